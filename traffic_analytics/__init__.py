@@ -1,0 +1,1 @@
+"""A web-analytics service for Ghost: page hits in, enriched events to Tinybird, nothing lost and nobody traceable."""

@@ -1,0 +1,49 @@
+"""How gunicorn runs the service: `gunicorn -c gunicorn.conf.py app:app`, everything else from the settings."""
+
+import sys
+
+from traffic_analytics import logs
+from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.settings import Settings, read_environment
+
+try:
+    _settings = Settings.from_env(read_environment())
+except ConfigurationError as error:
+    sys.exit(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
+
+wsgi_app = "app:app"
+bind = (
+    f"{'[' + _settings.listen_host + ']' if ':' in _settings.listen_host else _settings.listen_host}:{_settings.port}"
+)
+backlog = 2048
+
+worker_class = "traffic_analytics.patient_worker.PatientWorker"
+workers = _settings.web_concurrency
+threads = _settings.threads
+worker_connections = 4096
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat's file; on a disk it can block a worker
+http_parser = "auto"
+
+keepalive = 650  # seconds; longer than any common proxy keeps its side (nginx 60, Caddy 120, Google's balancer 600)
+timeout = 30
+graceful_timeout = 25  # Docker and Kubernetes kill after 30 or are told to
+limit_request_line = 4094
+limit_request_fields = 64
+limit_request_field_size = 8190
+
+control_socket_disable = True
+accesslog = None
+logconfig_dict = logs.configuration(_settings.log_level, _settings.log_format, _settings.google_cloud_project)
+proc_name = "traffic-analytics"
+
+
+def post_worker_init(worker):  # type: ignore[no-untyped-def]
+    """Start background work in the worker: a thread started before the fork would be dead in it."""
+    worker.wsgi.extensions["traffic_analytics"].start()
+
+
+def worker_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """End background work before the worker is gone."""
+    wsgi = getattr(worker, "wsgi", None)
+    if wsgi is not None:
+        wsgi.extensions["traffic_analytics"].stop(timeout=5.0)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests_mock
+
+from traffic_analytics.salts import MemorySalts
+from traffic_analytics.settings import Settings
+from traffic_analytics.wiring import create_app
+
+GOLDEN = Path(__file__).parent / "golden"
+SITE = "940b73e9-4952-4752-b23d-9486f999c47e"
+TARGET = "http://tinybird.example/v0/events"
+NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+def golden(name: str) -> list[dict[str, Any]]:
+    """Read the cases of a golden file."""
+    return [json.loads(line) for line in (GOLDEN / name).read_text(encoding="utf-8").splitlines()]
+
+
+def page_hit(**changes: Any) -> dict[str, Any]:
+    """Make the body of a valid hit; changes go to the payload."""
+    payload = {
+        "user-agent": FIREFOX,
+        "locale": "en-US",
+        "location": "US",
+        "parsedReferrer": {"source": None, "medium": None, "url": None},
+        "pathname": "/about/",
+        "href": "https://blog.example/about/",
+        "site_uuid": SITE,
+        "post_uuid": "undefined",
+        "post_type": "null",
+        "member_uuid": "undefined",
+        "member_status": "undefined",
+    }
+    return {
+        "timestamp": "2026-11-22T12:30:15.000Z",
+        "action": "page_hit",
+        "version": "1",
+        "payload": payload | changes,
+    }
+
+
+class Service:
+    """The service with a clock that can be set, and Tinybird as requests-mock plays it."""
+
+    def __init__(self, data_dir: Path, tinybird: requests_mock.Mocker, **environment: str) -> None:
+        self.now = NOW
+        self.tinybird = tinybird
+        self.salts = MemorySalts()
+        environment = {
+            "PROXY_TARGET": TARGET,
+            "TINYBIRD_TRACKER_TOKEN": "test-token",
+            "DATA_DIR": str(data_dir),
+            **environment,
+        }
+        self.app = create_app(Settings.from_env(environment), clock=lambda: self.now, salt_store=self.salts)
+        self.client = self.app.test_client()
+
+    def hit(self, body: Any = None, target: str = "/api/v1/page_hit?name=analytics_events", **kwargs: Any) -> Any:
+        """Post a hit as a browser would."""
+        headers = {"x-site-uuid": SITE, "User-Agent": FIREFOX, "Content-Type": "application/json"}
+        headers |= kwargs.pop("headers", {})
+        data = body if isinstance(body, bytes) else json.dumps(page_hit() if body is None else body)
+        return self.client.post(
+            target, data=data, headers={k: v for k, v in headers.items() if v is not None}, **kwargs
+        )
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What Tinybird was sent."""
+        return [json.loads(request.body) for request in self.tinybird.request_history]
+
+
+@pytest.fixture
+def tinybird() -> Any:
+    with requests_mock.Mocker() as mocker:
+        mocker.post(TARGET, status_code=202, json={"successful_rows": 1, "quarantined_rows": 0})
+        yield mocker
+
+
+@pytest.fixture
+def start(tmp_path: Path, tinybird: requests_mock.Mocker) -> Any:
+    """Start a service with more environment variables than the usual ones."""
+    return lambda **environment: Service(tmp_path, tinybird, **environment)
+
+
+@pytest.fixture
+def service(start: Any) -> Service:
+    return start()

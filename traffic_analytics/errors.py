@@ -1,0 +1,60 @@
+"""Everything that can go wrong has a name here; web.py alone knows which status each one is."""
+
+from __future__ import annotations
+
+
+class AnalyticsError(Exception):
+    """The root of what this service raises on purpose."""
+
+
+class RefusedHit(AnalyticsError):
+    """The request is not a hit that we accept; the message may be shown to whoever sent it."""
+
+
+class InvalidHit(RefusedHit):
+    """A part of the request breaks the contract.
+
+    `place` names the part (`body.payload.pathname`), `rule` what it must be. Neither repeats what was sent.
+    """
+
+    def __init__(self, place: str, rule: str) -> None:
+        super().__init__(f"{place}: {rule}")
+        self.place = place
+        self.rule = rule
+
+
+class UnsupportedMediaType(RefusedHit):
+    """The body claims to be something other than JSON."""
+
+
+class BodyTooLarge(RefusedHit):
+    """The body is longer than any page hit."""
+
+
+class UnsignedUrl(RefusedHit):
+    """The URL is not signed by the shared secret, or was not signed recently."""
+
+
+class SaltUnavailable(AnalyticsError):
+    """No salt can be had, so the visitor cannot be named without naming them wrongly."""
+
+
+class UpstreamFailed(AnalyticsError):
+    """The event did not reach Tinybird; `reason` names why without client data."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
+class DamagedFile(AnalyticsError):
+    """A file of ours is not what it should be; only a person may replace it."""
+
+
+class ConfigurationError(AnalyticsError):
+    """The settings hold mistakes, all of which are listed."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(f"  - {mistake}" for mistake in mistakes))
+        self.mistakes = mistakes

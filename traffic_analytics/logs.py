@@ -1,0 +1,117 @@
+"""A log line is one record with a stable event name, and says nothing about visitors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import has_request_context, request
+
+_LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "silent": logging.CRITICAL + 1,
+}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_TRACE = re.compile(r"([0-9a-f]{32})(?:[/-]([0-9a-f]{1,16}))?.*|00-([0-9a-f]{32})-([0-9a-f]{16})-.*", re.IGNORECASE)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what a record says: time, level, event, message, and what was passed as `extra`.
+
+    An exception is told by its class and its frames only: its message may quote what a client sent.
+    """
+    said: dict[str, Any] = {
+        "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z",
+        "level": record.levelname.lower(),
+        "event": getattr(record, "event", None) or record.name,
+        "message": record.getMessage(),
+    }
+    said |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key != "event"}
+    if record.exc_info and record.exc_info[0] is not None:
+        said["error"] = record.exc_info[0].__name__
+        said["stack"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(record.exc_info[2])]
+    if has_request_context():
+        for name, header in (("request_id", "x-request-id"), ("site_uuid", "x-site-uuid")):
+            value = request.headers.get(header, "")
+            if _PLAIN_ID.fullmatch(value):
+                said[name] = value
+    return said
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as JSON."""
+        return json.dumps(fields_of(record), ensure_ascii=False, default=str)
+
+
+class GcpFormatter(logging.Formatter):
+    """One JSON object a line, in the words of Google Cloud Logging."""
+
+    def __init__(self, project: str | None) -> None:
+        super().__init__()
+        self._project = project
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record with severity and trace context, as Cloud Logging's agent reads them."""
+        said = fields_of(record)
+        said["severity"] = said.pop("level").upper()
+        if self._project and has_request_context():
+            context = request.headers.get("x-cloud-trace-context") or request.headers.get("traceparent") or ""
+            if match := _TRACE.fullmatch(context):
+                trace = match[1] or match[3]
+                said["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace.lower()}"
+                if span := match[4]:
+                    said["logging.googleapis.com/spanId"] = span.lower()
+        return json.dumps(said, ensure_ascii=False, default=str)
+
+
+class PrettyFormatter(logging.Formatter):
+    """One line for a person."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write time, level, event and message, then whatever else there is."""
+        said = fields_of(record)
+        time, level, event, message = (said.pop(key) for key in ("time", "level", "event", "message"))
+        rest = "".join(f"\n    {key}: {_pretty(value)}" for key, value in said.items())
+        return f"{time[11:19]} {level:<8} {event}: {message}{rest}"
+
+
+def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
+    """Return a logging.config dictionary: everything goes to standard output in one form.
+
+    The same dictionary serves gunicorn, whose own records are told from ours by their event name.
+    """
+    formatter: dict[str, dict[str, Any]] = {
+        "json": {"()": JsonFormatter},
+        "gcp": {"()": GcpFormatter, "project": project},
+        "pretty": {"()": PrettyFormatter},
+    }
+    own = {"level": _LEVELS[level], "handlers": ["out"], "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"form": formatter[form]},
+        "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "form"}},
+        "root": {"level": max(_LEVELS[level], logging.WARNING), "handlers": ["out"]},
+        "loggers": {"traffic_analytics": own, "gunicorn.error": own},
+    }
+
+
+def _pretty(value: object) -> str:
+    if isinstance(value, dict):
+        return "".join(f"\n      {key}: {_pretty(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return "".join(f"\n      {each}" for each in value)
+    return str(value)

@@ -1,0 +1,338 @@
+"""Threads serve whole requests only, so that no client can hold one by sending slowly.
+
+gunicorn's threaded worker gives a thread to a connection as soon as it has sent a byte; the thread then waits for the
+rest. A few hundred clients that send one byte a second are enough to take every thread from everybody else. Here one
+loop reads all connections without ever waiting for one of them, and a thread sees a request when it is complete.
+
+    accepted ──bytes──▶ reading ──complete──▶ in a thread ──answered──▶ idle ──bytes──▶ reading …
+                           │ 10 s                              │ close        │ keepalive
+                           ▼                                   ▼              ▼
+                         dropped                         draining (2 s)    closed
+
+The loop alone reads sockets, opens and closes them; a thread parses from memory, and writes the answer. Sockets stay
+registered with the poller for as long as they live, which saves the system calls of moving them in and out.
+TLS is not done here: a proxy in front does that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import selectors
+import socket
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gunicorn import http
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
+from gunicorn.http.message import Request
+from gunicorn.workers.gthread import ThreadWorker
+
+from traffic_analytics.request_end import Progress, RequestEnd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+READ_DEADLINE = 10.0
+"""Seconds from a request's first byte to its last; the browser itself gives up after 5."""
+DRAIN_DEADLINE = 2.0
+"""Seconds for which a closed connection is still read, so that the client gets the answer and no reset."""
+IDLE_AFTER_STOP = 2.0
+"""Seconds for which a stopping worker keeps idle connections, for requests that are on their way."""
+WRITE_TIMEOUT = 5.0
+"""Seconds for which a thread waits for a client to take its answer."""
+CHUNK = 65_536
+
+
+class Connection:
+    """One client: what it has sent and not yet been answered for."""
+
+    __slots__ = (
+        "buffer",
+        "busy",
+        "client",
+        "deadline",
+        "draining",
+        "end",
+        "eof",
+        "parser",
+        "server",
+        "sock",
+        "told_to_continue",
+    )
+
+    def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
+        self.sock = sock
+        self.client = client
+        self.server = server
+        self.parser = http.get_parser(cfg, [], client)  # fed from memory: it never touches the socket
+        self.buffer = bytearray()
+        self.end = RequestEnd()
+        self.busy = False
+        self.eof = False
+        self.draining = False
+        self.told_to_continue = False
+        self.deadline: float | None = None
+
+
+class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
+    """gunicorn's threaded worker, with all reading done by its event loop."""
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
+        """Refuse what this worker does not do."""
+        if cfg.is_ssl:
+            raise RuntimeError("PatientWorker does not speak TLS: put a proxy in front, or use the gthread worker")
+
+    def init_process(self) -> None:
+        """Prepare in the worker's process, then run."""
+        self.state_lock = threading.Lock()
+        self.connections: set[Connection] = set()
+        # Each is in the order of its deadlines, which are all equally long.
+        self.reading: dict[Connection, None] = {}
+        self.idle: dict[Connection, None] = {}
+        self.draining: dict[Connection, None] = {}
+        self.jobs: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        super().init_process()
+
+    def get_thread_pool(self) -> ThreadPool:
+        """Start the threads that serve requests."""
+        return ThreadPool(self.cfg.threads, self.jobs, self.serve)
+
+    def run(self) -> None:
+        """Serve until told to stop, then finish what has been begun."""
+        self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
+        self.tpool.start()
+        while self.alive:
+            self.notify()
+            self.set_accept_enabled(len(self.connections) < self.worker_connections)
+            self.wait_for_and_dispatch_events(timeout=1.0)
+            if not self.is_parent_alive():
+                break
+            self.expire(time.monotonic())
+        self.set_accept_enabled(False)
+        for listener in self.sockets:
+            listener.close()
+        stop_by = time.monotonic() + self.cfg.graceful_timeout
+        drop_idle_at = time.monotonic() + IDLE_AFTER_STOP
+        while self.connections and time.monotonic() < stop_by:
+            self.notify()
+            if time.monotonic() >= drop_idle_at:
+                self.close_all(self.idle)
+            self.wait_for_and_dispatch_events(timeout=0.2)
+            self.expire(time.monotonic())
+        self.tpool.shutdown()
+
+    # -- the loop: reading and closing
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a new connection and wait for what it sends."""
+        try:
+            sock, client = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # out of file descriptors, as a rule
+            self.log.error("no connection: %s", error.strerror, extra={"event": "AcceptFailed"})
+            self.make_room()
+            return
+        sock.settimeout(WRITE_TIMEOUT)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self.cfg, sock, client, listener.getsockname())
+        self.connections.add(connection)
+        self.rest(connection)
+        self.poller.register(sock, selectors.EVENT_READ, partial(self.read, connection))
+        if len(self.connections) >= self.worker_connections:
+            self.make_room()
+
+    def read(self, connection: Connection, _sock: socket.socket) -> None:
+        """Take what has arrived, and hand the connection to a thread once that is a whole request."""
+        try:
+            data = connection.sock.recv(CHUNK)
+        except OSError:
+            data = b""
+        with self.state_lock:
+            if connection.draining:
+                if not data:
+                    self.close(connection)
+                return
+            connection.buffer += data
+            connection.eof = connection.eof or not data
+            if connection.busy:
+                if connection.eof or len(connection.buffer) > CHUNK:
+                    # Answer first: what a client sends ahead of its answer waits in the kernel meanwhile.
+                    connection.eof = True
+                    self.poller.unregister(connection.sock)
+                return
+            if connection.eof:
+                self.close(connection)
+            else:
+                self.advance(connection)
+
+    def advance(self, connection: Connection) -> None:
+        """Queue a connection whose request is complete, or too large to be read at all; holds the lock."""
+        state = connection.end.progress(connection.buffer)
+        if state is Progress.INCOMPLETE or state is Progress.CONTINUE:
+            if connection not in self.reading:
+                self.idle.pop(connection, None)
+                connection.deadline = time.monotonic() + READ_DEADLINE
+                self.reading[connection] = None
+            if state is Progress.CONTINUE and not connection.told_to_continue:
+                connection.told_to_continue = True
+                with contextlib.suppress(OSError):
+                    connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return
+        self.idle.pop(connection, None)
+        self.reading.pop(connection, None)
+        connection.told_to_continue = False
+        connection.end = RequestEnd()
+        connection.busy = True
+        self.jobs.put(connection)
+
+    def rest(self, connection: Connection) -> None:
+        """Keep a connection without a request until its client sends one or the time is up."""
+        connection.deadline = time.monotonic() + self.cfg.keepalive
+        self.idle[connection] = None
+
+    def answered(self, connection: Connection, *, keep: bool) -> None:
+        """Decide what becomes of a connection that a thread is done with; called in that thread."""
+        with self.state_lock:
+            connection.busy = False
+            if keep and not connection.eof and not connection.buffer:
+                self.rest(connection)
+                return
+        self.method_queue.defer(self.go_on, connection, keep)
+
+    def go_on(self, connection: Connection, keep: bool) -> None:
+        """Serve what was sent ahead, or close."""
+        with self.state_lock:
+            if keep and connection.buffer and not connection.eof:
+                self.advance(connection)
+            else:
+                self.drain(connection)
+
+    def drain(self, connection: Connection) -> None:
+        """Say that we are done and read on a little, or the kernel would reset the connection and lose the answer."""
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close(connection)
+            return
+        connection.draining = True
+        connection.deadline = time.monotonic() + DRAIN_DEADLINE
+        self.draining[connection] = None
+        if connection.eof:
+            self.close(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Forget a connection; holds the lock."""
+        for stage in (self.reading, self.idle, self.draining):
+            stage.pop(connection, None)
+        self.connections.discard(connection)
+        with contextlib.suppress(KeyError, ValueError, OSError):
+            self.poller.unregister(connection.sock)
+        connection.sock.close()
+
+    def close_all(self, connections: Iterable[Connection]) -> None:
+        """Close every connection of a stage."""
+        with self.state_lock:
+            for connection in list(connections):
+                self.close(connection)
+
+    def expire(self, now: float) -> None:
+        """Close what has waited for too long."""
+        with self.state_lock:
+            for stage in (self.reading, self.idle, self.draining):
+                while stage:
+                    first = next(iter(stage))
+                    if first.deadline is None or first.deadline > now:
+                        break
+                    self.close(first)
+
+    def make_room(self) -> None:
+        """Close the connection that has been idle longest, so that a new visitor is not kept waiting for it."""
+        with self.state_lock:
+            if self.idle:
+                self.close(next(iter(self.idle)))
+
+    # -- the threads: parsing and answering
+
+    def serve(self, connection: Connection) -> None:
+        """Answer one request; runs in a thread."""
+        keep = False
+        try:
+            keep = self.answer(connection)
+        finally:
+            self.answered(connection, keep=keep and self.alive)
+
+    def answer(self, connection: Connection) -> bool:
+        """Parse one request from memory and answer it; True if the connection may be used again."""
+        request = None
+        parser = connection.parser
+        try:
+            with self.state_lock:
+                data = bytes(connection.buffer)
+                connection.buffer.clear()
+            parser.unreader.unread(data)
+            request = next(parser)
+            if not self.handle_request(request, connection) or not parser.finish_body():
+                return False
+            if ahead := parser.unreader.take_buffered():
+                with self.state_lock:
+                    connection.buffer[:0] = ahead
+        except (NoMoreData, StopIteration):
+            return False
+        except OSError as error:
+            self.log.debug("a connection broke: %s", type(error).__name__)
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, this connection gets an answer and others live on
+            self.handle_error(request, connection.sock, connection.client, error)
+            return False
+        return True
+
+    def handle_error(self, req: Request | None, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
+        """Answer what is no HTTP, in the shape of all our errors; gunicorn would log the client's address and URL."""
+        if isinstance(exc, LimitRequestLine):
+            status, name = 414, "URI Too Long"
+        elif isinstance(exc, LimitRequestHeaders):
+            status, name = 431, "Request Header Fields Too Large"
+        elif isinstance(exc, ParseException):
+            status, name = 400, "Bad Request"
+        else:
+            status, name = 500, "Internal Server Error"
+            self.log.error("a request failed", exc_info=exc, extra={"event": "UnhandledError"})
+        body = json.dumps({"error": name, "message": "the request is not HTTP as we take it", "statusCode": status})
+        with contextlib.suppress(OSError):
+            client.sendall(
+                f"HTTP/1.1 {status} {name}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+                f"Access-Control-Allow-Origin: *\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+
+
+class ThreadPool:
+    """As many threads as there may be requests at a time, taking connections from a queue."""
+
+    def __init__(self, size: int, jobs: queue.SimpleQueue[Any], serve: Any) -> None:
+        self._jobs = jobs
+        self._serve = serve
+        self._threads = [threading.Thread(target=self._run, name=f"hits-{n}", daemon=True) for n in range(size)]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def shutdown(self, wait: bool = True) -> None:
+        """End each thread after the request it is at, without waiting for it if so told."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join(1.0)
+
+    def _run(self) -> None:
+        while (connection := self._jobs.get()) is not None:
+            self._serve(connection)

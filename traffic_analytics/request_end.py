@@ -1,0 +1,81 @@
+"""Where an HTTP/1.1 request ends can be told from its bytes without parsing it."""
+
+from __future__ import annotations
+
+import enum
+import re
+
+HEAD_LIMIT = 65_536
+"""Bytes after which a request without an end of its headers is handed on, for the parser to refuse it."""
+BODY_LIMIT = 65_536
+"""Bytes of body that are waited for; a longer one is handed on unread, for the application to refuse it."""
+
+_FRAMING = re.compile(
+    rb"\r\n(?:content-length[ \t]*:[ \t]*(?P<length>\d+)|(?P<chunked>transfer-encoding)|(?P<expect>expect)[ \t]*:)",
+    re.IGNORECASE,
+)
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
+
+
+class Progress(enum.Enum):
+    """How far a request has arrived."""
+
+    INCOMPLETE = enum.auto()
+    CONTINUE = enum.auto()  # the rest comes when the client is told to send it
+    COMPLETE = enum.auto()  # or as much as anybody will read of it
+
+
+class RequestEnd:
+    """Watches one request arrive; each byte is looked at once, however small the pieces.
+
+    Wrong framing counts as complete, since the parser will refuse it; what matters is that a request which the parser
+    accepts is never cut short.
+    """
+
+    __slots__ = ("_body", "_chunked", "_expects", "_length", "_next_chunk", "_seen")
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._body = 0  # where it begins, once the headers are whole
+        self._length = 0
+        self._chunked = False
+        self._expects = False
+        self._next_chunk = 0
+
+    def progress(self, data: bytearray) -> Progress:
+        """Say whether `data`, all that has arrived of the request so far, is the whole of it."""
+        if self._body == 0:
+            end = data.find(b"\r\n\r\n", max(0, self._seen - 3))
+            self._seen = len(data)
+            if end < 0:
+                return Progress.COMPLETE if len(data) > HEAD_LIMIT else Progress.INCOMPLETE
+            self._read_head(data, end)
+        waiting = len(data) - self._body
+        if self._length > BODY_LIMIT or waiting > HEAD_LIMIT + BODY_LIMIT:
+            return Progress.COMPLETE
+        if self._chunked_end(data) if self._chunked else waiting >= self._length:
+            return Progress.COMPLETE
+        return Progress.CONTINUE if self._expects else Progress.INCOMPLETE
+
+    def _read_head(self, data: bytearray, end: int) -> None:
+        for match in _FRAMING.finditer(data, 0, end):
+            if match["length"]:
+                self._length = max(self._length, int(match["length"][:12]))
+            self._chunked = self._chunked or bool(match["chunked"])
+            self._expects = self._expects or bool(match["expect"])
+        self._body = self._next_chunk = end + 4
+
+    def _chunked_end(self, data: bytearray) -> bool:
+        while True:
+            line_end = data.find(b"\r\n", self._next_chunk)
+            if line_end < 0:
+                return False
+            size = _CHUNK_SIZE.match(data, self._next_chunk, line_end)
+            if size is None:
+                return True
+            if int(size[0], 16) == 0:
+                return data.find(b"\r\n\r\n", line_end) >= 0
+            next_chunk = line_end + 2 + int(size[0], 16) + 2
+            if next_chunk > len(data):
+                return False
+            self._next_chunk = next_chunk

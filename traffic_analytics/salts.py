@@ -1,0 +1,200 @@
+"""One random salt per site and UTC day, the same for every process, and gone after the day."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import sqlite3
+import threading
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from cachetools import TTLCache
+
+from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.sqlite_file import SqliteFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from traffic_analytics.file_lock import FileLock
+
+_log = logging.getLogger(__name__)
+
+CACHE_SECONDS = 3600.0
+CACHED_SITES = 20_000
+GRACE = timedelta(minutes=5)
+"""How long after midnight yesterday's salts are kept, for hits that arrived before it."""
+
+
+class SaltStore(Protocol):
+    """Where salts are kept. Every method raises SaltUnavailable if the store cannot be used."""
+
+    def prepare(self) -> None:
+        """Create the store or check the one that is there; raises DamagedFile."""
+
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        """Return the salt of a site and day; whoever asks first makes it, everybody else gets the same."""
+
+    def forget_before(self, day: date) -> int:
+        """Delete the salts of all earlier days beyond recovery and say how many there were."""
+
+    def check(self) -> None:
+        """Find out whether the store can be used."""
+
+
+class MemorySalts:
+    """Salts of one process, for tests and single processes: a restart renames all visitors of the day."""
+
+    def __init__(self) -> None:
+        self._salts: dict[tuple[str, date], str] = {}
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Need nothing."""
+
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        """Return the salt of a site and day."""
+        with self._lock:
+            return self._salts.setdefault((site_uuid, day), new_salt())
+
+    def forget_before(self, day: date) -> int:
+        """Delete the salts of all earlier days."""
+        with self._lock:
+            past = [key for key in self._salts if key[1] < day]
+            for key in past:
+                del self._salts[key]
+        return len(past)
+
+    def check(self) -> None:
+        """Be usable at all times."""
+
+
+class SqliteSalts:
+    """Salts of all processes of one machine, in one file.
+
+    A deleted salt is overwritten (secure_delete) and the write-ahead log is cut, so that no copy stays in either file.
+    After a power cut the last salts may be missing, never wrong: their sites' visitors count twice on that day.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = SqliteFile(
+            path,
+            "CREATE TABLE IF NOT EXISTS salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL,"
+            " PRIMARY KEY (day, site_uuid)) WITHOUT ROWID, STRICT",
+            ["secure_delete = ON", "synchronous = NORMAL"],
+            busy_timeout=2.0,
+        )
+
+    def prepare(self) -> None:
+        """Create the file or check the one that is there; raises DamagedFile."""
+        self._file.prepare()
+
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        """Return the salt of a site and day, made by whichever process came first."""
+        key = (day.isoformat(), site_uuid)
+        try:
+            with self._file.lock:
+                connection = self._file.connection()
+                row = connection.execute("SELECT salt FROM salts WHERE day = ? AND site_uuid = ?", key).fetchone()
+                if row is None:
+                    connection.execute("INSERT OR IGNORE INTO salts VALUES (?, ?, ?)", (*key, new_salt()))
+                    row = connection.execute("SELECT salt FROM salts WHERE day = ? AND site_uuid = ?", key).fetchone()
+        except sqlite3.Error as error:
+            raise SaltUnavailable(str(error)) from error
+        return str(row[0])
+
+    def forget_before(self, day: date) -> int:
+        """Delete the salts of all earlier days beyond recovery and say how many there were."""
+        try:
+            with self._file.lock:
+                connection = self._file.connection()
+                count = connection.execute("DELETE FROM salts WHERE day < ?", (day.isoformat(),)).rowcount
+                # Deleted salts stand in the log until it is cut, which waits for other processes' reads to end.
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error as error:
+            raise SaltUnavailable(str(error)) from error
+        if busy:
+            raise SaltUnavailable("the write-ahead log is in use and still holds deleted salts")
+        return count
+
+    def check(self) -> None:
+        """Find out whether the file can be read and written."""
+        try:
+            with self._file.lock:
+                connection = self._file.connection()
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise SaltUnavailable(str(error)) from error
+
+
+class Salts:
+    """A store behind an in-process cache, so that most hits touch no file."""
+
+    def __init__(self, store: SaltStore) -> None:
+        self._store = store
+        self._cache: TTLCache[tuple[str, date], str] = TTLCache(CACHED_SITES, CACHE_SECONDS)
+        self._lock = threading.Lock()
+
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        """Return the salt of a site and day. Raises SaltUnavailable."""
+        key = (site_uuid, day)
+        with self._lock:
+            salt = self._cache.get(key)
+        if salt is None:
+            salt = self._store.get_or_create(site_uuid, day)
+            with self._lock:
+                self._cache[key] = salt
+        return salt
+
+    def forget_cached_before(self, day: date) -> None:
+        """Drop the salts of earlier days from this process's memory."""
+        with self._lock:
+            for key in [key for key in self._cache if key[1] < day]:
+                self._cache.pop(key, None)
+
+    def forget_before(self, day: date) -> int:
+        """Delete the salts of earlier days from the store. Raises SaltUnavailable."""
+        return self._store.forget_before(day)
+
+    def check(self) -> None:
+        """Find out whether the store can be used. Raises SaltUnavailable."""
+        self._store.check()
+
+
+class Sweeper:
+    """Forgets the salts of past days soon after midnight UTC, whether hits arrive or not.
+
+    Every process forgets what it has cached; the one that holds the lock deletes from the store. A sweep that failed is
+    tried again at the next tick.
+    """
+
+    def __init__(self, salts: Salts, clock: Callable[[], datetime], lock: FileLock | None) -> None:
+        self._salts = salts
+        self._clock = clock
+        self._lock = lock
+        self._swept: date | None = None
+
+    def tick(self) -> None:
+        """Sweep if a new day has begun; cheap enough to be called every few seconds."""
+        day = (self._clock().astimezone(UTC) - GRACE).date()
+        if day == self._swept:
+            return
+        self._salts.forget_cached_before(day)
+        if self._lock is not None and not self._lock.try_acquire():
+            return
+        try:
+            count = self._salts.forget_before(day)
+        except SaltUnavailable as error:
+            _log.error("past salts could not be deleted: %s", error, extra={"event": "SaltCleanupFailed"})
+            return
+        self._swept = day
+        if count:
+            _log.info("deleted %d salts of past days", count, extra={"event": "SaltCleanupCompleted", "count": count})
+
+
+def new_salt() -> str:
+    """Make a salt: 32 random bytes in hex."""
+    return secrets.token_hex(32)
