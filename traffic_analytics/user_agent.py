@@ -110,7 +110,6 @@ BROWSER_NAMES = {
     "heytap browser": "heytap",
     "ie mobile": "iemobile",
     "miuibrowser": "miui browser",
-    "mobile safari": "safari",
     "mobileiron": "iron",
     "myie2": "maxthon",
     "ncsa mosaic": "mosaic",
@@ -134,8 +133,8 @@ BROWSER_NAMES = {
         "arora", "avant", "avast secure browser", "bolt", "camino", "chimera", "chromium", "coc coc",
         "conkeror", "dillo", "duckduckgo", "edge", "electron", "epiphany", "facebook", "firefox", "flock",
         "huawei browser", "ice browser", "iceape", "iceweasel", "icab", "ie", "instagram", "iron", "jasmine",
-        "k-meleon", "kindle", "konqueror", "line", "links", "lunascape", "lynx", "maxthon", "midori", "minimo", "netfront",
-        "netscape", "obigo", "oculus browser", "omniweb", "opera", "opera coast", "opera gx", "opera mini",
+        "k-meleon", "kindle", "konqueror", "line", "links", "lunascape", "lynx", "maxthon", "midori", "minimo",
+        "netfront", "netscape", "obigo", "oculus browser", "omniweb", "opera", "opera coast", "opera gx", "opera mini",
         "opera tablet", "opera touch", "phantomjs", "phoenix", "polaris", "puffin", "qupzilla", "rekonq", "rockmelt",
         "sailfish browser", "samsung internet", "seamonkey", "skyfire", "sleipnir", "snapchat",
         "sogou explorer", "swiftfox", "tiktok", "twitter", "up.browser", "vivaldi", "waterfox", "whale",
@@ -158,10 +157,12 @@ BROWSER_MARKS = {
     "Klar/": "klar",
     "LBBROWSER": "lbbrowser",
 }
-ENGINES = frozenset({"android", "chrome", "chrome mobile webview", "mobile safari ui/wkwebview", "safari"})
+ENGINES = frozenset(
+    {"android", "chrome", "chrome mobile webview", "mobile safari", "mobile safari ui/wkwebview", "safari"}
+)
 
-# What is left is named by the words that stand in it, one after the other. The table is in ua-parser-js's order, as each
-# engine also claims to be those below it.
+# What is left is named by the words that stand in it, one after the other. The order is ua-parser-js's, as each engine
+# also claims to be those below it.
 ENGINE_MARKS = (
     (("; wv)", "Chrome/"), "chrome webview"),
     (("Android", " Version/", " ", "Safari"), "android browser"),
