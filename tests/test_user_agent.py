@@ -55,6 +55,7 @@ def test_nearly_all_recorded_user_agents_are_named_as_ua_parser_js_names_them(fi
     [
         (f"{IPAD} Version/17.4 Mobile/15E148 Safari/604.1", "ios", "mobile-ios"),
         (f"{MAC} Version/17.4 Safari/605.1.15", "macos", "desktop"),
+        ("SomeReader/1.0 (Mac OS X 10.15.7)", "macos", "desktop"),
         (f"{MAC} CriOS/124 Version/11.1.1 Safari/605.1.15", "macos", "desktop"),
         (f"{MAC} GSA/300.0 Version/17.0 Mobile/15E148 Safari/604.1", "macos", "desktop"),
         ("Mozilla/5.0 (Macintosh; U; PPC; en-US; rv:1.0.2) Gecko/20030208 Netscape/7.02", "macos", "desktop"),
@@ -168,9 +169,11 @@ def test_a_word_that_bots_use_makes_a_bot_wherever_it_stands(before, word, after
         "libwww-perl/6.67",
         "WhatsApp/2.23.20.0 A",
         "Cubot/1.0",
+        "Cubot (http://cubot.example/)",
+        WINDOWS.replace("Chrome/", "HeadlessEdg/"),
         WINDOWS.replace("Chrome/", "HeadlessChrome/"),
         blink("Linux; Android 12; CUBOT X30") + " (compatible; Googlebot/2.1)",
-        blink("Linux; Android 12; CUBOT X30") + " Focubot/2",
+        blink("Linux; Android 12; CUBOT X30") + " Focubot",
         f"{PHONE} (compatible; Cubot/1.0)",
     ],
 )

@@ -165,7 +165,7 @@ ENGINES = frozenset(
 # also claims to be those below it.
 ENGINE_MARKS = (
     (("; wv)", "Chrome/"), "chrome webview"),
-    (("Android", " Version/", " ", "Safari"), "android browser"),
+    (("Android", " Version/", "Safari"), "android browser"),
     (("GSA/",), "gsa"),
     (("FxiOS/",), "firefox"),
     (("Chrome/",), "chrome"),
@@ -258,7 +258,6 @@ def _in_order(text: str, marks: tuple[str, ...]) -> bool:
         at = text.find(mark, at)
         if at < 0:
             return False
-        at += len(mark)
     return True
 
 
