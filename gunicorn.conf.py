@@ -11,6 +11,7 @@ try:
 except ConfigurationError as error:
     sys.exit(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
 
+preload_app = True
 wsgi_app = "app:app"
 bind = (
     f"{'[' + _settings.listen_host + ']' if ':' in _settings.listen_host else _settings.listen_host}:{_settings.port}"
