@@ -40,7 +40,8 @@ def test_a_recorded_request_is_answered_and_forwarded_as_recorded(case: dict[str
     assert urlsplit(history[0].url).query == forwarded["query"]
     token = case["env"].get("TINYBIRD_TRACKER_TOKEN", "test-token")
     assert history[0].headers.get("Authorization") == (f"Bearer {token}" if token else None)
-    assert not {"cookie", "x-forwarded-for", "user-agent"} & {name.lower() for name in history[0].headers}
+    assert not {"cookie", "x-forwarded-for"} & {name.lower() for name in history[0].headers}
+    assert history[0].headers["User-Agent"] == "traffic-analytics"
     assert b"203.0.113.9" not in history[0].body
     event = json.loads(history[0].body)
     assert with_placeholders(event, forwarded["event"]) == forwarded["event"]

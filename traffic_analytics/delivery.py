@@ -1,19 +1,141 @@
-"""An event is delivered within the request that brought it."""
+"""An accepted event is delivered now or later, and never given up."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from traffic_analytics.errors import UpstreamFailed
+from traffic_analytics.tinybird import Reply, Tinybird, Verdict
 
 if TYPE_CHECKING:
-    from traffic_analytics.tinybird import Taken, Tinybird
+    from collections.abc import Callable
+
+    from traffic_analytics.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+FAILURES_TO_OPEN = 5
+"""Failures in a row after which hits no longer wait for Tinybird."""
+LOOK_AGAIN = 1.0
+"""Seconds between looks at whether the forwarder got through."""
+
+
+class Delivery(Protocol):
+    """Where accepted events go."""
+
+    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
+        """Deliver an event or see that it will be; Tinybird's answer if it is known already.
+
+        Raises UpstreamFailed or SpoolUnavailable if nothing can be promised.
+        """
 
 
 class DirectDelivery:
-    """Forwards each event at once and answers with what Tinybird says."""
+    """Forwards each event within its request; what Tinybird does not take goes to the spool."""
+
+    def __init__(self, tinybird: Tinybird, spool: Spool, monotonic: Callable[[], float]) -> None:
+        self._tinybird = tinybird
+        self._spool = spool
+        self._circuit = Circuit(spool, monotonic)
+
+    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
+        """Deliver an event now, or keep it."""
+        if self._circuit.closed():
+            reply = self._tinybird.post(data_source, event, token)
+            if reply.verdict is Verdict.TAKEN:
+                self._circuit.succeeded()
+                warn_of_quarantine(data_source, reply)
+                return reply
+            _log.warning("an event goes to the spool: %s", reply.reason, extra={"event": "EventSpooled"})
+            if reply.verdict not in (Verdict.REFUSED, Verdict.TOO_LARGE):  # those are about the event, not Tinybird
+                self._circuit.failed(reply.reason)
+        self._spool.append(data_source, event)
+        return None
+
+
+class UnspooledDelivery:
+    """Forwards each event with the token that its request brought.
+
+    Tokens are not stored, so there is nothing to send an event with later: what Tinybird does not take is lost, and the
+    sender is told.
+    """
 
     def __init__(self, tinybird: Tinybird) -> None:
         self._tinybird = tinybird
 
-    def accept(self, data_source: str, event: bytes, token: str | None) -> Taken:
-        """Deliver one event. Raises UpstreamFailed."""
-        return self._tinybird.post(data_source, event, token)
+    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply:
+        """Deliver an event now or never."""
+        reply = self._tinybird.post(data_source, event, token)
+        if reply.verdict is not Verdict.TAKEN:
+            raise UpstreamFailed(reply.reason)
+        warn_of_quarantine(data_source, reply)
+        return reply
+
+
+class SpoolDelivery:
+    """Keeps each event at once and leaves the sending to the forwarder."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def accept(self, data_source: str, event: bytes, _token: str | None) -> None:
+        """Keep an event."""
+        self._spool.append(data_source, event)
+
+
+class Circuit:
+    """Remembers that Tinybird is down, so that no browser waits to find out again.
+
+    While it is open every hit goes to the spool, and the forwarder, which tries what waits there with one request at a
+    time, is the probe: as soon as one of its batches is taken the circuit closes.
+    """
+
+    def __init__(self, spool: Spool, monotonic: Callable[[], float]) -> None:
+        self._spool = spool
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._opened: float | None = None
+        self._next_look = 0.0
+
+    def closed(self) -> bool:
+        """Whether a hit should try Tinybird itself."""
+        if self._opened is None:
+            return True
+        with self._lock:
+            now = self._monotonic()
+            if self._opened is None or now < self._next_look:
+                return self._opened is None
+            self._next_look = now + LOOK_AGAIN
+            if not self._spool.delivered_since(self._opened):
+                return False
+            self._opened, self._failures = None, 0
+        _log.info("Tinybird takes events again", extra={"event": "CircuitClosed"})
+        return True
+
+    def succeeded(self) -> None:
+        """Note that Tinybird took an event."""
+        self._failures = 0
+
+    def failed(self, reason: str) -> None:
+        """Note that Tinybird did not take an event, for no fault of the event."""
+        with self._lock:
+            self._failures += 1
+            if self._failures < FAILURES_TO_OPEN or self._opened is not None:
+                return
+            self._opened = self._monotonic()
+            self._next_look = self._opened + LOOK_AGAIN
+        _log.error("events go to the spool until Tinybird takes them: %s", reason, extra={"event": "CircuitOpened"})
+
+
+def warn_of_quarantine(data_source: str, reply: Reply) -> None:
+    """Say that Tinybird took rows but could not fit them into its table."""
+    if reply.quarantined:
+        _log.warning(
+            "%d rows went to %s_quarantine: the data source's schema is not the one that Ghost ships",
+            reply.quarantined,
+            data_source,
+            extra={"event": "RowsQuarantined", "rows": reply.quarantined},
+        )

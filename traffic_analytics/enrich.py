@@ -67,10 +67,10 @@ class Event(msgspec.Struct, frozen=True):
 def enrich(
     hit: RawHit,
     *,
+    agent: UserAgent,
     salt: str,
     address: str,
     now: datetime,
-    parse_user_agent: Callable[[str], UserAgent],
     new_event_id: Callable[[], str],
 ) -> Event:
     """Make the event of a hit: who, when, with what, from where.
@@ -79,7 +79,6 @@ def enrich(
     used for the visitor's name and goes no further.
     """
     payload = hit.payload
-    agent = parse_user_agent(hit.user_agent)
     url, source, medium = _referrer_fields(payload.parsedReferrer, payload.href)
     return Event(
         timestamp=iso_milliseconds(now),
@@ -119,7 +118,7 @@ def enrich(
 
 def iso_milliseconds(moment: datetime) -> str:
     """Write a UTC moment as `2026-01-31T23:59:59.999Z`."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _referrer_fields(

@@ -39,13 +39,12 @@ class SaltUnavailable(AnalyticsError):
     """No salt can be had, so the visitor cannot be named without naming them wrongly."""
 
 
-class UpstreamFailed(AnalyticsError):
-    """The event did not reach Tinybird; `reason` names why without client data."""
+class SpoolUnavailable(AnalyticsError):
+    """The spool is full or cannot be written, so nothing can be promised."""
 
-    def __init__(self, reason: str, status: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
+
+class UpstreamFailed(AnalyticsError):
+    """Tinybird did not take the event and there is no spool; the message names why, without client data."""
 
 
 class DamagedFile(AnalyticsError):

@@ -6,10 +6,13 @@ import json
 import logging
 import re
 import traceback
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import has_request_context, request
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -23,6 +26,18 @@ _LEVELS = {
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE = re.compile(r"([0-9a-f]{32})(?:[/-]([0-9a-f]{1,16}))?.*|00-([0-9a-f]{32})-([0-9a-f]{16})-.*", re.IGNORECASE)
+
+_request: ContextVar[Mapping[str, Any] | None] = ContextVar("request", default=None)
+
+
+@contextmanager
+def about(environ: Mapping[str, Any]) -> Iterator[None]:
+    """Let the records of this block name the request that they are about."""
+    token = _request.set(environ)
+    try:
+        yield
+    finally:
+        _request.reset(token)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -40,9 +55,9 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     if record.exc_info and record.exc_info[0] is not None:
         said["error"] = record.exc_info[0].__name__
         said["stack"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(record.exc_info[2])]
-    if has_request_context():
-        for name, header in (("request_id", "x-request-id"), ("site_uuid", "x-site-uuid")):
-            value = request.headers.get(header, "")
+    if request := _request.get():
+        for name, header in (("request_id", "HTTP_X_REQUEST_ID"), ("site_uuid", "HTTP_X_SITE_UUID")):
+            value = request.get(header, "")
             if _PLAIN_ID.fullmatch(value):
                 said[name] = value
     return said
@@ -67,8 +82,8 @@ class GcpFormatter(logging.Formatter):
         """Write the record with severity and trace context, as Cloud Logging's agent reads them."""
         said = fields_of(record)
         said["severity"] = said.pop("level").upper()
-        if self._project and has_request_context():
-            context = request.headers.get("x-cloud-trace-context") or request.headers.get("traceparent") or ""
+        if self._project and (request := _request.get()):
+            context = request.get("HTTP_X_CLOUD_TRACE_CONTEXT") or request.get("HTTP_TRACEPARENT") or ""
             if match := _TRACE.fullmatch(context):
                 trace = match[1] or match[3]
                 said["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace.lower()}"

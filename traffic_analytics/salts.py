@@ -28,6 +28,10 @@ GRACE = timedelta(minutes=5)
 """How long after midnight yesterday's salts are kept, for hits that arrived before it."""
 
 
+SWEEP_EVERY = 20.0
+"""Seconds between looks at the clock."""
+
+
 class SaltStore(Protocol):
     """Where salts are kept. Every method raises SaltUnavailable if the store cannot be used."""
 
@@ -177,11 +181,14 @@ class Sweeper:
         self._lock = lock
         self._swept: date | None = None
 
-    def tick(self) -> None:
-        """Sweep if a new day has begun; cheap enough to be called every few seconds."""
+    def tick(self) -> float:
+        """Sweep if a new day has begun; returns how many seconds may pass until the next call."""
         day = (self._clock().astimezone(UTC) - GRACE).date()
-        if day == self._swept:
-            return
+        if day != self._swept:
+            self._sweep(day)
+        return SWEEP_EVERY
+
+    def _sweep(self, day: date) -> None:
         self._salts.forget_cached_before(day)
         if self._lock is not None and not self._lock.try_acquire():
             return

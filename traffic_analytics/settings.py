@@ -127,6 +127,33 @@ class Settings:
     enable_salt_cleanup_scheduler: bool = variable(
         "ENABLE_SALT_CLEANUP_SCHEDULER", yes_or_no, "Delete the salts of past days.", default=True
     )
+    delivery: str = variable(
+        "DELIVERY",
+        one_of("direct", "spool"),
+        "`direct` forwards each hit within its request and spools what Tinybird does not take; `spool` spools every "
+        "hit and sends batches. `spool` needs TINYBIRD_TRACKER_TOKEN.",
+        default="direct",
+    )
+    spool_sync: str = variable(
+        "SPOOL_SYNC",
+        one_of("full", "normal"),
+        "`full` waits for the disk before a hit counts as kept; `normal` survives killed processes, but a power cut "
+        "may take the last moments.",
+        default="full",
+    )
+    spool_max_mb: int = variable(
+        "SPOOL_MAX_MB",
+        whole_number(1, 1_000_000),
+        "Most that the spool may hold, in MiB (about 800 events each).",
+        default=1024,
+    )
+    batch_size: int = variable("BATCH_SIZE", whole_number(1, 10_000), "Most events that one batch holds.", default=500)
+    batch_flush_interval_ms: int = variable(
+        "BATCH_FLUSH_INTERVAL_MS",
+        whole_number(10, 60_000),
+        "Longest that an event waits for its batch, in ms.",
+        default=1000,
+    )
     log_level: str = variable(
         "LOG_LEVEL",
         one_of("trace", "debug", "info", "warn", "error", "fatal", "silent"),
@@ -170,6 +197,10 @@ class Settings:
                 mistakes.append(f"{name}: {error}" + ("" if name in SECRET else f", but is {text[:80]!r}"))
         if not environment.get("PROXY_TARGET", "").strip():
             mistakes.append("PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events")
+        if values.get("delivery") == "spool" and not environment.get("TINYBIRD_TRACKER_TOKEN", "").strip():
+            mistakes.append(
+                "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens that requests bring are not stored"
+            )
         if mistakes:
             raise ConfigurationError(mistakes)
         if any(environment.get(name) for name in ("K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT")):

@@ -69,6 +69,11 @@ class SqliteFile:
             self._connection, self._owner = self._connect(), owner
         return self._connection
 
+    def open_another(self) -> sqlite3.Connection:
+        """Open a connection for the caller alone."""
+        self._inode()
+        return self._connect()
+
     def close(self) -> None:
         """Close this process's connection, if there is one."""
         with self.lock:

@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
-import contextlib
+import enum
+import gzip
 import threading
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 
-from traffic_analytics.errors import UpstreamFailed
+from traffic_analytics.transport import DeadlineAdapter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from requests import PreparedRequest
 
 CONNECT_TIMEOUT = 1.0
 READ_TIMEOUT = 4.0  # the browser gives up after 5 seconds
+BATCH_TIMEOUT = 30.0  # nobody waits for a batch, and 5 MB take their time
+GZIP_FROM = 2048
+"""Bytes from which a body is compressed on its way to another machine."""
 
 
-class Taken(NamedTuple):
-    """Tinybird's word that it has the events: its status and its JSON."""
+class Verdict(enum.Enum):
+    """What became of events, as far as the sender must know."""
 
-    status: int
-    body: bytes
+    TAKEN = enum.auto()
+    LATER = enum.auto()  # nothing is wrong with them: Tinybird cannot take them now
+    TOO_FAST = enum.auto()  # nor here: we sent too much of late
+    WRONG_SETUP = enum.auto()  # nor here: our token, workspace or address is wrong
+    TOO_LARGE = enum.auto()  # fewer at a time will go through
+    REFUSED = enum.auto()  # at least one of them never goes through as it is
+
+
+class Reply(NamedTuple):
+    """Tinybird's answer. `reason` is fit for logs: it holds no client data and no token."""
+
+    verdict: Verdict
+    reason: str
+    status: int = 0
+    body: bytes = b"{}"
+    quarantined: int = 0
+    retry_after: float | None = None
+
+
+_VERDICTS = {
+    400: Verdict.REFUSED,
+    408: Verdict.LATER,
+    413: Verdict.TOO_LARGE,
+    422: Verdict.REFUSED,
+    425: Verdict.LATER,
+    429: Verdict.TOO_FAST,
+}
+
+
+def verdict_of(status: int) -> Verdict:
+    """Say what a status means for the events of a request."""
+    if 200 <= status < 300:
+        return Verdict.TAKEN
+    if status >= 500:
+        return Verdict.LATER
+    # Redirects and the other 4xx speak of where and as whom we send, not of what.
+    return _VERDICTS.get(status, Verdict.WRONG_SETUP)
 
 
 class Tinybird:
@@ -43,49 +84,77 @@ class Tinybird:
         self._transport: dict[str, Any] = {}
         self._prepared: dict[str, PreparedRequest] = {}
 
-    def post(self, data_source: str, events: bytes, token: str | None = None) -> Taken:
-        """Send events (JSON objects, one a line) to a data source.
+    def post(self, data_source: str, event: bytes, token: str | None = None, *, wait: bool = False) -> Reply:
+        """Send one event while a browser waits for it.
 
-        `token` is the sender's own and counts only if the service has none. Raises UpstreamFailed.
+        `token` is the sender's own and counts only if the service has none. `wait` asks for an answer that says what
+        became of the event, whatever TINYBIRD_WAIT says.
         """
-        session = self._session or self._start_session()
         request = self._request(data_source, token)
-        request.body = events
-        request.headers["Content-Length"] = str(len(events))
+        if wait and not self._wait:
+            request.url = f"{request.url}&wait=true"
+        request.body = event
+        request.headers["Content-Length"] = str(len(event))
+        return self._send(request, READ_TIMEOUT)
+
+    def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
+        """Send events as NDJSON, compressed if they leave this machine or its network."""
+        body = b"\n".join(events)
+        request = self._request(data_source, None)
+        request.headers["Content-Type"] = "application/x-ndjson"
+        if len(body) >= GZIP_FROM and self._url.startswith("https:"):
+            body = gzip.compress(body, compresslevel=1)
+            request.headers["Content-Encoding"] = "gzip"
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        return self._send(request, BATCH_TIMEOUT)
+
+    def _send(self, request: PreparedRequest, read_timeout: float) -> Reply:
+        session = self._session or self._start_session()
         try:
             response = session.send(
-                request, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT), allow_redirects=False, **self._transport
+                request, timeout=(CONNECT_TIMEOUT, read_timeout), allow_redirects=False, **self._transport
             )
-            body = response.content
         except (requests.RequestException, OSError) as error:
-            raise UpstreamFailed(type(error).__name__) from None  # its words may quote the URL and thereby a token
-        if not 200 <= response.status_code < 300:
-            raise UpstreamFailed(f"status {response.status_code}", response.status_code)
-        return Taken(response.status_code, body if _is_json(body) else b"{}")
+            # Its words may quote the URL and thereby a token; its class and that of its cause say enough.
+            return Reply(Verdict.LATER, str(error) if _is_plain(error) else type(error).__name__)
+        verdict = verdict_of(response.status_code)
+        counts = _json_object(response.content)
+        return Reply(
+            verdict,
+            f"status {response.status_code}",
+            response.status_code,
+            response.content if counts is not None else b"{}",
+            _quarantined(counts) if verdict is Verdict.TAKEN else 0,
+            None if verdict is Verdict.TAKEN else retry_after(response.headers),
+        )
 
     def _request(self, data_source: str, token: str | None) -> PreparedRequest:
-        """Return a request of this thread's own; preparing one costs more than sending it."""
+        """Return a request of the caller's own; preparing one costs more than copying it."""
         prepared = self._prepared.get(data_source)
         if prepared is None:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", "User-Agent": "traffic-analytics"}
             if self._token:
                 headers["Authorization"] = f"Bearer {self._token}"
-            prepared = requests.Request("POST", f"{self._url}?name={data_source}", headers).prepare()
+            wait = "&wait=true" if self._wait else ""
+            prepared = requests.Request("POST", f"{self._url}?name={data_source}{wait}", headers).prepare()
             self._prepared[data_source] = prepared
-        request = prepared.copy()
+        request = requests.PreparedRequest()
+        request.method = prepared.method
+        request.url = prepared.url
+        request.headers = prepared.headers.copy()
+        request._cookies = prepared._cookies  # type: ignore[attr-defined] # noqa: SLF001 - as its copy() does
         if not self._token and token is not None:
-            request.url = f"{request.url}&token={quote(token, safe='')}"
-        if self._wait:
-            request.url = f"{request.url}&wait=true"
+            head, question, query = str(request.url).partition("?name=" + data_source)
+            request.url = f"{head}{question}&token={quote(token, safe='')}{query}"
         return request
 
     def _start_session(self) -> requests.Session:
         with self._lock:
             if self._session is None:
                 session = requests.Session()
-                adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self._connections, pool_block=False)
-                session.mount("http://", adapter)
-                session.mount("https://", adapter)
+                session.mount("http://", DeadlineAdapter(self._connections))
+                session.mount("https://", DeadlineAdapter(self._connections))
                 # HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE: read once, not for each event.
                 self._transport = dict(session.merge_environment_settings(self._url, {}, False, None, None))
                 self._session = session
@@ -97,8 +166,31 @@ def events_url(target: str) -> str:
     return target if urlsplit(target).path.strip("/") else f"{target.rstrip('/')}/v0/events"
 
 
-def _is_json(body: bytes) -> bool:
-    with contextlib.suppress(ValueError, RecursionError):
-        msgspec.json.decode(body)
-        return True
-    return False
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read how many seconds Tinybird asks to wait: Retry-After (seconds or a date), else X-RateLimit-Reset."""
+    asked = headers.get("Retry-After") or headers.get("X-RateLimit-Reset") or ""
+    try:
+        return max(0.0, float(asked))
+    except ValueError:
+        pass
+    try:
+        # The answer's own Date rather than our clock: the two need not agree.
+        return max(0.0, (parsedate_to_datetime(asked) - parsedate_to_datetime(headers["Date"])).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _is_plain(error: Exception) -> bool:
+    return str(error).isidentifier()
+
+
+def _json_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (ValueError, RecursionError):
+        return None
+
+
+def _quarantined(counts: dict[str, Any] | None) -> int:
+    rows = (counts or {}).get("quarantined_rows", 0)
+    return rows if isinstance(rows, int) else 0

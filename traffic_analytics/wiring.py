@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import threading
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,10 +13,14 @@ from uuid import uuid4
 from cachetools import LRUCache, cached
 from flask import Flask
 
-from traffic_analytics import logs, referrer, user_agent, web
-from traffic_analytics.delivery import DirectDelivery
+from traffic_analytics import commands, logs, referrer, user_agent, web
+from traffic_analytics.background import Background
+from traffic_analytics.delivery import Delivery, DirectDelivery, SpoolDelivery, UnspooledDelivery
 from traffic_analytics.file_lock import FileLock
+from traffic_analytics.forwarder import Forwarder
+from traffic_analytics.hit_endpoint import HitEndpoint
 from traffic_analytics.salts import MemorySalts, Salts, SaltStore, SqliteSalts, Sweeper
+from traffic_analytics.spool import Spool
 from traffic_analytics.tinybird import Tinybird
 
 if TYPE_CHECKING:
@@ -34,42 +39,44 @@ def create_app(
 ) -> Flask:
     """Build the service from its settings; whatever else is given takes the place of a part.
 
-    Opens the salt store to check it (raises DamagedFile) and starts no thread: `start_background` does, in the process
-    that is to run it.
+    Opens the salts and the spool to check them (raises DamagedFile) and starts no thread: that is for
+    `app.extensions["traffic_analytics"].start()`, in the process that is to run them.
     """
     logging.config.dictConfig(
         logs.configuration(settings.log_level, settings.log_format, settings.google_cloud_project)
     )
+    clock = clock or now_utc
     store = salt_store or make_salt_store(settings)
     store.prepare()
-    clock = clock or now_utc
     salts = Salts(store)
-    tinybird = Tinybird(
-        settings.proxy_target,
-        settings.tinybird_tracker_token,
-        wait=settings.tinybird_wait,
-        connections=settings.threads,
-    )
-    parts = web.Parts(
-        settings=settings,
+    tinybird = make_tinybird(settings)
+    spool = make_spool(settings, clock)
+    if spool is not None:
+        spool.prepare()
+
+    def check_stores() -> None:
+        salts.check()
+        if spool is not None:
+            spool.check()
+
+    hits = HitEndpoint(
+        settings,
         clock=clock,
         salts=salts,
-        delivery=DirectDelivery(tinybird),
+        delivery=make_delivery(settings, tinybird, spool),
         parse_user_agent=cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())(user_agent.parse),
-        is_bot=cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())(user_agent.is_bot),
         new_event_id=lambda: str(uuid4()),
     )
     app = Flask("traffic_analytics", static_folder=None)
-    routes = web.blueprint(parts)
+    routes = web.blueprint(settings, hits, check_stores)
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="below_ghost", url_prefix=web.PREFIX)
     if settings.local_proxy:
         app.register_blueprint(web.local_proxy())
     web.handle_errors(app)
-    lock = FileLock(settings.salt_file.with_name("salts.sweep.lock")) if isinstance(store, SqliteSalts) else None
-    app.extensions["traffic_analytics"] = Background(
-        [Sweeper(salts, clock, lock).tick] if settings.enable_salt_cleanup_scheduler else []
-    )
+    app.wsgi_app = web.HitDoor(app.wsgi_app, hits)  # type: ignore[method-assign]
+    app.extensions["traffic_analytics"] = make_background(settings, clock, salts, store, tinybird)
+    commands.register(app, settings, salts, spool, tinybird)
     # The first hit should not pay for reading the lists.
     user_agent.parse("")
     referrer.classify("https://example.com/", None, None, "")
@@ -83,38 +90,64 @@ def make_salt_store(settings: Settings) -> SaltStore:
     return SqliteSalts(settings.salt_file)
 
 
+def make_tinybird(settings: Settings) -> Tinybird:
+    """Describe Tinybird; nothing is opened yet."""
+    return Tinybird(
+        settings.proxy_target,
+        settings.tinybird_tracker_token,
+        wait=settings.tinybird_wait,
+        connections=settings.threads + 1,
+    )
+
+
+def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_work: bool = False) -> Spool | None:
+    """Describe the spool; there is none without a token of our own, since senders' tokens are not stored."""
+    if settings.tinybird_tracker_token is None:
+        return None
+    return Spool(
+        settings.data_dir / "spool.sqlite3",
+        sync=settings.spool_sync,
+        max_mb=settings.spool_max_mb,
+        clock=lambda: clock().timestamp(),
+        room_to_work=room_to_work,
+    )
+
+
+def make_delivery(settings: Settings, tinybird: Tinybird, spool: Spool | None) -> Delivery:
+    """Choose how events are delivered."""
+    if spool is None:
+        return UnspooledDelivery(tinybird)
+    if settings.delivery == "spool":
+        return SpoolDelivery(spool)
+    return DirectDelivery(tinybird, spool, time.monotonic)
+
+
+def make_background(
+    settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore, tinybird: Tinybird
+) -> Background:
+    """Put together what a process does beside answering."""
+    background = Background()
+    if settings.enable_salt_cleanup_scheduler:
+        shared = isinstance(store, SqliteSalts)
+        lock = FileLock(settings.salt_file.with_name(settings.salt_file.name + ".sweep.lock")) if shared else None
+        background.add("salts", Sweeper(salts, clock, lock).tick)
+    # Its own connection: threads that append should not wait while a batch is read.
+    spool = make_spool(settings, clock, room_to_work=True)
+    if spool is not None:
+        forwarder = Forwarder(
+            spool,
+            tinybird,
+            FileLock(settings.data_dir / "spool.forwarder.lock"),
+            batch_size=settings.batch_size,
+            flush_interval=settings.batch_flush_interval_ms / 1000,
+            monotonic=time.monotonic,
+            clock=lambda: clock().timestamp(),
+            stopping=background.stopping,
+        )
+        background.add("forwarder", forwarder.tick)
+    return background
+
+
 def now_utc() -> datetime:
     """Say what time it is."""
     return datetime.now(UTC)  # noqa: TID251 - the one clock
-
-
-class Background:
-    """What a process does beside answering: each chore is called every few seconds in a thread of its own."""
-
-    PERIOD = 20.0
-
-    def __init__(self, chores: list[Callable[[], None]]) -> None:
-        self._chores = chores
-        self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
-
-    def start(self) -> None:
-        """Start the threads; call it in the process that is to run them, after any fork."""
-        self._threads = [threading.Thread(target=self._run, args=[chore], daemon=True) for chore in self._chores]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, timeout: float) -> None:
-        """Ask the threads to end and wait for them, at most `timeout` seconds each."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(timeout)
-
-    def _run(self, chore: Callable[[], None]) -> None:
-        while True:
-            try:
-                chore()
-            except Exception as error:
-                logging.getLogger(__name__).error("a chore failed", exc_info=error, extra={"event": "ChoreFailed"})
-            if self._stopping.wait(self.PERIOD):
-                return

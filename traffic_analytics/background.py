@@ -1,0 +1,50 @@
+"""What a process does beside answering: chores, each in a thread of its own, which no failure ends."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+AFTER_FAILURE = 5.0
+"""Seconds until a chore that failed is called again."""
+
+
+class Background:
+    """Calls each chore, waits as long as it returned (seconds), and calls it again until told to stop."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._chores: dict[str, Callable[[], float]] = {}
+        self._threads: list[threading.Thread] = []
+
+    def add(self, name: str, chore: Callable[[], float]) -> None:
+        """Add a chore before the start."""
+        self._chores[name] = chore
+
+    def start(self) -> None:
+        """Start the threads; call it in the process that is to run them, after any fork."""
+        for name, chore in self._chores.items():
+            thread = threading.Thread(target=self._run, args=[chore], name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Ask the threads to end and wait for them, at most `timeout` seconds each."""
+        self.stopping.set()
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def _run(self, chore: Callable[[], float]) -> None:
+        wait = 0.0
+        while not self.stopping.wait(wait):
+            try:
+                wait = chore()
+            except Exception as error:  # noqa: BLE001 - a chore that failed is tried again; a dead thread is not
+                _log.error("a chore failed", exc_info=error, extra={"event": "ChoreFailed"})
+                wait = AFTER_FAILURE

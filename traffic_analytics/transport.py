@@ -1,0 +1,127 @@
+"""Requests travel over kept-alive connections, and an answer must be whole by a deadline, however slowly it drips."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+from urllib3.util import Timeout
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from requests import PreparedRequest
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """requests' adapter with two differences.
+
+    The read timeout covers the whole answer: requests' own starts anew with each byte. And `send` does without what
+    these requests have no use for: redirects, cookies, streaming, guessing of encodings.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self._pools: dict[str, Any] = {}
+        super().__init__(pool_connections=2, pool_maxsize=connections)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make connections of our own kind."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request and read its whole answer. Raises requests' exceptions."""
+        if proxies or stream:
+            return super().send(request, stream, timeout, verify, cert, proxies)
+        assert request.url is not None  # noqa: S101 - a prepared request has one
+        origin, path = _split(request.url)
+        pool: Any = self._pools.get(origin)
+        if pool is None:
+            pool = self.get_connection_with_tls_context(request, verify, cert=cert)
+            self._pools[origin] = pool
+        connect, read = timeout
+        try:
+            raw = pool.urlopen(
+                str(request.method),
+                path,
+                body=request.body,
+                headers=request.headers,
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+                timeout=Timeout(connect=connect, read=read),
+            )
+        except (HTTPError, OSError) as error:
+            raise requests.ConnectionError(type(error).__name__) from error
+        response = requests.Response()
+        response.status_code = raw.status
+        response.headers = CaseInsensitiveDict(raw.headers)
+        response.url = request.url
+        response.request = request
+        response._content = raw.data  # noqa: SLF001 - as HTTPAdapter.build_response would, after reading
+        response._content_consumed = True  # type: ignore[attr-defined] # noqa: SLF001
+        return response
+
+
+def _split(url: str) -> tuple[str, str]:
+    scheme_end = url.index("://") + 3
+    path = url.find("/", scheme_end)
+    return url[:path], url[path:]
+
+
+class _DeadlineReader(io.RawIOBase):
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        timeout = sock.gettimeout()
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._deadline is not None:
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0:
+                raise TimeoutError("the answer was not whole in time")
+            self._sock.settimeout(remaining)
+        return self._sock.recv_into(buffer)
+
+
+class _Answer(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_DeadlineReader(sock))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Answer
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Answer
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
