@@ -9,15 +9,16 @@ loop reads all connections without ever waiting for one of them, and a thread se
                            ▼                                   ▼              ▼
                          dropped                         draining (2 s)    closed
 
-The loop alone reads sockets, opens and closes them; a thread parses from memory, and writes the answer. Sockets stay
-registered with the poller for as long as they live, which saves the system calls of moving them in and out.
-TLS is not done here: a proxy in front does that.
+The loop alone reads sockets, opens and closes them; a thread parses from memory, and writes the answer in one piece.
+Sockets stay registered with the poller for as long as they live, which saves the system calls of moving them in and
+out. What gunicorn has and this has not: TLS and HTTP/2 (a proxy in front does that), access logs (they hold addresses),
+and answers that are streamed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import queue
 import selectors
 import socket
@@ -26,15 +27,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gunicorn import http
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, NoMoreData, ParseException
-from gunicorn.http.message import Request
 from gunicorn.workers.gthread import ThreadWorker
 
+from traffic_analytics import http_exchange
 from traffic_analytics.request_end import Progress, RequestEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 READ_DEADLINE = 10.0
 """Seconds from a request's first byte to its last; the browser itself gives up after 5."""
@@ -50,32 +49,18 @@ CHUNK = 65_536
 class Connection:
     """One client: what it has sent and not yet been answered for."""
 
-    __slots__ = (
-        "buffer",
-        "busy",
-        "client",
-        "deadline",
-        "draining",
-        "end",
-        "eof",
-        "parser",
-        "server",
-        "sock",
-        "told_to_continue",
-    )
+    __slots__ = ("buffer", "busy", "client", "deadline", "draining", "end", "eof", "sock", "told_to_continue")
 
-    def __init__(self, cfg: Any, sock: socket.socket, client: Any, server: Any) -> None:
+    def __init__(self, sock: socket.socket, client: Any) -> None:
         self.sock = sock
         self.client = client
-        self.server = server
-        self.parser = http.get_parser(cfg, [], client)  # fed from memory: it never touches the socket
         self.buffer = bytearray()
         self.end = RequestEnd()
         self.busy = False
         self.eof = False
         self.draining = False
         self.told_to_continue = False
-        self.deadline: float | None = None
+        self.deadline = 0.0
 
 
 class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
@@ -96,10 +81,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         self.idle: dict[Connection, None] = {}
         self.draining: dict[Connection, None] = {}
         self.jobs: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self.plain_cfg = http_exchange.plain(self.cfg)
+        self.server = self.sockets[0].getsockname()
         super().init_process()
 
     def get_thread_pool(self) -> ThreadPool:
-        """Start the threads that serve requests."""
+        """Make the threads that serve requests."""
         return ThreadPool(self.cfg.threads, self.jobs, self.serve)
 
     def run(self) -> None:
@@ -134,14 +121,16 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
             sock, client = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        except OSError as error:  # out of file descriptors, as a rule
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
             self.log.error("no connection: %s", error.strerror, extra={"event": "AcceptFailed"})
             self.make_room()
             return
         sock.settimeout(WRITE_TIMEOUT)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self.cfg, sock, client, listener.getsockname())
+        connection = Connection(sock, client)
         self.connections.add(connection)
         self.rest(connection)
         self.poller.register(sock, selectors.EVENT_READ, partial(self.read, connection))
@@ -160,14 +149,14 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
                     self.close(connection)
                 return
             connection.buffer += data
-            connection.eof = connection.eof or not data
+            if not data:
+                connection.eof = True
             if connection.busy:
                 if connection.eof or len(connection.buffer) > CHUNK:
                     # Answer first: what a client sends ahead of its answer waits in the kernel meanwhile.
                     connection.eof = True
                     self.poller.unregister(connection.sock)
-                return
-            if connection.eof:
+            elif connection.eof:
                 self.close(connection)
             else:
                 self.advance(connection)
@@ -175,26 +164,25 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     def advance(self, connection: Connection) -> None:
         """Queue a connection whose request is complete, or too large to be read at all; holds the lock."""
         state = connection.end.progress(connection.buffer)
-        if state is Progress.INCOMPLETE or state is Progress.CONTINUE:
-            if connection not in self.reading:
-                self.idle.pop(connection, None)
-                connection.deadline = time.monotonic() + READ_DEADLINE
-                self.reading[connection] = None
-            if state is Progress.CONTINUE and not connection.told_to_continue:
-                connection.told_to_continue = True
-                with contextlib.suppress(OSError):
-                    connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            return
         self.idle.pop(connection, None)
-        self.reading.pop(connection, None)
-        connection.told_to_continue = False
-        connection.end = RequestEnd()
-        connection.busy = True
-        self.jobs.put(connection)
+        if state is Progress.COMPLETE:
+            self.reading.pop(connection, None)
+            connection.told_to_continue = False
+            connection.end = RequestEnd()
+            connection.busy = True
+            self.jobs.put(connection)
+            return
+        if connection not in self.reading:
+            connection.deadline = time.monotonic() + READ_DEADLINE
+            self.reading[connection] = None
+        if state is Progress.CONTINUE and not connection.told_to_continue:
+            connection.told_to_continue = True
+            with contextlib.suppress(OSError):
+                connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def rest(self, connection: Connection) -> None:
         """Keep a connection without a request until its client sends one or the time is up."""
-        connection.deadline = time.monotonic() + self.cfg.keepalive
+        connection.deadline = time.monotonic() + self.plain_cfg.keepalive
         self.idle[connection] = None
 
     def answered(self, connection: Connection, *, keep: bool) -> None:
@@ -221,11 +209,12 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         except OSError:
             self.close(connection)
             return
+        if connection.eof:
+            self.close(connection)
+            return
         connection.draining = True
         connection.deadline = time.monotonic() + DRAIN_DEADLINE
         self.draining[connection] = None
-        if connection.eof:
-            self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """Forget a connection; holds the lock."""
@@ -248,7 +237,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
             for stage in (self.reading, self.idle, self.draining):
                 while stage:
                     first = next(iter(stage))
-                    if first.deadline is None or first.deadline > now:
+                    if first.deadline > now:
                         break
                     self.close(first)
 
@@ -264,58 +253,26 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         """Answer one request; runs in a thread."""
         keep = False
         try:
-            keep = self.answer(connection)
-        finally:
-            self.answered(connection, keep=keep and self.alive)
-
-    def answer(self, connection: Connection) -> bool:
-        """Parse one request from memory and answer it; True if the connection may be used again."""
-        request = None
-        parser = connection.parser
-        try:
             with self.state_lock:
                 data = bytes(connection.buffer)
                 connection.buffer.clear()
-            parser.unreader.unread(data)
-            request = next(parser)
-            if not self.handle_request(request, connection) or not parser.finish_body():
-                return False
-            if ahead := parser.unreader.take_buffered():
+            exchange = http_exchange.Exchange(data, connection.client, self.server, self.plain_cfg)
+            answer, keep = exchange.answer(self.wsgi, keep_alive=self.alive)
+            if exchange.ahead and keep:
                 with self.state_lock:
-                    connection.buffer[:0] = ahead
-        except (NoMoreData, StopIteration):
-            return False
+                    connection.buffer[:0] = exchange.ahead
+            connection.sock.sendall(answer)
         except OSError as error:
+            keep = False
             self.log.debug("a connection broke: %s", type(error).__name__)
-            return False
-        except Exception as error:  # noqa: BLE001 - whatever it is, this connection gets an answer and others live on
-            self.handle_error(request, connection.sock, connection.client, error)
-            return False
-        return True
-
-    def handle_error(self, req: Request | None, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
-        """Answer what is no HTTP, in the shape of all our errors; gunicorn would log the client's address and URL."""
-        if isinstance(exc, LimitRequestLine):
-            status, name = 414, "URI Too Long"
-        elif isinstance(exc, LimitRequestHeaders):
-            status, name = 431, "Request Header Fields Too Large"
-        elif isinstance(exc, ParseException):
-            status, name = 400, "Bad Request"
-        else:
-            status, name = 500, "Internal Server Error"
-            self.log.error("a request failed", exc_info=exc, extra={"event": "UnhandledError"})
-        body = json.dumps({"error": name, "message": "the request is not HTTP as we take it", "statusCode": status})
-        with contextlib.suppress(OSError):
-            client.sendall(
-                f"HTTP/1.1 {status} {name}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-                f"Access-Control-Allow-Origin: *\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-            )
+        finally:
+            self.answered(connection, keep=keep)
 
 
 class ThreadPool:
     """As many threads as there may be requests at a time, taking connections from a queue."""
 
-    def __init__(self, size: int, jobs: queue.SimpleQueue[Any], serve: Any) -> None:
+    def __init__(self, size: int, jobs: queue.SimpleQueue[Any], serve: Callable[[Any], None]) -> None:
         self._jobs = jobs
         self._serve = serve
         self._threads = [threading.Thread(target=self._run, name=f"hits-{n}", daemon=True) for n in range(size)]

@@ -10,10 +10,7 @@ HEAD_LIMIT = 65_536
 BODY_LIMIT = 65_536
 """Bytes of body that are waited for; a longer one is handed on unread, for the application to refuse it."""
 
-_FRAMING = re.compile(
-    rb"\r\n(?:content-length[ \t]*:[ \t]*(?P<length>\d+)|(?P<chunked>transfer-encoding)|(?P<expect>expect)[ \t]*:)",
-    re.IGNORECASE,
-)
+_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,12})")
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
@@ -58,11 +55,12 @@ class RequestEnd:
         return Progress.CONTINUE if self._expects else Progress.INCOMPLETE
 
     def _read_head(self, data: bytearray, end: int) -> None:
-        for match in _FRAMING.finditer(data, 0, end):
-            if match["length"]:
-                self._length = max(self._length, int(match["length"][:12]))
-            self._chunked = self._chunked or bool(match["chunked"])
-            self._expects = self._expects or bool(match["expect"])
+        head = data[:end].lower()
+        # Two lengths that differ are refused by the parser.
+        length = _LENGTH.search(head)
+        self._length = int(length[1]) if length else 0
+        self._chunked = b"\r\ntransfer-encoding" in head
+        self._expects = b"\r\nexpect" in head
         self._body = self._next_chunk = end + 4
 
     def _chunked_end(self, data: bytearray) -> bool:

