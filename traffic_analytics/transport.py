@@ -111,12 +111,34 @@ class _Answer(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_DeadlineReader(sock))
 
 
-class _Connection(HTTPConnection):
-    response_class = _Answer
+class _OneWrite:
+    """Sends headers and body together: two writes cost two packets, and wake the other side twice."""
+
+    response_class: Any = _Answer
+    _held: list[bytes] | None = None
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        held: list[bytes] = []
+        self._held = held
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self._held = None
+        self.send(b"".join(held))
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._held.append(data)
 
 
-class _TlsConnection(HTTPSConnection):
-    response_class = _Answer
+class _Connection(_OneWrite, HTTPConnection):
+    pass
+
+
+class _TlsConnection(_OneWrite, HTTPSConnection):
+    pass
 
 
 class _Pool(HTTPConnectionPool):
