@@ -33,7 +33,7 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
 
 # Only the package index decides versions: run this to move them, then the tests.
 lock: .venv/ready
-	$(LOCK) --extra fast -o requirements.txt
+	$(LOCK) --extra fast --extra stats -o requirements.txt
 	$(LOCK) --all-extras --group dev -o requirements-dev.txt
 
 clean:
