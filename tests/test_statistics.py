@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import multiprocessing
@@ -22,10 +23,13 @@ import requests_mock
 from tests.conftest import NOW, SITE, TARGET, Service
 from traffic_analytics.answer_cache import FILE_BYTES, LARGEST, PRAGMAS, SCHEMA, AnswerCache, Kept
 from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.pipes import Reply
+from traffic_analytics.rights import Rights
 from traffic_analytics.salts import MemorySalts
 from traffic_analytics.settings import Settings
 from traffic_analytics.single_flight import SingleFlight
 from traffic_analytics.sqlite_file import SqliteFile
+from traffic_analytics.statistics import Statistics
 from traffic_analytics.wiring import create_app
 
 STATS = "http://stats.example"
@@ -33,6 +37,11 @@ ADMIN = "p.admin-token"
 OTHER_SITE = "11111111-1111-4111-8111-111111111111"
 STATIC = "p.eyJ1IjogIndoZXRoZXIifQ.signature"
 ACTIVE = "/v0/pipes/api_active_visitors.json"
+
+
+@functools.cache
+def signed(content: str, secret: str) -> str:
+    return jwt.encode(json.loads(content), secret.encode().ljust(32, b"\0"), algorithm="HS256")
 
 
 def ghost_token(
@@ -46,7 +55,7 @@ def ghost_token(
     scopes = [{"type": "PIPES:READ", "resource": pipe, "fixed_params": {"site_uuid": site}} for pipe in pipes]
     expiry = int((NOW + timedelta(hours=3)).timestamp())
     content = {"workspace_id": "w", "name": f"tinybird-jwt-{site}", "exp": expiry, "scopes": scopes, **claims}
-    return jwt.encode(content, secret.encode().ljust(32, b"\0"), algorithm="HS256")
+    return signed(json.dumps(content), secret)
 
 
 def rows(*values: Any) -> dict[str, Any]:
@@ -80,6 +89,29 @@ class Gateway:
 @pytest.fixture
 def gateway(start: Any) -> Callable[..., Gateway]:
     return lambda **environment: Gateway(start(**{"STATS_TARGET": STATS, **environment}))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, clock: Clock) -> Callable[[], AnswerCache]:
+    def make() -> AnswerCache:
+        cache = AnswerCache(SqliteFile(tmp_path / "s.sqlite3", SCHEMA, PRAGMAS, busy_timeout=1.0), clock)
+        cache.prepare()
+        return cache
+
+    return make
 
 
 class Target(ThreadingHTTPServer):
@@ -285,7 +317,15 @@ def test_what_the_target_says_about_the_question_passes_and_is_not_kept(gateway:
     assert third.status_code == 200
 
 
-@pytest.mark.parametrize("answer", [{"text": "<html>"}, {"json": [1]}, {"status_code": 302, "json": {}}, {"text": ""}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": "<html>"},
+        {"json": [1]},
+        {"status_code": 302, "headers": {"Location": "http://b.example"}, "json": {}},
+        {"text": ""},
+    ],
+)
 def test_an_answer_that_makes_no_sense_is_502_and_not_kept(gateway: Any, answer: dict[str, Any]) -> None:
     gate = gateway()
     gate.answers_with(answer, {"json": rows(1)})
@@ -408,6 +448,16 @@ def test_with_the_admin_token_tokens_of_equal_rights_share_answers(gateway: Any)
     assert len(gate.asked) == 1
 
 
+def test_the_same_question_under_other_rights_is_another(gateway: Any) -> None:
+    gate = gateway(TINYBIRD_ADMIN_TOKEN=ADMIN)
+    all_sites = ghost_token(scopes=[{"type": "PIPES:READ", "resource": "api_active_visitors"}])
+
+    for token in (ghost_token(), all_sites, ghost_token(), all_sites):
+        gate.ask(f"{ACTIVE}?site_uuid={SITE}", token)
+
+    assert len(gate.asked) == 2
+
+
 def test_what_a_token_fixes_outranks_what_the_request_says(gateway: Any) -> None:
     gate = gateway(TINYBIRD_ADMIN_TOKEN=ADMIN)
     by_site = {SITE: rows("mine"), OTHER_SITE: rows("theirs")}
@@ -451,7 +501,6 @@ BAD = {
     "of an asymmetric algorithm": f"{part({'alg': 'RS256', 'typ': 'JWT'})}.{part(CLAIMS)}.c2ln",
     "with a key of its own": f"{part({'alg': 'HS256', 'kid': 1})}.{part(CLAIMS)}.c2ln",
     "with claims that are no object": f"{part({'alg': 'HS256'})}.{part([1])}.c2ln",
-    "deeply nested": f"{jwt.utils.base64url_encode(b'[' * 5000).decode()}.{part(CLAIMS)}.c2ln",
 }
 
 
@@ -464,7 +513,8 @@ def test_a_bad_token_is_refused_here_even_if_the_answer_is_known(gateway: Any, t
     answer = gate.ask(ACTIVE, token)
 
     assert answer.status_code == 403
-    assert answer.json["error"] == "Forbidden" or "deeply" not in token
+    assert answer.json["error"] == "Forbidden"
+    assert len(gate.asked) == 1
 
 
 def test_a_token_stops_working_when_it_expires(gateway: Any) -> None:
@@ -484,6 +534,15 @@ def test_a_static_token_is_left_to_the_target_and_shares_with_nobody(gateway: An
 
     assert gate.ask(f"{ACTIVE}?site_uuid={SITE}", "p.no-such-token").status_code == 403
     assert gate.ask(f"{ACTIVE}?site_uuid={SITE}", STATIC).json == rows("static")
+
+
+@pytest.mark.parametrize("head", [b"[" * 5000, b"[]", b"\xff", b'{"alg":"HS256"'])
+def test_what_only_looks_like_ghosts_token_is_left_to_the_target(gateway: Any, head: bytes) -> None:
+    gate = gateway(TINYBIRD_ADMIN_TOKEN=ADMIN)
+    gate.ask(ACTIVE, ghost_token())
+    gate.answers_with(status_code=403, json={"error": "invalid"})
+
+    assert gate.ask(ACTIVE, f"{jwt.utils.base64url_encode(head).decode()}.{part(CLAIMS)}.c2ln").status_code == 403
 
 
 def test_a_token_whose_scopes_differ_about_a_pipe_shares_with_nobody(gateway: Any) -> None:
@@ -636,25 +695,25 @@ def day_of_polls(seconds: float, tabs: int) -> list[tuple[float, int]]:
     )
 
 
-@pytest.mark.parametrize(("cache_seconds", "most"), [(60, 1440), (300, 288)])
-def test_two_admins_with_two_tabs_each_cost_at_most_one_query_per_cache_time(
-    gateway: Any, cache_seconds: int, most: int
+@pytest.mark.parametrize(("cache_seconds", "tabs", "most"), [(60, 4, 1440), (300, 2, 288)])
+def test_the_tabs_of_two_admins_cost_at_most_one_query_per_cache_time_whatever_worker_they_meet(
+    gateway: Any, cache_seconds: int, tabs: int, most: int
 ) -> None:
     workers = [
         gateway(TINYBIRD_ADMIN_TOKEN=ADMIN, STATS_CACHE_SECONDS=str(cache_seconds), LOG_LEVEL="silent")
         for _ in range(3)
     ]
-    polls = day_of_polls(DAY, tabs=4)
+    polls = day_of_polls(DAY, tabs)
 
     for n, (at, tab) in enumerate(polls):
-        worker = workers[n * n % 3]
+        worker = workers[n % 3]
         worker.service.now = NOW + timedelta(seconds=at)
         admin, session = tab % 2, int(at // (3 * 3600))  # Ghost's tokens live for three hours
         expiry = int(NOW.timestamp()) + (session + 1) * 3 * 3600 + 60
         answer = worker.ask(f"{ACTIVE}?site_uuid={SITE}&ghost_client=admin", ghost_token(name=str(admin), exp=expiry))
         assert answer.status_code == 200
 
-    assert len(polls) == 4 * 1440
+    assert len(polls) == tabs * 1440
     assert most / 2 <= len(workers[0].asked) <= most
 
 
@@ -723,9 +782,9 @@ def ask_in_a_process(url: str, data_dir: Path, barrier: Any, results: Any) -> No
 
 def test_processes_that_ask_the_same_at_once_ask_it_once(target: Target, tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
-    barrier, results = spawn.Barrier(5), spawn.Queue()
+    barrier, results = spawn.Barrier(3), spawn.Queue()
     processes = [
-        spawn.Process(target=ask_in_a_process, args=[target.url, tmp_path, barrier, results]) for _ in range(4)
+        spawn.Process(target=ask_in_a_process, args=[target.url, tmp_path, barrier, results]) for _ in range(2)
     ]
     for process in processes:
         process.start()
@@ -737,8 +796,40 @@ def test_processes_that_ask_the_same_at_once_ask_it_once(target: Target, tmp_pat
     for process in processes:
         process.join(10)
 
-    assert answers == [(200, rows(7))] * 4
+    assert answers == [(200, rows(7))] * 2
     assert len(target.paths) == 1
+
+
+def test_a_worker_overtaken_on_its_way_to_the_target_takes_the_answer_that_is_there(
+    cache: Callable[[], AnswerCache], clock: Clock
+) -> None:
+    asked: list[str] = []
+
+    class Once:
+        def get(self, question: Any, token: str) -> Reply:
+            asked.append(token)
+            return Reply(200, token.encode(), "")
+
+    def worker(cache: AnswerCache) -> Statistics:
+        slots = threading.Semaphore(1)
+        return Statistics(
+            Once(),  # type: ignore[arg-type]
+            cache,
+            SingleFlight(),
+            rights_of=lambda *_: Rights("all", "all"),
+            slots=slots,
+            fresh_for=60,
+            realm="",
+            clock=clock,
+            sleep=lambda _: None,
+        )
+
+    fast, slow = worker(cache()), cache()
+    claim = slow.claim
+    slow.claim = lambda *args: bool(fast.answer("p.json", "", "Bearer fast")) and claim(*args)  # type: ignore[method-assign]
+
+    assert worker(slow).answer("p.json", "", "Bearer slow").body == b"fast"
+    assert asked == ["fast"]
 
 
 def test_a_refusal_of_anothers_token_is_not_ours(target: Target, tmp_path: Path) -> None:
@@ -787,29 +878,6 @@ def test_a_slow_target_never_takes_the_threads_that_hits_need(target: Target, tm
 
 
 # -- the parts
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def cache(tmp_path: Path, clock: Clock) -> Callable[[], AnswerCache]:
-    def make() -> AnswerCache:
-        cache = AnswerCache(SqliteFile(tmp_path / "s.sqlite3", SCHEMA, PRAGMAS, busy_timeout=1.0), clock)
-        cache.prepare()
-        return cache
-
-    return make
 
 
 def test_a_claim_is_one_processs_until_it_is_released_or_runs_out(cache: Any, clock: Clock) -> None:
