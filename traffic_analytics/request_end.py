@@ -11,7 +11,8 @@ BODY_LIMIT = 65_536
 """Bytes of body that are waited for; a longer one is handed on unread, for the application to refuse it."""
 
 _FRAMING = re.compile(
-    rb"\r\n(?:content-length[ \t]*:[ \t]*(?P<length>\d+)|(?P<chunked>transfer-encoding)|(?P<expect>expect)[ \t]*:)",
+    rb"\r\n(?:content-length[ \t]*:[ \t]*(?P<length>\d+)[ \t]*(?=\r|\Z)"
+    rb"|(?P<chunked>transfer-encoding)|(?P<expect>expect)[ \t]*:)",
     re.IGNORECASE,
 )
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
