@@ -68,6 +68,8 @@ def create_app(
         new_event_id=lambda: str(uuid4()),
     )
     app = Flask("traffic_analytics", static_folder=None)
+    # A path is a route or it is not: a redirect would cost a hit its answer.
+    app.url_map.merge_slashes = app.url_map.strict_slashes = False
     routes = web.blueprint(settings, hits, check_stores)
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="below_ghost", url_prefix=web.PREFIX)
