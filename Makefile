@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: run test e2e check format bench lock clean
 .DEFAULT_GOAL := run
 
-.venv/ready: requirements-dev.txt
+.venv/ready: requirements-dev.txt requirements-fast.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is not Python 3.11 or newer."; exit 1; }
@@ -16,6 +16,8 @@ BIN := .venv/bin
 			"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fast.txt 2>/dev/null \
+		|| echo "gunicorn_h1c could not be compiled (gcc and Python's headers are needed): gunicorn parses HTTP in Python."
 	@touch $@
 
 # Starts the service for development and prints a hit to try; .env and the environment count as they do in production.
@@ -47,8 +49,9 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
 
 # Versions change here and nowhere else: after it, run the tests. `make lock LOCK_OPTIONS=--upgrade` takes the newest.
 lock: .venv/ready
-	$(LOCK) $(LOCK_OPTIONS) --extra fast -o requirements.txt
-	$(LOCK) $(LOCK_OPTIONS) --all-extras --group dev -o requirements-dev.txt
+	$(LOCK) $(LOCK_OPTIONS) -o requirements.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra fast -o requirements-fast.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra store --group dev -o requirements-dev.txt
 
 # Leaves data/ alone.
 clean:
