@@ -15,7 +15,8 @@ from traffic_analytics.settings import Settings, read_environment
 from traffic_analytics.signed_url import sign
 
 _given = {name: value for name, value in read_environment().items() if value.strip()}
-_target = f"http://127.0.0.1:{_given.get('PORT', '3000').strip()}/local-proxy"
+_port = _given.get("PORT", "").strip()
+_target = f"http://127.0.0.1:{_port if _port.isdigit() else 3000}/local-proxy"
 _defaults = {
     "LOCAL_PROXY": "true",
     "PROXY_TARGET": _target,
