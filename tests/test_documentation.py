@@ -18,11 +18,7 @@ import pytest
 from traffic_analytics.settings import Settings
 
 PROJECT = Path(__file__).parent.parent
-PAGES = sorted(
-    path
-    for path in PROJECT.rglob("*.md")
-    if not any(part.startswith(".") or part in {"build", "data"} for part in path.relative_to(PROJECT).parts)
-)
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 
 
 def text(name: str) -> str:
