@@ -328,4 +328,4 @@ def test_every_error_that_a_request_can_meet_has_a_status() -> None:
     met = every_subclass(errors.AnalyticsError) - roots_that_nobody_raises - only_at_the_start
 
     assert met == set(hit_endpoint.STATUS)
-    assert all(400 <= status < 600 and name for status, name in web.STATUS.values())
+    assert all(400 <= status < 600 and name for status, name in hit_endpoint.STATUS.values())
