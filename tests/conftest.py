@@ -54,6 +54,7 @@ class Service:
         self, data_dir: Path, tinybird: requests_mock.Mocker, salts: SaltStore | None = None, **environment: str
     ) -> None:
         self.now = NOW
+        self.data_dir = data_dir
         self.tinybird = tinybird
         self.salts = salts or MemorySalts()
         environment = {

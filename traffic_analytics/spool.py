@@ -35,7 +35,8 @@ _PAGE = 4096
 _ROOM = 64 * _PAGE
 """Bytes below which the spool counts as full: a moment's worth of events."""
 
-_SHRINK_PAGES = 2048
+_SHRINK_FROM, _SHRINK_BY = 512, 2048
+"""Free pages from which room is given back to the disk, and how many at a time."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -240,8 +241,9 @@ class Spool:
     def shrink(self) -> None:
         """Give free room back to the disk, a little at a time."""
         with self._use() as connection:
-            if connection.execute("PRAGMA freelist_count").fetchone()[0] > _SHRINK_PAGES:
-                connection.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
+            if connection.execute("PRAGMA freelist_count").fetchone()[0] >= _SHRINK_FROM:
+                # As a script: `execute` would stop after the first page.
+                connection.executescript(f"PRAGMA incremental_vacuum({_SHRINK_BY})")
 
     def check(self) -> None:
         """Find out whether an event could be kept now. Raises SpoolUnavailable."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import requests
 
-from traffic_analytics.transport import DeadlineAdapter
+from traffic_analytics.transport import DeadlineAdapter, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,8 +116,8 @@ class Tinybird:
                 request, timeout=(CONNECT_TIMEOUT, read_timeout), allow_redirects=False, **self._transport
             )
         except (requests.RequestException, OSError) as error:
-            # Its words may quote the URL and thereby a token; its class and that of its cause say enough.
-            return Reply(Verdict.LATER, str(error) if _is_plain(error) else type(error).__name__)
+            # Its words may quote the URL and thereby a token.
+            return Reply(Verdict.LATER, str(error) if isinstance(error, NoAnswer) else type(error).__name__)
         verdict = verdict_of(response.status_code)
         counts = _json_object(response.content)
         return Reply(
@@ -178,10 +178,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, (parsedate_to_datetime(asked) - parsedate_to_datetime(headers["Date"])).total_seconds())
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _is_plain(error: Exception) -> bool:
-    return str(error).isidentifier()
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

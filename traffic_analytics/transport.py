@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 
+class NoAnswer(requests.ConnectionError):
+    """There was no whole answer; the message is the name of the cause and quotes nothing."""
+
+
 class DeadlineAdapter(HTTPAdapter):
     """requests' adapter with two differences.
 
@@ -69,7 +73,7 @@ class DeadlineAdapter(HTTPAdapter):
                 timeout=Timeout(connect=connect, read=read),
             )
         except (HTTPError, OSError) as error:
-            raise requests.ConnectionError(type(error).__name__) from error
+            raise NoAnswer(type(error).__name__) from error
         response = requests.Response()
         response.status_code = raw.status
         response.headers = CaseInsensitiveDict(raw.headers)
