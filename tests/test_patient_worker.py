@@ -137,6 +137,7 @@ def test_a_client_that_leaves_early_gets_nothing_and_harms_nobody(part: bytes, r
     with running.connect() as sock:
         sock.sendall(part)
         sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(5.0)  # half of what a client that may still send is given
         assert sock.recv(100) in (b"", b"HTTP/1.1 400 Bad Request\r\n")
 
     assert running.hit().status == 202
