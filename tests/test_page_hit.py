@@ -383,6 +383,14 @@ def test_a_hit_without_an_event_id_gets_a_fresh_one(event_id: Any, service: Any)
     assert first != second
 
 
+@pytest.mark.parametrize("text", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"a\x80b"])
+def test_an_event_id_that_is_no_utf_8_is_replaced(text: bytes, service: Any) -> None:
+    body = json.dumps(page_hit(event_id="HERE")).encode().replace(b"HERE", text)
+
+    assert service.hit(body).status_code == 202
+    assert UUID4.fullmatch(service.events[0]["payload"]["event_id"])
+
+
 @pytest.mark.parametrize("raw", [b"[" * 9_000 + b"]" * 9_000, b'{"a":' * 3_000 + b"1" + b"}" * 3_000, b"1e999"])
 @pytest.mark.parametrize("place", [b"event_id", b"unknown", b"pathname", b"parsedReferrer"])
 def test_a_value_nested_too_deep_or_too_large_is_no_server_error(place: bytes, raw: bytes, service: Any) -> None:

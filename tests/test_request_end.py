@@ -108,11 +108,11 @@ def test_nothing_is_waited_for_without_end(head: bytes, filler: bytes, most: int
         assert len(arrived) <= most + 50 * len(filler)
 
 
-@pytest.mark.parametrize("length", [BODY_LIMIT + 1, 10_000_000, 10**30, int("9" * 400)])
-def test_a_body_that_nobody_will_read_is_not_waited_for(length: int) -> None:
-    head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n" % length
+@pytest.mark.parametrize("length", [str(BODY_LIMIT + 1), "10000000", "9" * 30, "9" * 400, "9" * 6000])
+def test_a_body_that_nobody_will_read_is_not_waited_for(length: str) -> None:
+    head = f"POST / HTTP/1.1\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
 
-    assert RequestEnd().progress(bytearray(head)) is Progress.COMPLETE
+    assert RequestEnd().progress(bytearray(head.encode())) is Progress.COMPLETE
 
 
 @pytest.mark.parametrize("value", [b"5x", b"-5", b"+5", b"5, 5", b"0x5", b"5 5", b"5.0"])
