@@ -22,6 +22,11 @@ def read(**environment: str) -> Settings:
 
 
 GOOD: list[tuple[str, str, Any]] = [
+    ("DELIVERY", "direct", "direct"),
+    ("SPOOL_SYNC", "normal", "normal"),
+    ("SPOOL_MAX_MB", "1", 1),
+    ("BATCH_SIZE", "10000", 10_000),
+    ("BATCH_FLUSH_INTERVAL_MS", "10", 10),
     ("PROXY_TARGET", "http://localhost", "http://localhost"),
     ("PROXY_TARGET", "http://[::1]:7181/v0/events/", "http://[::1]:7181/v0/events"),
     ("PROXY_TARGET", " https://api.tinybird.example ", "https://api.tinybird.example"),
@@ -55,6 +60,11 @@ GOOD: list[tuple[str, str, Any]] = [
 NO_NUMBERS = ("0", "-1", "1.5", "x", "1e3", "٣", "²", "9" * 30, "0" * 20 + "99999", "0" * 19 + "19", "1 0")
 NO_ANSWERS = ("yes", "1", "0", "on", "tru")
 BAD: list[tuple[str, tuple[str, ...]]] = [
+    ("DELIVERY", ("pigeon", "Spool")),
+    ("SPOOL_SYNC", ("off", "FULL")),
+    ("SPOOL_MAX_MB", ("0", "1.5", "-1")),
+    ("BATCH_SIZE", ("0", "10001", "many")),
+    ("BATCH_FLUSH_INTERVAL_MS", ("9", "60001", "1s")),
     (
         "PROXY_TARGET",
         (
@@ -107,6 +117,11 @@ def test_every_variable_is_in_the_tables_above() -> None:
     free_text = {"LISTEN_HOST", "DATA_DIR", "SALT_STORE_FILE_PATH", "GOOGLE_CLOUD_PROJECT", "BUILD_LABEL"}
     assert {name for name, _ in BAD} == set(VARIABLES) - free_text
     assert all(field.metadata["meaning"] for field in fields(Settings))
+
+
+def test_delivery_by_spool_needs_a_token_of_our_own() -> None:
+    with pytest.raises(ConfigurationError, match="DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN"):
+        Settings.from_env({"PROXY_TARGET": "http://x", "DELIVERY": "spool"})
 
 
 def test_all_mistakes_are_listed_at_once() -> None:
