@@ -68,7 +68,7 @@ urls = st.one_of(
         st.text(max_size=20),
     ),
 )
-examples = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Errors(logging.Handler):
