@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test e2e check format bench lock clean
+.PHONY: run test e2e check format bench bench-backlog lock clean
 .DEFAULT_GOAL := run
 
 .venv/ready: requirements-dev.txt requirements-fast.txt
@@ -43,6 +43,10 @@ format: .venv/ready
 # Needs wrk and nginx, and says so; `make bench BENCH="--seconds 30"` passes options on, `--help` lists them.
 bench: .venv/ready
 	@$(BIN)/python -m tests.bench.hits $(BENCH)
+
+# A steady stream of hits while a backlog drains; needs nginx.
+bench-backlog: .venv/ready
+	@$(BIN)/python -m tests.bench.backlog $(BENCH)
 
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url
