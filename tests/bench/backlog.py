@@ -2,8 +2,8 @@
 
     make bench-backlog BENCH="--rate 500 --backlog 100000"
 
-The service runs with DELIVERY=spool and a spool that is full of events when it starts. The stream is paced by the clock,
-not by the answers, so that a hit that waits counts as late.
+The service runs with DELIVERY=spool and a spool that holds events already. The stream is paced by the clock, not by the
+answers, so that a hit that waits counts as late.
 """
 
 from __future__ import annotations
@@ -106,8 +106,9 @@ def stream(port: int, lines: list[list[str]], rate: int, seconds: int) -> list[f
 def request(user_agent: str, site: str, address: str, body: str) -> bytes:
     body = body.strip()
     return (
-        "POST /api/v1/page_hit?name=analytics_events HTTP/1.1\r\nHost: blog.example\r\nContent-Type: application/json\r\n"
-        f"x-site-uuid: {site}\r\nUser-Agent: {user_agent}\r\nX-Forwarded-For: {address}\r\n"
+        "POST /api/v1/page_hit?name=analytics_events HTTP/1.1\r\nHost: blog.example\r\n"
+        f"Content-Type: application/json\r\nx-site-uuid: {site}\r\n"
+        f"User-Agent: {user_agent}\r\nX-Forwarded-For: {address}\r\n"
         f"Content-Length: {len(body.encode())}\r\n\r\n{body}"
     ).encode()
 
