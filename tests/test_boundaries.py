@@ -83,16 +83,16 @@ def test_importing_a_module_starts_nothing_and_opens_nothing(module: str, tmp_pa
 import os, sys, threading
 opened = []
 def watch(event, arguments):
-    if event in ("socket.connect", "subprocess.Popen", "os.fork", "os.mkdir", "_thread.start_new_thread"):
+    if event in ("socket.connect", "subprocess.Popen", "os.fork", "os.mkdir"):
         opened.append(event)
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
         opened.append(arguments[0])
     if event == "sqlite3.connect" and {module != "app"}:
         opened.append(event)
 sys.addaudithook(watch)
+threading.Thread.start = lambda thread: opened.append(thread)
 import {name}
-assert threading.active_count() == 1, threading.enumerate()
-assert {module == "app"} or opened == [], opened
+assert not [each for each in opened if {module != "app"} or isinstance(each, threading.Thread)], opened
 """
     environment = {
         "PATH": os.defpath,
