@@ -186,10 +186,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         self.idle[connection] = None
 
     def answered(self, connection: Connection, *, keep: bool) -> None:
-        """Decide what becomes of a connection that a thread is done with; called in that thread."""
+        """Decide what becomes of a connection that a thread is done with; called in that thread.
+
+        Unless it rests it stays busy until the loop goes on with it, or what arrives meanwhile would be served twice.
+        """
         with self.state_lock:
-            connection.busy = False
             if keep and not connection.eof and not connection.buffer:
+                connection.busy = False
                 self.rest(connection)
                 return
         self.method_queue.defer(self.go_on, connection, keep)
@@ -197,6 +200,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     def go_on(self, connection: Connection, keep: bool) -> None:
         """Serve what was sent ahead, or close."""
         with self.state_lock:
+            connection.busy = False
             if keep and connection.buffer and not connection.eof:
                 self.advance(connection)
             else:
