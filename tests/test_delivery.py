@@ -156,3 +156,11 @@ def test_rows_that_tinybird_could_not_fit_are_spoken_of(start: Any, tinybird: An
 
     assert service.hit().status_code == 202
     assert [record["rows"] for record in log.records if record["event"] == "RowsQuarantined"] == [1]
+
+
+def test_an_answer_without_a_body_is_passed_on_as_one_that_may_have_ours(service: Any, tinybird: Any) -> None:
+    tinybird.post(TARGET, status_code=204)
+
+    answer = service.hit()
+
+    assert (answer.status_code, answer.json) == (202, {})

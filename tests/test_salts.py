@@ -452,3 +452,22 @@ def test_a_process_made_by_fork_opens_a_connection_of_its_own(path: Path) -> Non
 
     assert answers.get(timeout=30) == 0
     parent.join(10)
+
+
+def test_a_file_that_was_cut_is_not_taken_for_new(tmp_path: Path) -> None:
+    path = tmp_path / "salts.sqlite3"
+    path.write_bytes(b"S")
+
+    with pytest.raises(DamagedFile, match="cut to 1 bytes"):
+        SqliteSalts(path).prepare()
+    assert path.read_bytes() == b"S"
+
+
+def test_an_empty_file_is_taken_for_new_but_not_in_silence(start: Any, tmp_path: Path, log: Any) -> None:
+    path = tmp_path / "salts.sqlite3"
+    path.touch()
+
+    start(salts=SqliteSalts(path))
+
+    assert [record["event"] for record in log.records] == ["EmptyFile"]
+    SqliteSalts(path).get_or_create("site", date(2026, 11, 22))

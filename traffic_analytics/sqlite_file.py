@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+_log = logging.getLogger(__name__)
+
+_HEADER = 100
 _APPLICATION_ID = 0x7461_6E61  # "tana": tells our files from anybody else's
 
 
@@ -40,6 +44,8 @@ class SqliteFile:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                self._check_size(self.path.stat().st_size)
             # Two processes that switch a new file to write-ahead mode at once fail with SQLITE_BUSY without waiting.
             with FileLock(self.path.with_name(self.path.name + ".lock")):
                 connection = self._connect()
@@ -80,6 +86,13 @@ class SqliteFile:
             if self._connection is not None and self._owner is not None and self._owner[0] == os.getpid():
                 self._connection.close()
             self._connection = None
+
+    def _check_size(self, size: int) -> None:
+        # SQLite takes a file without a whole header for a new one.
+        if size == 0:
+            _log.warning("%s is empty, and taken for new", self.path, extra={"event": "EmptyFile"})
+        elif size < _HEADER:
+            raise DamagedFile(f"{self.path} was cut to {size} bytes. It was left as it is; move it away to start anew.")
 
     def _inode(self) -> int:
         try:

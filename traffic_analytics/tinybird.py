@@ -123,7 +123,7 @@ class Tinybird:
         return Reply(
             verdict,
             f"status {response.status_code}",
-            response.status_code,
+            202 if response.status_code in (204, 205) else response.status_code,  # ours has a body
             response.content if counts is not None else b"{}",
             _quarantined(counts) if verdict is Verdict.TAKEN else 0,
             None if verdict is Verdict.TAKEN else retry_after(response.headers),
