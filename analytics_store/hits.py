@@ -1,0 +1,116 @@
+"""An append returns when its rows are committed; appends in flight together share one commit.
+
+- A row is in the file, synced, before its sender hears of it. Whatever dies before that was never promised.
+- A hit is counted once per site and event_id. A repeat is known by a hit of that event_id within a day of its own
+  timestamp, however much later it is delivered: the timestamp is part of the event, so a redelivery has the same. The
+  price is one look at the event_ids of those days for each commit, which the zone maps of `ts` keep short; there is no
+  index to hold in memory or to rebuild at start. Hits without an event_id are all kept.
+- Sessions are brought up to date in the same transaction as their hits.
+- A batch that fails takes no other down: it is tried again alone, and only its sender hears of it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import duckdb
+
+from analytics_store.database import Database, parameters_of, statement
+from analytics_store.errors import StoreError
+from analytics_store.events import COLUMNS, Hit, Misfit, Row, Whole
+
+# More would make the first of the queue wait for the last; a commit of this many takes well under a second.
+ROWS_PER_COMMIT = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """The rows of one request, waiting for their commit."""
+
+    rows: list[Row]
+    done: bool = False
+    failure: StoreError | None = None
+    counts: tuple[int, int] = field(default=(0, 0))
+
+
+class Hits:
+    """The only writer of the database."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._queue: list[Batch] = []
+        self._queued = threading.Lock()
+        # Held by whoever writes: the first of the requests in flight, retention, compaction.
+        self.writing = threading.Lock()
+
+    def append(self, rows: list[Row]) -> tuple[int, int]:
+        """Keep the rows; return how many fit and how many were set aside, once they are committed."""
+        batch = Batch(rows)
+        with self._queued:
+            self._queue.append(batch)
+        with self.writing:
+            while not batch.done:
+                self._commit(self._next())
+        if batch.failure is not None:
+            raise batch.failure
+        return batch.counts
+
+    def _next(self) -> list[Batch]:
+        """Take the oldest batches of the queue, at least one."""
+        with self._queued:
+            taken, rows = 0, 0
+            while taken < len(self._queue) and (taken == 0 or rows < ROWS_PER_COMMIT):
+                rows += len(self._queue[taken].rows)
+                taken += 1
+            batches, self._queue = self._queue[:taken], self._queue[taken:]
+            return batches
+
+    def _commit(self, batches: list[Batch]) -> None:
+        try:
+            self._write([row for batch in batches for row in batch.rows])
+        except StoreError as error:
+            if len(batches) == 1:
+                batches[0].failure = error
+                batches[0].done = True
+                return
+            for batch in batches:
+                self._commit([batch])
+            return
+        for batch in batches:
+            misfits = sum(isinstance(row, Misfit) for row in batch.rows)
+            batch.counts = (len(batch.rows) - misfits, misfits)
+            batch.done = True
+
+    def _write(self, rows: list[Row]) -> None:
+        now = datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None)
+        hits = sorted((row for row in rows if isinstance(row, Hit)), key=lambda hit: hit.ts)
+        with self._database.cursor() as cursor:
+            cursor.execute("BEGIN")
+            if hits:
+                _run(cursor, "sql/append.sql", _hit_columns(hits, now))
+            if wholes := [row for row in rows if isinstance(row, Whole)]:
+                _run(cursor, "sql/append_whole.sql", _columns(wholes, ("name", "site_uuid", "ts", "event"), now))
+            if misfits := [row for row in rows if isinstance(row, Misfit)]:
+                _run(cursor, "sql/append_misfits.sql", _columns(misfits, ("name", "row", "reason"), now))
+            cursor.execute("COMMIT")
+
+
+def _run(cursor: duckdb.DuckDBPyConnection, path: str, values: dict[str, Any]) -> None:
+    for part in cursor.extract_statements(statement(path)):
+        cursor.execute(part, {name: values[name] for name in parameters_of(part.query)})
+
+
+def _columns(rows: Iterable[Row], names: tuple[str, ...], now: datetime) -> dict[str, Any]:
+    return {"now": now} | {name: [getattr(row, name) for row in rows] for name in names}
+
+
+def _hit_columns(hits: list[Hit], now: datetime) -> dict[str, Any]:
+    names = ("ts", "site_uuid", "session_id", "session_key", "event_key", "event_name", "version", "source", "rest")
+    values = _columns(hits, (*names, "received_at"), now)
+    values["inserted_at"] = [hit.inserted_at or now for hit in hits]
+    for column, texts in zip(COLUMNS.values(), zip(*(hit.texts for hit in hits), strict=True), strict=True):
+        values[column] = list(texts)
+    return values | {"rows": len(hits), "first": hits[0].ts, "last": hits[-1].ts}

@@ -1,0 +1,51 @@
+-- A chart's rows: the sessions that began in each slot, and the hits.
+-- Slots begin on full minutes, so hits are counted by the minute before they are put into slots.
+, slots AS (
+    SELECT
+        unnest($starts::TIMESTAMP[]) AS start,
+        unnest($stops::TIMESTAMP[]) AS stop,
+        unnest($labels::VARCHAR[]) AS label
+),
+session_minutes AS (
+    SELECT
+        date_trunc('minute', first_ts) AS minute,
+        count(*) AS visits,
+        sum(pageviews) AS pageviews,
+        count(*) FILTER (pageviews = 1) AS bounces,
+        sum(date_diff('second', first_ts, last_ts)) AS seconds
+    FROM wanted_sessions
+    WHERE first_ts >= $since
+    GROUP BY minute
+),
+hit_minutes AS (
+    SELECT date_trunc('minute', ts) AS minute, count(*) AS pageviews
+    FROM counted_hits
+    WHERE $by_hit
+    GROUP BY minute
+),
+session_slots AS (
+    SELECT
+        slots.start,
+        sum(visits) AS visits,
+        sum(pageviews) AS pageviews,
+        sum(bounces) AS bounces,
+        sum(seconds) AS seconds
+    FROM session_minutes JOIN slots ON minute >= slots.start AND minute < slots.stop
+    GROUP BY slots.start
+),
+hit_slots AS (
+    SELECT slots.start, sum(pageviews) AS pageviews
+    FROM hit_minutes JOIN slots ON minute >= slots.start AND minute < slots.stop
+    GROUP BY slots.start
+)
+SELECT
+    slots.label AS date,
+    coalesce(session_slots.visits, 0)::BIGINT AS visits,
+    coalesce(if($by_hit, hit_slots.pageviews, session_slots.pageviews), 0)::BIGINT AS pageviews,
+    -- Cut in whole numbers: 0.29 as a floating-point number times 100 is less than 29.
+    coalesce(100 * session_slots.bounces // session_slots.visits, 0) / 100 AS bounce_rate,
+    coalesce(100 * session_slots.seconds // session_slots.visits, 0) / 100 AS avg_session_sec
+FROM slots
+LEFT JOIN session_slots USING (start)
+LEFT JOIN hit_slots USING (start)
+ORDER BY slots.start
