@@ -76,8 +76,14 @@ class Database:
         root = self._root
         if root is None:
             raise UnavailableError("the store is closed")
-        with errors_named(), root.cursor() as cursor:
-            yield cursor
+        with errors_named():
+            try:
+                with root.cursor() as cursor:
+                    yield cursor
+            except duckdb.FatalException:
+                # DuckDB refuses everything from now on; opened again, the file is as the last commit left it.
+                self.close()
+                raise
 
     def ask(self, sql: str, values: Mapping[str, Any]) -> Answer:
         """Run one statement that reads; only the values that it names are bound."""

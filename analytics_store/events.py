@@ -53,7 +53,7 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One page hit in columns; `texts` are in the order of TEXTS."""
+    """One page hit in columns; `texts` are in the order of TEXTS, `meta` and `rest` hold what has no column."""
 
     ts: datetime
     site_uuid: str
@@ -66,6 +66,7 @@ class Hit:
     received_at: datetime | None
     inserted_at: datetime | None
     texts: tuple[str, ...]
+    meta: str
     rest: str
 
 
@@ -149,8 +150,6 @@ def _hit(event: dict[str, Any]) -> Hit:
     for name in ("site_uuid", "event_id", "meta", *TEXTS):
         payload.pop(name, None)
     meta.pop("received_timestamp", None)
-    if meta:
-        payload["meta"] = meta
     return Hit(
         ts=ts,
         site_uuid=site_uuid,
@@ -163,7 +162,8 @@ def _hit(event: dict[str, Any]) -> Hit:
         received_at=received_at,
         inserted_at=inserted_at,
         texts=texts,
-        rest=ENCODE(payload).decode() if payload else "{}",
+        meta=_members(meta),
+        rest=_members(payload),
     )
 
 
@@ -225,6 +225,11 @@ def _instant(holder: Mapping[str, Any], name: str) -> datetime:
 
 def _instant_or_none(holder: Mapping[str, Any], name: str) -> datetime | None:
     return _instant(holder, name) if _text(holder, name) else None
+
+
+def _members(of: dict[str, Any]) -> str:
+    """Write an object without its braces, so that an export can put it beside other members."""
+    return ENCODE(of)[1:-1].decode()
 
 
 def _refuse(rule: str) -> str:

@@ -10,7 +10,8 @@
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -18,11 +19,13 @@ from typing import Any
 import duckdb
 
 from analytics_store.database import Database, parameters_of, statement
-from analytics_store.errors import StoreError
+from analytics_store.errors import StoreError, UnavailableError
 from analytics_store.events import COLUMNS, Hit, Misfit, Row, Whole
 
 # More would make the first of the queue wait for the last; a commit of this many takes well under a second.
 ROWS_PER_COMMIT = 10_000
+# Seconds that an append waits for retention or compaction. Then its sender, who keeps the rows, hears of it.
+LONGEST_WAIT = 15.0
 
 
 @dataclass(slots=True, eq=False)
@@ -36,7 +39,7 @@ class Batch:
 
 
 class Hits:
-    """The only writer of the database."""
+    """The only way to add rows."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -44,19 +47,32 @@ class Hits:
         self._queue: list[Batch] = []
         self._queued = threading.Lock()
         # Held by whoever writes: the first of the requests in flight, retention, compaction.
-        self.writing = threading.Lock()
+        self._lock = threading.Lock()
 
     def append(self, rows: list[Row]) -> tuple[int, int]:
         """Keep the rows; return how many fit and how many were set aside, once they are committed."""
         batch = Batch(rows)
         with self._queued:
             self._queue.append(batch)
-        with self.writing:
+        if not self._lock.acquire(timeout=LONGEST_WAIT):
+            if self._withdrawn(batch):
+                raise UnavailableError("the store is busy with its upkeep; send again later")
+            # Its commit is under way, and how it ends must be known.
+            self._lock.acquire()
+        try:
             while not batch.done:
                 self._commit(self._next())
+        finally:
+            self._lock.release()
         if batch.failure is not None:
             raise batch.failure
         return batch.counts
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep appends waiting meanwhile; after LONGEST_WAIT they are refused, and their senders come again."""
+        with self._lock:
+            yield
 
     def _next(self) -> list[Batch]:
         """Take the oldest batches of the queue, at least one."""
@@ -68,21 +84,31 @@ class Hits:
             batches, self._queue = self._queue[:taken], self._queue[taken:]
             return batches
 
+    def _withdrawn(self, batch: Batch) -> bool:
+        with self._queued:
+            waiting = batch in self._queue
+            if waiting:
+                self._queue.remove(batch)
+            return waiting
+
     def _commit(self, batches: list[Batch]) -> None:
+        failure: StoreError = UnavailableError("the store failed")
         try:
             self._write([row for batch in batches for row in batch.rows])
         except StoreError as error:
-            if len(batches) == 1:
-                batches[0].failure = error
-                batches[0].done = True
-                return
+            failure = error
+        else:
             for batch in batches:
-                self._commit([batch])
-            return
-        for batch in batches:
-            misfits = sum(isinstance(row, Misfit) for row in batch.rows)
-            batch.counts = (len(batch.rows) - misfits, misfits)
-            batch.done = True
+                misfits = sum(isinstance(row, Misfit) for row in batch.rows)
+                batch.counts = (len(batch.rows) - misfits, misfits)
+                batch.done = True
+        finally:
+            # Whatever happened, nobody waits for ever.
+            if len(batches) == 1 and not batches[0].done:
+                batches[0].failure, batches[0].done = failure, True
+            for batch in batches:
+                if not batch.done:
+                    self._commit([batch])
 
     def _write(self, rows: list[Row]) -> None:
         now = datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None)
@@ -90,15 +116,16 @@ class Hits:
         with self._database.cursor() as cursor:
             cursor.execute("BEGIN")
             if hits:
-                _run(cursor, "sql/append.sql", _hit_columns(hits, now))
+                run(cursor, "sql/append.sql", _hit_columns(hits, now))
             if wholes := [row for row in rows if isinstance(row, Whole)]:
-                _run(cursor, "sql/append_whole.sql", _columns(wholes, ("name", "site_uuid", "ts", "event"), now))
+                run(cursor, "sql/append_whole.sql", _columns(wholes, ("name", "site_uuid", "ts", "event"), now))
             if misfits := [row for row in rows if isinstance(row, Misfit)]:
-                _run(cursor, "sql/append_misfits.sql", _columns(misfits, ("name", "row", "reason"), now))
+                run(cursor, "sql/append_misfits.sql", _columns(misfits, ("name", "row", "reason"), now))
             cursor.execute("COMMIT")
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, path: str, values: dict[str, Any]) -> None:
+def run(cursor: duckdb.DuckDBPyConnection, path: str, values: dict[str, Any]) -> None:
+    """Run a file of statements with the values that each names."""
     for part in cursor.extract_statements(statement(path)):
         cursor.execute(part, {name: values[name] for name in parameters_of(part.query)})
 
@@ -108,8 +135,8 @@ def _columns(rows: Iterable[Row], names: tuple[str, ...], now: datetime) -> dict
 
 
 def _hit_columns(hits: list[Hit], now: datetime) -> dict[str, Any]:
-    names = ("ts", "site_uuid", "session_id", "session_key", "event_key", "event_name", "version", "source", "rest")
-    values = _columns(hits, (*names, "received_at"), now)
+    names = ("ts", "site_uuid", "session_id", "session_key", "event_key", "event_name", "version", "source")
+    values = _columns(hits, (*names, "received_at", "meta", "rest"), now)
     values["inserted_at"] = [hit.inserted_at or now for hit in hits]
     for column, texts in zip(COLUMNS.values(), zip(*(hit.texts for hit in hits), strict=True), strict=True):
         values[column] = list(texts)

@@ -11,7 +11,7 @@ from analytics_store.errors import SettingsError
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """What an operator can decide; every token is kept out of the representation."""
 

@@ -21,9 +21,9 @@ class Rights:
 
     append: bool = False
     administer: bool = False
-    pipes: Mapping[str, Mapping[str, str]] | None = field(default_factory=dict)
+    pipes: Mapping[str, dict[str, str]] | None = field(default_factory=dict)
 
-    def fixed_for(self, pipe: str) -> Mapping[str, str]:
+    def fixed_for(self, pipe: str) -> dict[str, str]:
         """Tell the parameters that a pipe's reader cannot choose, or raise ForbiddenError."""
         if self.pipes is None:
             return {}
@@ -92,9 +92,9 @@ class Tokens:
         return Rights(pipes=_scopes(claims))
 
 
-def _scopes(claims: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+def _scopes(claims: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     scopes = claims.get("scopes")
-    pipes: dict[str, Mapping[str, str]] = {}
+    pipes: dict[str, dict[str, str]] = {}
     for scope in scopes if isinstance(scopes, list) else []:
         if not (
             isinstance(scope, dict) and scope.get("type") == "PIPES:READ" and isinstance(scope.get("resource"), str)

@@ -72,7 +72,7 @@ def hello() -> Response:
 def health() -> Response:
     """Tell whether the database answers."""
     store().database.ask("SELECT 1", {})
-    return _json({"status": "ok"})
+    return answer_json({"status": "ok"})
 
 
 @blueprint.post("/v0/events")
@@ -88,7 +88,7 @@ def post_events() -> Response:
     if unfit:
         say(logging.WARNING, "store.rows_quarantined", data_source=name, rows=unfit)
     status = HTTPStatus.OK if request.args.get("wait") in {"true", "1"} else HTTPStatus.ACCEPTED
-    return _json({"successful_rows": fit, "quarantined_rows": unfit}, status)
+    return answer_json({"successful_rows": fit, "quarantined_rows": unfit}, status)
 
 
 @blueprint.route("/v0/pipes/<name>.json", methods=["GET", "POST"])
@@ -100,7 +100,7 @@ def ask_pipe(name: str) -> Response:
     answer = here.ask(name, _parameters() | fixed)
     elapsed = time.perf_counter() - started
     names = [column for column, _ in answer.columns]
-    return _json(
+    return answer_json(
         {
             "meta": [{"name": column, "type": CLICKHOUSE_TYPES.get(kind, kind)} for column, kind in answer.columns],
             "data": [dict(zip(names, row, strict=True)) for row in answer.rows],
@@ -117,7 +117,7 @@ def refuse(error: errors.StoreError) -> Response:
     status = STATUSES[type(error)]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         say(logging.ERROR, "store.request_failed", reason=str(error), endpoint=request.endpoint)
-    return _json({"error": str(error)}, status)
+    return answer_json({"error": str(error)}, status)
 
 
 @blueprint.app_errorhandler(HTTPException)
@@ -127,7 +127,7 @@ def refuse_http(error: HTTPException) -> Response:
     if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         cause = getattr(error, "original_exception", None)
         say(logging.ERROR, "store.request_crashed", error=type(cause).__name__, endpoint=request.endpoint)
-    return _json({"error": error.name}, code)
+    return answer_json({"error": error.name}, code)
 
 
 @blueprint.before_app_request
@@ -143,7 +143,8 @@ def allow_origins(response: Response) -> Response:
     return response
 
 
-def _json(content: object, status: int = HTTPStatus.OK) -> Response:
+def answer_json(content: object, status: int = HTTPStatus.OK) -> Response:
+    """Build a JSON answer."""
     return Response(msgspec.json.encode(content), status, mimetype="application/json")
 
 

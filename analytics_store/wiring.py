@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from flask import Flask
 
-from analytics_store import cli, logs, web
+from analytics_store import admin, cli, logs, web
 from analytics_store.database import Database
 from analytics_store.hits import Hits
 from analytics_store.settings import Settings
@@ -26,5 +26,6 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = web.MOST_BYTES
     app.extensions["store"] = store
     app.register_blueprint(web.blueprint)
+    app.register_blueprint(admin.blueprint)
     app.cli.add_command(cli.store)
     return app

@@ -30,6 +30,7 @@ SELECT
     unnest($utm_campaign::VARCHAR[]) AS utm_campaign,
     unnest($utm_term::VARCHAR[]) AS utm_term,
     unnest($utm_content::VARCHAR[]) AS utm_content,
+    unnest($meta::VARCHAR[]) AS meta,
     unnest($rest::VARCHAR[]) AS rest;
 
 -- A repeat carries the event_id of a hit of the same site that is here already, or stands earlier in the batch.

@@ -48,7 +48,8 @@ CREATE TABLE IF NOT EXISTS hits (
     utm_campaign VARCHAR NOT NULL,
     utm_term VARCHAR NOT NULL,
     utm_content VARCHAR NOT NULL,
-    rest VARCHAR NOT NULL            -- what else the payload held, as JSON
+    meta VARCHAR NOT NULL,           -- what else payload.meta held: JSON without the outer braces
+    rest VARCHAR NOT NULL            -- what else the payload held, likewise
 );
 
 -- Rows kept as they came: test events, automations, events that are no page hits.
