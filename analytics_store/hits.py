@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import duckdb
 
+from analytics_store import sessions
 from analytics_store.database import Database, parameters_of, statement
 from analytics_store.errors import StoreError, UnavailableError
 from analytics_store.events import COLUMNS, Hit, Misfit, Row, Whole
@@ -115,8 +117,8 @@ class Hits:
         hits = sorted((row for row in rows if isinstance(row, Hit)), key=lambda hit: hit.ts)
         with self._database.cursor() as cursor:
             cursor.execute("BEGIN")
-            if hits:
-                run(cursor, "sql/append.sql", _hit_columns(hits, now))
+            if hits := _without_repeats(cursor, hits):
+                _add(cursor, hits, now)
             if wholes := [row for row in rows if isinstance(row, Whole)]:
                 run(cursor, "sql/append_whole.sql", _columns(wholes, ("name", "site_uuid", "ts", "event"), now))
             if misfits := [row for row in rows if isinstance(row, Misfit)]:
@@ -124,20 +126,52 @@ class Hits:
             cursor.execute("COMMIT")
 
 
-def run(cursor: duckdb.DuckDBPyConnection, path: str, values: dict[str, Any]) -> None:
-    """Run a file of statements with the values that each names."""
+def run(cursor: duckdb.DuckDBPyConnection, path: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Run a file of statements with the values that each names; return the rows of the last."""
     for part in cursor.extract_statements(statement(path)):
         cursor.execute(part, {name: values[name] for name in parameters_of(part.query)})
+    return cursor.fetchall()
+
+
+def _without_repeats(cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> list[Hit]:
+    keys = [hit.event_key for hit in hits if hit.event_key is not None]
+    if not keys:
+        return hits
+    values = {"first": hits[0].ts, "last": hits[-1].ts, "event_keys": keys}
+    seen = set(run(cursor, "sql/repeats.sql", values))
+    fresh = []
+    for hit in hits:
+        name = (hit.site_uuid, hit.event_key)
+        if hit.event_key is None or name not in seen:
+            fresh.append(hit)
+            seen.add(name)
+    return fresh
+
+
+def _add(cursor: duckdb.DuckDBPyConnection, hits: list[Hit], now: datetime) -> None:
+    visits = sessions.group(hits)
+    found = run(cursor, "sql/known_sessions.sql", {"session_keys": list(visits)})
+    numbers = {key: number for key, number, _ in found}
+    if found:
+        run(cursor, "sql/update_sessions.sql", sessions.columns([visits[key] for key in numbers], numbers))
+    if earlier := [visits[key] for key, _, first_ts in found if visits[key].entry.ts < first_ts]:
+        run(cursor, "sql/begin_sessions_earlier.sql", sessions.columns(earlier, numbers))
+    if new := [visit for key, visit in visits.items() if key not in numbers]:
+        fresh = run(cursor, "sql/session_numbers.sql", {"count": len(new)})
+        numbers |= {visit.entry.session_key: number for visit, (number,) in zip(new, fresh, strict=True)}
+        run(cursor, "sql/insert_sessions.sql", sessions.columns(new, numbers))
+    run(cursor, "sql/insert_hits.sql", _hit_columns(hits, numbers, now))
 
 
 def _columns(rows: Iterable[Row], names: tuple[str, ...], now: datetime) -> dict[str, Any]:
     return {"now": now} | {name: [getattr(row, name) for row in rows] for name in names}
 
 
-def _hit_columns(hits: list[Hit], now: datetime) -> dict[str, Any]:
-    names = ("ts", "site_uuid", "session_id", "session_key", "event_key", "event_name", "version", "source")
-    values = _columns(hits, (*names, "received_at", "meta", "rest"), now)
+def _hit_columns(hits: list[Hit], numbers: dict[UUID, int], now: datetime) -> dict[str, Any]:
+    names = ("ts", "site_uuid", "event_key", "event_name", "version", "source", "received_at", "meta", "rest")
+    values = _columns(hits, names, now)
+    values["session_no"] = [numbers[hit.session_key] for hit in hits]
     values["inserted_at"] = [hit.inserted_at or now for hit in hits]
     for column, texts in zip(COLUMNS.values(), zip(*(hit.texts for hit in hits), strict=True), strict=True):
         values[column] = list(texts)
-    return values | {"rows": len(hits), "first": hits[0].ts, "last": hits[-1].ts}
+    return values

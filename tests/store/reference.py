@@ -120,7 +120,9 @@ class Reference:
         for name, hits in self.qualified(params).items():
             for hit in hits:
                 if self.meets(hit, params) and (
-                    "pathname" not in columns or "post_type" not in params or (params["post_type"] == "post") == (hit["post_type"] == "post")
+                    "pathname" not in columns
+                    or "post_type" not in params
+                    or (params["post_type"] == "post") == (hit["post_type"] == "post")
                 ):
                     seen[tuple("" if hit[c] == "undefined" else hit[c] for c in columns)].add(name)
         return [dict(zip(columns, key, strict=True), visits=len(names)) for key, names in seen.items()]

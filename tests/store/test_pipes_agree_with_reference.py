@@ -111,9 +111,7 @@ def test_every_endpoint_says_what_a_naive_reading_of_every_hit_says(tmp_path: Pa
     app.extensions["store"].database.close()
 
 
-def agree(
-    client: FlaskClient, reference: Reference, pipe: str, question: dict[str, str], rng: random.Random
-) -> None:
+def agree(client: FlaskClient, reference: Reference, pipe: str, question: dict[str, str], rng: random.Random) -> None:
     params = dict(question)
     if pipe == "api_post_visitor_counts":
         params["post_uuids"] = "p1,p2,p3,undefined"
