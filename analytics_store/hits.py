@@ -47,25 +47,30 @@ class Hits:
         self._database = database
         self._clock = clock
         self._queue: list[Batch] = []
-        self._queued = threading.Lock()
-        # Held by whoever writes: the first of the requests in flight, retention, compaction.
-        self._lock = threading.Lock()
+        # Guards the queue and the flag; the flag is held by one request in flight, by retention or by compaction.
+        self._change = threading.Condition()
+        self._writing = False
 
     def append(self, rows: list[Row]) -> tuple[int, int]:
         """Keep the rows; return how many fit and how many were set aside, once they are committed."""
         batch = Batch(rows)
-        with self._queued:
+        with self._change:
             self._queue.append(batch)
-        if not self._lock.acquire(timeout=LONGEST_WAIT):
-            if self._withdrawn(batch):
-                raise UnavailableError("the store is busy with its upkeep; send again later")
-            # Its commit is under way, and how it ends must be known.
-            self._lock.acquire()
-        try:
-            while not batch.done:
-                self._commit(self._next())
-        finally:
-            self._lock.release()
+            if not self._change.wait_for(lambda: batch.done or not self._writing, LONGEST_WAIT):
+                if batch in self._queue:
+                    self._queue.remove(batch)
+                    raise UnavailableError("the store is busy with its upkeep; send again later")
+                # Its commit is under way, and how it ends must be known.
+                self._change.wait_for(lambda: batch.done)
+            if not batch.done:
+                self._writing = True
+        # Whoever finds nobody writing writes for all that are waiting.
+        if not batch.done:
+            try:
+                while not batch.done:
+                    self._commit(self._next())
+            finally:
+                self._leave()
         if batch.failure is not None:
             raise batch.failure
         return batch.counts
@@ -73,25 +78,28 @@ class Hits:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Keep appends waiting meanwhile; after LONGEST_WAIT they are refused, and their senders come again."""
-        with self._lock:
+        with self._change:
+            self._change.wait_for(lambda: not self._writing)
+            self._writing = True
+        try:
             yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._change:
+            self._writing = False
+            self._change.notify_all()
 
     def _next(self) -> list[Batch]:
         """Take the oldest batches of the queue, at least one."""
-        with self._queued:
+        with self._change:
             taken, rows = 0, 0
             while taken < len(self._queue) and (taken == 0 or rows < ROWS_PER_COMMIT):
                 rows += len(self._queue[taken].rows)
                 taken += 1
             batches, self._queue = self._queue[:taken], self._queue[taken:]
             return batches
-
-    def _withdrawn(self, batch: Batch) -> bool:
-        with self._queued:
-            waiting = batch in self._queue
-            if waiting:
-                self._queue.remove(batch)
-            return waiting
 
     def _commit(self, batches: list[Batch]) -> None:
         failure: StoreError = UnavailableError("the store failed")
