@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test check bench e2e lock format clean
+.PHONY: run test check bench bench-store e2e lock format clean
 .DEFAULT_GOAL := run
 
 .venv/ready: requirements-dev.txt
@@ -23,6 +23,10 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# HITS=10000000 takes a quarter of an hour and 1 GB of disk meanwhile.
+bench-store: .venv/ready
+	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
 
 format: .venv/ready
 	$(BIN)/ruff format .

@@ -13,6 +13,7 @@ import click
 import msgspec
 import requests
 from flask import Flask, current_app
+from flask.cli import AppGroup
 
 from analytics_store import parquet
 from analytics_store.events import DATA_SOURCES, PAGE_HITS
@@ -22,7 +23,7 @@ LINES_AT_ONCE = 5_000
 # Compaction of a big store takes minutes.
 SECONDS = 3_600
 
-store = click.Group("store", help="Look after the embedded store, whether it runs or not.")
+store = AppGroup("store", help="Look after the embedded store, whether it runs or not.")
 data_source = click.option("--name", default=PAGE_HITS, type=click.Choice(DATA_SOURCES), help="The data source.")
 
 

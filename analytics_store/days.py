@@ -28,7 +28,7 @@ def zone(name: str) -> ZoneInfo:
     """Find a time zone by its IANA name."""
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):
+    except (KeyError, ValueError, OSError):
         raise ParameterError("timezone", "must be an IANA time zone such as Europe/Berlin") from None
 
 

@@ -22,7 +22,9 @@ def create_app(
     logs.set_up(settings.log_level)
     database = Database(settings)
     store = Store(settings, database, Hits(database, clock), Tokens(settings), clock)
-    app = Flask("analytics_store", static_folder=None)
+    app = Flask("analytics_store.wiring", static_folder=None)
+    # What crashes is logged by web.py, under a stable event name and without a path.
+    app.logger.disabled = True
     app.config["MAX_CONTENT_LENGTH"] = web.MOST_BYTES
     app.extensions["store"] = store
     app.register_blueprint(web.blueprint)

@@ -1,6 +1,6 @@
 """Measure the store: generated hits loaded straight into its file, every endpoint asked over HTTP.
 
-    python -m tests.bench.store --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY] [--ingest SECONDS]
+    python tests/bench/store.py --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY] [--ingest SECONDS]
 
 Sessions of 1 to 20 hits, 500 pages with a long tail. Prints the median of the repetitions for each endpoint and range,
 what the file takes, and the server's memory; with --ingest also how many events a second it takes in batches of 500 and
@@ -19,58 +19,16 @@ import tempfile
 import threading
 import time
 import uuid
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import requests
 
+from analytics_store.database import parameters_of, statement
+
 SITE = "0d0f8d7e-5d0c-4d3f-9f57-0123456789ab"
 LAST = date(2026, 11, 20)
-GENERATE = """
-INSERT INTO sessions_raw
-SELECT
-    i AS session_no, sha256(i::VARCHAR) AS session_id,
-    TIMESTAMP '{start}' + to_milliseconds(({span} * 1000.0 * (i + random()) / {sessions})::BIGINT) AS began,
-    least(20, 1 + floor(20 * pow(random(), 3)))::INT AS n,
-    (50 * pow(random(), 2))::INT AS place, (300 * pow(random(), 2))::INT AS agent, (200 * pow(random(), 3))::INT AS referrer,
-    (12 * pow(random(), 6))::INT AS utm, random() AS member
-FROM range({first}, {last}) t(i)
-"""
-EXPLODE = """
-INSERT INTO hits BY NAME
-WITH exploded AS (
-    SELECT *, unnest(range(n)) AS place_in_session, (500 * pow(random(), 3))::INT AS page, random() AS noise FROM sessions_raw
-)
-SELECT
-    '{site}' AS site_uuid, began + to_milliseconds((place_in_session * 40000 + noise * 39000)::BIGINT) AS ts, session_no,
-    uuid() AS event_key, '' AS event_name, '1' AS version,
-    if(referrer < 60, '', 'source-' || referrer || '.example') AS source,
-    ts - INTERVAL 5 MILLISECOND AS received_at, ts + INTERVAL 30 MILLISECOND AS inserted_at,
-    if(member < 0.1, md5((session_no % 3000)::VARCHAR), 'undefined') AS member_uuid,
-    CASE WHEN member < 0.03 THEN 'paid' WHEN member < 0.1 THEN 'free' ELSE 'undefined' END AS member_status,
-    if(page = 0, 'undefined', md5(page::VARCHAR)::UUID::VARCHAR) AS post_uuid, if(page % 10 = 0, 'page', 'post') AS post_type,
-    if(noise < 0.002, 'gift-' || (page % 7), '') AS gift_link, 'en-US' AS locale,
-    'C' || place AS location, if(page = 0, '/', '/a-post-with-a-long-slug-number-' || page || '/') AS pathname,
-    'https://blog.example' || pathname AS href,
-    ['desktop', 'mobile-ios', 'mobile-android', 'bot'][1 + agent % 3] AS device,
-    ['macos', 'ios', 'android', 'windows'][1 + agent % 4] AS os, ['chrome', 'safari', 'firefox'][1 + agent % 3] AS browser,
-    'Mozilla/5.0 (an ordinary user agent of an ordinary length; rv:' || agent || ') Gecko/20100101 Firefox/' || agent
-        AS user_agent,
-    if(utm = 0, '', 'source' || utm) AS utm_source, if(utm = 0, '', 'medium' || utm % 4) AS utm_medium,
-    if(utm = 0, '', 'campaign' || utm) AS utm_campaign, '' AS utm_term, '' AS utm_content, '' AS meta,
-    if(referrer < 60, '"parsedReferrer":{{"source":null,"medium":null,"url":""}}',
-       '"parsedReferrer":{{"source":null,"medium":null,"url":"https://source-' || referrer || '.example/a/path"}}') AS rest
-FROM exploded ORDER BY ts
-"""
-SESSIONS = """
-INSERT INTO sessions
-SELECT session_no, md5(session_no::VARCHAR)::UUID, '{site}', any_value(session_id), min(ts), max(ts), count(*),
-    arg_min(source, ts), arg_min(device, ts), arg_min(utm_source, ts), arg_min(utm_medium, ts), arg_min(utm_campaign, ts),
-    '', ''
-FROM hits JOIN sessions_raw USING (session_no) WHERE hits.ts >= (SELECT min(began) FROM sessions_raw)
-GROUP BY session_no ORDER BY min(ts)
-"""
 SESSIONS_AT_ONCE = 100_000
 HITS_PER_SESSION = 5.5
 QUESTIONS = {
@@ -105,28 +63,24 @@ ALL_TIME = {
 
 def load(directory: Path, hits: int, days: int) -> None:
     """Fill the store's own tables in the order in which hits arrive."""
-    schema = (Path(__file__).parents[2] / "analytics_store" / "sql" / "schema.sql").read_text()
+    generate = Path(__file__).with_name("generate_hits.sql").read_text()
     sessions = int(hits / HITS_PER_SESSION)
     with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "1GB", "threads": 2}) as connection:
-        connection.execute(schema)
+        connection.execute(statement("sql/schema.sql"))
         for first in range(0, sessions, SESSIONS_AT_ONCE):
             values = {
                 "site": SITE,
-                "start": LAST - timedelta(days=days - 1),
+                "start": datetime.combine(LAST - timedelta(days=days - 1), datetime.min.time()),
                 "span": days * 86_400,
                 "sessions": sessions,
                 "first": first,
                 "last": min(sessions, first + SESSIONS_AT_ONCE),
             }
-            connection.execute(
-                "CREATE OR REPLACE TEMP TABLE sessions_raw (session_no BIGINT, session_id VARCHAR, began TIMESTAMP, "
-                "n INT, place INT, agent INT, referrer INT, utm INT, member DOUBLE)"
-            )
-            for statement in (GENERATE, EXPLODE, SESSIONS):
-                connection.execute(statement.format(**values))
+            for part in connection.extract_statements(generate):
+                connection.execute(part, {name: values[name] for name in parameters_of(part.query)})
         connection.execute("CHECKPOINT")
         # The numbers of generated sessions are taken.
-        connection.execute(f"CREATE OR REPLACE SEQUENCE session_numbers START {sessions + 1}")
+        connection.execute("SELECT max(nextval('session_numbers')) FROM range($count)", {"count": sessions + 1})
         print("hits", connection.execute("SELECT count(*) FROM hits").fetchall()[0][0])
 
 
@@ -152,11 +106,11 @@ class Server:
         while True:
             try:
                 requests.get(f"{self.url}/health", timeout=5)
-                return
             except requests.ConnectionError:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise
-                time.sleep(0.05)
+            else:
+                return
 
     def memory_mb(self) -> float:
         """Tell the resident memory of the worker."""

@@ -32,7 +32,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "store", memory_mb=256)
+    # Bound to what nobody listens on, so that no command reaches another store on this machine.
+    return Settings(bind="unix:/nowhere", data_dir=tmp_path / "store", memory_mb=256)
 
 
 @pytest.fixture

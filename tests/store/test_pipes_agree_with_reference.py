@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
+
 from analytics_store.endpoints import ENDPOINTS
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
-from flask.testing import FlaskClient
 
 from .conftest import NOW, Clock, ndjson
 from .reference import HIT_FILTERS, SESSION_FILTERS, Reference
