@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-EARLIEST = datetime(1970, 1, 1)  # noqa: DTZ001 - the whole store counts in UTC without saying so
+EARLIEST = datetime(1980, 1, 1)  # noqa: DTZ001 - the whole store counts in UTC without saying so
 LATEST = datetime(2299, 12, 31)  # noqa: DTZ001
 
 

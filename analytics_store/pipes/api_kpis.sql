@@ -1,27 +1,27 @@
 -- A chart's rows: the sessions that began in each slot, and the hits.
--- Slots begin on full minutes, so hits are counted by the minute before they are put into slots.
+-- Every clock since 1980 strikes its hours on a quarter of UTC's: hits are counted by quarters before they are put into slots.
 , slots AS (
     SELECT
         unnest($starts::TIMESTAMP[]) AS start,
         unnest($stops::TIMESTAMP[]) AS stop,
         unnest($labels::VARCHAR[]) AS label
 ),
-session_minutes AS (
+session_quarters AS (
     SELECT
-        date_trunc('minute', first_ts) AS minute,
+        time_bucket(INTERVAL 15 MINUTE, first_ts) AS quarter,
         count(*) AS visits,
         sum(pageviews) AS pageviews,
         count(*) FILTER (pageviews = 1) AS bounces,
         sum(date_diff('second', first_ts, last_ts)) AS seconds
     FROM wanted_sessions
     WHERE first_ts >= $since
-    GROUP BY minute
+    GROUP BY quarter
 ),
-hit_minutes AS (
-    SELECT date_trunc('minute', ts) AS minute, count(*) AS pageviews
+hit_quarters AS (
+    SELECT time_bucket(INTERVAL 15 MINUTE, ts) AS quarter, count(*) AS pageviews
     FROM counted_hits
     WHERE $by_hit
-    GROUP BY minute
+    GROUP BY quarter
 ),
 session_slots AS (
     SELECT
@@ -30,12 +30,12 @@ session_slots AS (
         sum(pageviews) AS pageviews,
         sum(bounces) AS bounces,
         sum(seconds) AS seconds
-    FROM session_minutes JOIN slots ON minute >= slots.start AND minute < slots.stop
+    FROM session_quarters JOIN slots ON quarter >= slots.start AND quarter < slots.stop
     GROUP BY slots.start
 ),
 hit_slots AS (
     SELECT slots.start, sum(pageviews) AS pageviews
-    FROM hit_minutes JOIN slots ON minute >= slots.start AND minute < slots.stop
+    FROM hit_quarters JOIN slots ON quarter >= slots.start AND quarter < slots.stop
     GROUP BY slots.start
 )
 SELECT

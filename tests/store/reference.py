@@ -103,9 +103,9 @@ class Reference:
         at = datetime.combine(day, time(), UTC) - timedelta(hours=26)
         for _ in range(76 * 60):
             local = at.astimezone(zone)
-            if local.date() == day and (day, local.hour, local.fold) not in found:
-                if not (day == self.now.astimezone(zone).date() and at > self.now):
-                    found.append((day, local.hour, local.fold))
+            begun = at <= self.now or day != self.now.astimezone(zone).date()
+            if local.date() == day and begun and (day, local.hour, local.fold) not in found:
+                found.append((day, local.hour, local.fold))
             at += timedelta(minutes=1)
         return found
 
@@ -129,7 +129,7 @@ class Reference:
 
     def api_active_visitors(self, params: dict[str, str]) -> list[Row]:
         filters = {name: value for name, value in params.items() if name in ("post_uuid", "gift_link")}
-        filters |= {"date_from": "1971-01-01", "date_to": "2299-01-01"}
+        filters |= {"date_from": "1980-01-01", "date_to": "2299-01-01"}
         since = self.now - timedelta(minutes=5)
         active = [
             any(hit["at"] >= since and self.meets(hit, filters) for hit in hits)
@@ -148,7 +148,7 @@ class Reference:
         return rows
 
     def api_gift_link_visits(self, params: dict[str, str]) -> list[Row]:
-        dates = {"date_from": "1971-01-01", "date_to": "2299-01-01"} | params
+        dates = {"date_from": "1980-01-01", "date_to": "2299-01-01"} | params
         used = [
             hit
             for hit in self.hits

@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def environment(data_dir: Path, port: int) -> dict[str, str]:
-    return os.environ | {
+    return os.environ | {  # noqa: TID251 - the processes need the whole environment
         "STORE_DATA_DIR": str(data_dir), "STORE_BIND": f"127.0.0.1:{port}", "STORE_ADMIN_TOKEN": TOKEN,
     }  # fmt: skip
 

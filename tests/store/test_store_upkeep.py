@@ -100,7 +100,8 @@ def test_an_export_gives_back_the_event_that_came(client: FlaskClient) -> None:
         "event_id": "0FE04A48-not-a-canonical-uuid", "site_uuid": "site", "member_uuid": "m", "member_status": "free",
         "post_uuid": "p", "post_type": "post", "gift_link": "g", "locale": "en-US", "location": "DE",
         "pathname": "/\"\\/", "href": "https://blog.example/", "device": "desktop", "os": "macos", "browser": "chrome",
-        "user-agent": "Mozilla", "utm_source": None, "utm_medium": "m", "utm_campaign": "c", "utm_term": "t", "utm_content": None,
+        "user-agent": "Mozilla", "utm_source": None,
+        "utm_medium": "m", "utm_campaign": "c", "utm_term": "t", "utm_content": None,
     }  # fmt: skip
     event = {
         "timestamp": "2026-11-22T00:30:13.714Z",
