@@ -14,7 +14,6 @@ session_quarters AS (
         count(*) FILTER (pageviews = 1) AS bounces,
         sum(date_diff('second', first_ts, last_ts)) AS seconds
     FROM wanted_sessions
-    WHERE first_ts >= $since
     GROUP BY quarter
 ),
 hit_quarters AS (

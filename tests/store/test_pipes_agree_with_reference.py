@@ -40,7 +40,7 @@ def some_hits(rng: random.Random, around: datetime, count: int) -> list[dict[str
         at = around + timedelta(seconds=rng.choice([rng.randrange(-200_000, 200_000), rng.randrange(-4_000, 4_000)]))
         at += timedelta(milliseconds=rng.choice([0, 0, 1, 500, 999]))
         hits.append(
-            {"site_uuid": rng.choice(SITES), "session_id": f"s{rng.randrange(max(2, count // 3))}", "at": at}
+            {"site_uuid": rng.choice(SITES), "session_id": f"s{rng.randrange(max(2, count // 6))}", "at": at}
             | {name: rng.choice(values) for name, values in CHOICES.items()}
         )
     return hits

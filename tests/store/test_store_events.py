@@ -147,8 +147,10 @@ def test_a_repeat_is_known_after_a_restart_and_a_year(app: Flask, client: FlaskC
 def test_hits_of_two_sites_may_share_an_event_id(client: FlaskClient) -> None:
     event = hit()
     other = hit(payload={"event_id": event["payload"]["event_id"], "site_uuid": "other"})
+    third = hit(payload={"event_id": event["payload"]["event_id"], "site_uuid": "third"})
     client.post(URL, data=ndjson([event, other]))
-    assert (pageviews(client), pageviews(client, "other")) == (1, 1)
+    client.post(URL, json=third)
+    assert [pageviews(client, site) for site in ("site", "other", "third")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("event_id", [None, ""])
@@ -210,3 +212,12 @@ def test_senders_at_the_same_time_all_get_their_own_counts(client: FlaskClient, 
 def test_automation_rows_that_do_not_fit_are_set_aside(client: FlaskClient, name: str, row: dict[str, Any]) -> None:
     answer = client.post(f"/v0/events?name={name}", json=row)
     assert answer.get_json() == {"successful_rows": 0, "quarantined_rows": 1}
+
+
+def test_a_session_that_stretches_over_a_day_was_there_only_if_it_has_a_hit_in_it(client: FlaskClient) -> None:
+    for session, days in (("throughout", (20, 21, 22)), ("away", (20, 22))):
+        for day in days:
+            client.post(URL, json=hit(session_id=session, timestamp=f"2026-11-{day}T10:00:00.000Z"))
+    url = "/v0/pipes/api_top_sources.json?site_uuid=site&date_from=2026-11-21&date_to=2026-11-21"
+    assert client.get(url).get_json()["data"] == [{"source": "", "visits": 1}]
+    assert client.get(f"{url}&source=").get_json()["data"] == []

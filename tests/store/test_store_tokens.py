@@ -77,7 +77,7 @@ BAD_TOKENS = {
     "with a text as expiry": f"{part({'alg': 'HS256'})}.{part(claims(exp='never'))}.x",
     "not valid yet": signed(claims(nbf=EXPIRY)),
     "unsigned": f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims())}.",
-    "signed with the wrong algorithm": jwt.encode(claims(), ADMIN.ljust(64, "x"), algorithm="HS512"),
+    "signed with the wrong algorithm": jwt.encode(claims(), ADMIN.ljust(64, "\0"), algorithm="HS512"),
     "of an asymmetric algorithm": f"{part({'alg': 'RS256', 'typ': 'JWT'})}.{part(claims())}.c2lnbmF0dXJl",
     "of another pipe": signed(claims("api_kpis")),
     "of another kind of scope": signed(claims() | {"scopes": [{"type": "DATASOURCES:READ", "resource": PIPE}]}),
