@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test e2e check format bench bench-backlog lock clean
+.PHONY: run test e2e check format bench bench-backlog bench-store lock clean
 .DEFAULT_GOAL := run
 
 .venv/ready: requirements-dev.txt requirements-fast.txt
@@ -35,6 +35,10 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# HITS=10000000 takes a quarter of an hour and 1 GB of disk meanwhile.
+bench-store: .venv/ready
+	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
 
 format: .venv/ready
 	$(BIN)/ruff format .

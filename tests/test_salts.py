@@ -458,7 +458,7 @@ def test_a_file_that_was_cut_is_not_taken_for_new(tmp_path: Path) -> None:
     path = tmp_path / "salts.sqlite3"
     path.write_bytes(b"S")
 
-    with pytest.raises(DamagedFile, match="cut to 1 bytes"):
+    with pytest.raises(DamagedFile, match="cannot be used as a database: it has 1 bytes"):
         SqliteSalts(path).prepare()
     assert path.read_bytes() == b"S"
 

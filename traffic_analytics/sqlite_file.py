@@ -92,7 +92,7 @@ class SqliteFile:
         if size == 0:
             _log.warning("%s is empty, and taken for new", self.path, extra={"event": "EmptyFile"})
         elif size < _HEADER:
-            raise DamagedFile(f"{self.path} was cut to {size} bytes. It was left as it is; move it away to start anew.")
+            raise sqlite3.DatabaseError(f"it has {size} bytes")
 
     def _inode(self) -> int:
         try:
