@@ -20,6 +20,8 @@ FAILURES_TO_OPEN = 5
 """Failures in a row after which hits no longer wait for Tinybird."""
 LOOK_AGAIN = 1.0
 """Seconds between looks at whether the forwarder got through."""
+STALLED_AFTER = 1.0
+"""Seconds for which a hit waits for Tinybird until others no longer follow it."""
 
 
 class Delivery(Protocol):
@@ -39,11 +41,13 @@ class DirectDelivery:
         self._tinybird = tinybird
         self._spool = spool
         self._circuit = Circuit(spool, monotonic)
+        self._queue = Queue(monotonic)
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
         """Deliver an event now, or keep it."""
-        if self._circuit.closed():
-            reply = self._tinybird.post(data_source, event, token)
+        if self._circuit.closed() and self._queue.moves():
+            with self._queue:
+                reply = self._tinybird.post(data_source, event, token)
             if reply.verdict is Verdict.TAKEN:
                 self._circuit.succeeded()
                 warn_of_quarantine(data_source, reply)
@@ -128,6 +132,38 @@ class Circuit:
             self._opened = self._monotonic()
             self._next_look = self._opened + LOOK_AGAIN
         _log.error("events go to the spool until Tinybird takes them: %s", reason, extra={"event": "CircuitOpened"})
+
+
+class Queue:
+    """The hits of this process that wait for Tinybird; it tells a stall before there are failures to count.
+
+    Without it all threads would come to wait one after the other, and the hits behind them would wait first for a
+    thread and then for Tinybird, which is longer than a browser has patience. While one hit waits too long, and for a
+    moment after it has, others go to the spool.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._since: dict[int, float] = {}  # by thread, the longest waiting first
+        self._stalled_until = 0.0
+
+    def moves(self) -> bool:
+        """Whether nobody has waited too long of late."""
+        with self._lock:
+            now = self._monotonic()
+            oldest = next(iter(self._since.values()), now)
+            return now - oldest < STALLED_AFTER and now >= self._stalled_until
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._since[threading.get_ident()] = self._monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            now = self._monotonic()
+            if now - self._since.pop(threading.get_ident()) >= STALLED_AFTER:
+                self._stalled_until = now + STALLED_AFTER
 
 
 def warn_of_quarantine(data_source: str, reply: Reply) -> None:
