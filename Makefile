@@ -57,9 +57,10 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
 
 # Versions change here and nowhere else: after it, run the tests. `make lock LOCK_OPTIONS=--upgrade` takes the newest.
 lock: .venv/ready
-	$(LOCK) $(LOCK_OPTIONS) -o requirements.txt
-	$(LOCK) $(LOCK_OPTIONS) --extra fast -o requirements-fast.txt
-	$(LOCK) $(LOCK_OPTIONS) --extra store --group dev -o requirements-dev.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats -o requirements.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store -o requirements-store.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store --extra fast -o requirements-fast.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store --group dev -o requirements-dev.txt
 
 # Leaves data/ alone.
 clean:

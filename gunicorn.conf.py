@@ -29,7 +29,8 @@ http_parser = "auto"
 keepalive = 650  # seconds; longer than any common proxy keeps its side (nginx 60, Caddy 120, Google's balancer 600)
 timeout = 30
 graceful_timeout = 25  # Docker and Kubernetes kill after 30 or are told to
-limit_request_line = 4094
+# A question about statistics may name a hundred posts, or bring Ghost's token.
+limit_request_line = 8190 if _settings.stats_target else 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
 

@@ -22,6 +22,9 @@ def read(**environment: str) -> Settings:
 
 
 GOOD: list[tuple[str, str, Any]] = [
+    ("STATS_TARGET", "http://127.0.0.1:7181", "http://127.0.0.1:7181"),
+    ("STATS_CACHE_SECONDS", "0", 0),
+    ("TINYBIRD_ADMIN_TOKEN", "p.admin", "p.admin"),
     ("DELIVERY", "direct", "direct"),
     ("SPOOL_SYNC", "normal", "normal"),
     ("SPOOL_MAX_MB", "1", 1),
@@ -60,6 +63,9 @@ GOOD: list[tuple[str, str, Any]] = [
 NO_NUMBERS = ("0", "-1", "1.5", "x", "1e3", "٣", "²", "9" * 30, "0" * 20 + "99999", "0" * 19 + "19", "1 0")
 NO_ANSWERS = ("yes", "1", "0", "on", "tru")
 BAD: list[tuple[str, tuple[str, ...]]] = [
+    ("STATS_TARGET", ("api.tinybird.co", "ftp://x")),
+    ("STATS_CACHE_SECONDS", ("-1", "1m")),
+    ("TINYBIRD_ADMIN_TOKEN", ("two words",)),
     ("DELIVERY", ("pigeon", "Spool")),
     ("SPOOL_SYNC", ("off", "FULL")),
     ("SPOOL_MAX_MB", ("0", "1.5", "-1")),

@@ -47,6 +47,22 @@ class UpstreamFailed(AnalyticsError):
     """Tinybird did not take the event and there is no spool; the message names why, without client data."""
 
 
+class InvalidQuestion(AnalyticsError):
+    """The question is not one that any pipe could answer."""
+
+
+class UnknownPipe(AnalyticsError):
+    """The path names no pipe."""
+
+
+class TokenRefused(AnalyticsError):
+    """The token does not let its bearer see what is asked for."""
+
+
+class TargetIsOurselves(AnalyticsError):
+    """The question was sent by this service: what it takes for the statistics' source leads back to it."""
+
+
 class DamagedFile(AnalyticsError):
     """A file of ours is not what it should be; only a person may replace it."""
 

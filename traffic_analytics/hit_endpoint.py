@@ -32,6 +32,10 @@ STATUS: dict[type[errors.AnalyticsError], tuple[int, str]] = {
     errors.UpstreamFailed: (502, "Proxy error"),
     errors.SaltUnavailable: (503, "Service Unavailable"),
     errors.SpoolUnavailable: (503, "Service Unavailable"),
+    errors.InvalidQuestion: (400, "Bad Request"),
+    errors.TokenRefused: (403, "Forbidden"),
+    errors.UnknownPipe: (404, "Not Found"),
+    errors.TargetIsOurselves: (508, "Loop Detected"),
 }
 """What each error means to the sender. Those that are not here stop the start and never meet a request."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -68,6 +69,16 @@ def http_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def statistics_url(text: str) -> str:
+    """Read the URL of the host whose `/v0/pipes` are asked; the other addresses that Tinybird shows mean it too."""
+    url = http_url(text)
+    for path in ("/v0/pipes", "/v0/events", "/v0"):
+        url = url.removesuffix(path)
+    if "/v0/" in url or url.endswith(".json"):
+        raise ValueError("must be a host like https://api.tinybird.co, without the name of a pipe")
+    return url.rstrip("/")
+
+
 def secret(text: str) -> str:
     """Read a token or key: anything that fits in a header."""
     if not text.isascii() or not text.isprintable() or " " in text:
@@ -80,7 +91,7 @@ def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any
     return field(default=default, metadata={"name": name, "read": read, "meaning": meaning})
 
 
-SECRET = frozenset({"TINYBIRD_TRACKER_TOKEN", "HMAC_SECRET"})
+SECRET = frozenset({"TINYBIRD_TRACKER_TOKEN", "TINYBIRD_ADMIN_TOKEN", "HMAC_SECRET"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,23 @@ class Settings:
     )
     tinybird_wait: bool = variable(
         "TINYBIRD_WAIT", yes_or_no, "Ask Tinybird to answer only when events are committed.", default=False
+    )
+    stats_target: str | None = variable(
+        "STATS_TARGET",
+        statistics_url,
+        "Where statistics come from: Tinybird's host or the store. If set, `/v0/pipes/` is served.",
+    )
+    stats_cache_seconds: int = variable(
+        "STATS_CACHE_SECONDS",
+        whole_number(0, 3600),
+        "How long an answer about statistics is given again, in seconds; 0 keeps none.",
+        default=60,
+    )
+    tinybird_admin_token: str | None = variable(
+        "TINYBIRD_ADMIN_TOKEN",
+        secret,
+        "The workspace's admin token, Ghost's `tinybird__adminToken`. With it Ghost's tokens are checked here, and "
+        "those of equal rights share answers; without it each token has its own.",
     )
     port: int = variable("PORT", whole_number(1, 65535), "Port to listen on.", default=3000)
     listen_host: str = variable("LISTEN_HOST", str, "Address to listen on.", default="0.0.0.0")  # noqa: S104
@@ -202,6 +230,8 @@ class Settings:
             mistakes.append(
                 "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens that requests bring are not stored"
             )
+        if values.get("stats_target") and values.get("tinybird_admin_token") and find_spec("jwt") is None:
+            mistakes.append("TINYBIRD_ADMIN_TOKEN: needs PyJWT: pip install 'traffic-analytics[stats]'")
         if mistakes:
             raise ConfigurationError(mistakes)
         if any(environment.get(name, "").strip() for name in ("K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT")):

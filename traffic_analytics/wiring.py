@@ -26,6 +26,7 @@ from traffic_analytics.tinybird import Tinybird
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from traffic_analytics.rights import Rights
     from traffic_analytics.settings import Settings
 
 CACHED_USER_AGENTS = 4096
@@ -73,6 +74,8 @@ def create_app(
     routes = web.blueprint(settings, hits, check_stores)
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="below_ghost", url_prefix=web.PREFIX)
+    if settings.stats_target is not None:
+        register_statistics(app, settings, settings.stats_target, clock)
     if settings.local_proxy:
         app.register_blueprint(web.local_proxy())
     web.handle_errors(app)
@@ -122,6 +125,46 @@ def make_delivery(settings: Settings, tinybird: Tinybird, spool: Spool | None) -
     if settings.delivery == "spool":
         return SpoolDelivery(spool)
     return DirectDelivery(tinybird, spool, time.monotonic)
+
+
+def register_statistics(app: Flask, settings: Settings, target: str, clock: Callable[[], datetime]) -> None:
+    """Add the statistics to the app; what they are made of is imported only here, for those who want them."""
+    from traffic_analytics import stats_web  # noqa: PLC0415
+    from traffic_analytics.answer_cache import PRAGMAS, SCHEMA, AnswerCache  # noqa: PLC0415
+    from traffic_analytics.pipes import Pipes  # noqa: PLC0415
+    from traffic_analytics.rights import own_rights  # noqa: PLC0415
+    from traffic_analytics.single_flight import SingleFlight  # noqa: PLC0415
+    from traffic_analytics.sqlite_file import SqliteFile  # noqa: PLC0415
+    from traffic_analytics.statistics import Statistics  # noqa: PLC0415
+
+    def seconds() -> float:
+        return clock().timestamp()
+
+    rights_of: Callable[[str, str, float], Rights] = own_rights
+    if settings.tinybird_admin_token is not None:
+        from traffic_analytics.ghost_token import GhostTokens  # noqa: PLC0415
+
+        rights_of = GhostTokens(settings.tinybird_admin_token).rights
+    file = None
+    if settings.stats_cache_seconds:
+        file = SqliteFile(settings.data_dir / "statistics.sqlite3", SCHEMA, PRAGMAS, busy_timeout=1.0)
+    cache = AnswerCache(file, seconds)
+    cache.prepare()
+    slots = max(1, settings.threads * 3 // 4)
+    statistics = Statistics(
+        Pipes(target, connections=slots, monotonic=time.monotonic),
+        cache,
+        SingleFlight(),
+        rights_of=rights_of,
+        slots=threading.BoundedSemaphore(slots),
+        fresh_for=settings.stats_cache_seconds,
+        realm=target,
+        clock=seconds,
+        sleep=time.sleep,
+    )
+    routes = stats_web.blueprint(statistics)
+    app.register_blueprint(routes)
+    app.register_blueprint(routes, name="statistics_below_ghost", url_prefix=web.PREFIX)
 
 
 def make_background(
