@@ -233,11 +233,6 @@ class Spool:
             used = self._bytes_used(connection)
         return Backlog(waiting, oldest[0] if oldest else None, aside, used)
 
-    def anything_waits(self) -> bool:
-        """Whether an event is in the spool, claimed or not."""
-        with self._use() as connection:
-            return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM events)").fetchone()[0])
-
     def shrink(self) -> None:
         """Give free room back to the disk, a little at a time."""
         with self._use() as connection:
