@@ -69,6 +69,8 @@ def compact(store: Store) -> None:
                 run(cursor, "sql/compact.sql", {})
                 cursor.execute("COMMIT")
                 cursor.execute("CHECKPOINT")
+        with store.database.cursor() as cursor:
+            run(cursor, "sql/release.sql", {})
     say(logging.INFO, "store.compacted")
 
 
