@@ -1,6 +1,7 @@
 import json
 import logging
 import random
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from analytics_store import database as database_module
 from analytics_store import hits as hits_module
 from analytics_store.database import parameters_of
 from analytics_store.retention import Retention
@@ -261,3 +263,37 @@ def test_a_day_of_many_is_answered_without_reading_them_all(app: Flask, client: 
         answer = client.get(f"/v0/pipes/{pipe}.json?site_uuid=site&date_from=2026-11-10&date_to=2026-11-10").get_json()
         assert answer["data"]
         assert answer["statistics"]["rows_read"] < held / 2
+
+
+def test_compaction_gives_way_to_a_long_read_and_leaves_the_old_file_whole(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post_golden(client)
+    monkeypatch.setattr(database_module, "LONGEST_WAIT", 0.05)
+    with app.extensions["store"].database.cursor():
+        answer = client.post("/v0/store/compact")
+        assert (answer.status_code, "try again" in answer.get_json()["error"]) == (503, True)
+    assert client.get("/v0/store/info").get_json()["hits"] == 32
+    assert client.post("/v0/store/compact").get_json()["hits"] == 32
+    assert client.post(URL, json=hit(NOW, "after")).status_code == 202
+
+
+def test_questions_are_answered_while_the_store_compacts_again_and_again(app: Flask, client: FlaskClient) -> None:
+    post_golden(client)
+    done = threading.Event()
+    statuses: list[int] = []
+
+    def compact() -> None:
+        statuses.extend(app.test_client().post("/v0/store/compact").status_code for _ in range(5))
+        done.set()
+
+    thread = threading.Thread(target=compact)
+    thread.start()
+    asked = 0
+    while not done.is_set() or not asked:
+        query = "site_uuid=mock_site_uuid&date_from=2100-01-01&date_to=2100-01-07"
+        answer = client.get(f"/v0/pipes/api_top_pages.json?{query}")
+        assert len(answer.get_json()["data"]) == 4
+        asked += 1
+    thread.join()
+    assert statuses == [200] * 5
