@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -21,8 +22,10 @@ from analytics_store.errors import OverMemoryError, UnavailableError
 from analytics_store.settings import Settings
 
 FILE = "store.duckdb"
-# Half of the disk's free space would be too kind to a runaway question.
+# DuckDB's own default, nearly all of the free disk, would be too kind to a runaway question.
 SPILL = "4GiB"
+# Seconds that the change of files after a compaction waits for those who read.
+LONGEST_WAIT = 15.0
 
 
 @cache
@@ -52,38 +55,59 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._opening = threading.Lock()
+        # Guards the connection and the number of cursors that are lent.
+        self._change = threading.Condition(threading.RLock())
+        self._lent = 0
         self._root: duckdb.DuckDBPyConnection | None = None
 
-    def open(self) -> None:
+    @property
+    def beside(self) -> Path:
+        """Name the only other file that a statement may write: the one that a compaction fills."""
+        return self._settings.data_dir / "beside" / FILE
+
+    def open(self) -> duckdb.DuckDBPyConnection:
         """Open or create the file; raise UnavailableError if another process has it or it is damaged."""
-        with self._opening:
+        with self._change:
             if self._root is None:
                 self._root = self._connect()
+            return self._root
 
     def close(self) -> None:
         """Write everything to the file and let it go."""
-        with self._opening:
+        with self._change:
             if self._root is not None:
                 self._root.close()
                 self._root = None
 
+    def replace(self, file: Path) -> None:
+        """Put another file in place of this one, as soon as no cursor is lent; none is lent meanwhile."""
+        with self._change:
+            if not self._change.wait_for(lambda: self._lent == 0, LONGEST_WAIT):
+                raise UnavailableError("somebody is reading at length, such as an export; try again later")
+            self.close()
+            try:
+                file.replace(self._settings.data_dir / FILE)
+            finally:
+                self.open()
+
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Lend a connection of its own; its uncommitted work is rolled back."""
-        if self._root is None:
-            self.open()
-        root = self._root
-        if root is None:
-            raise UnavailableError("the store is closed")
-        with errors_named():
-            try:
-                with root.cursor() as cursor:
-                    yield cursor
-            except duckdb.FatalException:
+        with self._change:
+            root = self.open()
+            self._lent += 1
+        try:
+            with errors_named(), root.cursor() as cursor:
+                yield cursor
+        except UnavailableError as error:
+            if isinstance(error.__cause__, duckdb.FatalException):
                 # DuckDB refuses everything from now on; opened again, the file is as the last commit left it.
                 self.close()
-                raise
+            raise
+        finally:
+            with self._change:
+                self._lent -= 1
+                self._change.notify_all()
 
     def ask(self, sql: str, values: Mapping[str, Any]) -> Answer:
         """Run one statement that reads; only the values that it names are bound."""
@@ -93,7 +117,8 @@ class Database:
     def _connect(self) -> duckdb.DuckDBPyConnection:
         directory = self._settings.data_dir
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            self.beside.parent.mkdir(parents=True, exist_ok=True)
+            self.beside.unlink(missing_ok=True)
         except OSError as error:
             raise UnavailableError(f"STORE_DATA_DIR cannot be used: {error.strerror}") from error
         with errors_named():
@@ -111,6 +136,9 @@ class Database:
                     "checkpoint_threshold": "64MiB",
                 },
             )
+            # SET binds no parameters; this path is the operator's own.
+            beside = str(self.beside.parent).replace("'", "''")
+            root.execute(f"SET allowed_directories = ['{beside}']")
             root.execute("SET enable_external_access = false")
             root.execute(statement("sql/schema.sql"))
         return root

@@ -57,18 +57,24 @@ def export(store: Store, name: str) -> Iterator[bytes]:
 
 
 def compact(store: Store) -> None:
-    """Put hits and sessions back in the order of time and give unused space at the end of the file back.
+    """Write a new file, in the order of time and without unused room, and put it in place of the old one.
 
-    Appends wait meanwhile, or are refused and come again; questions are answered.
+    Appends wait meanwhile, or are refused and come again; questions wait only while the files change places. Needs room
+    for the second file. Whenever it breaks off, the old file is still there, whole.
     """
     with store.hits.paused():
-        # Twice: the first writes behind the old rows, whose room the second then takes.
-        for _ in range(2):
-            with store.database.cursor() as cursor:
-                cursor.execute("BEGIN")
+        file = store.database.beside
+        file.unlink(missing_ok=True)
+        with store.database.cursor() as cursor:
+            cursor.execute("ATTACH $file AS compacted", {"file": str(file)})
+            try:
+                cursor.execute("USE compacted")
+                run(cursor, "sql/schema.sql", {})
                 run(cursor, "sql/compact.sql", {})
-                cursor.execute("COMMIT")
-                cursor.execute("CHECKPOINT")
+            finally:
+                cursor.execute("USE store")
+                cursor.execute("DETACH compacted")
+        store.database.replace(file)
     say(logging.INFO, "store.compacted")
 
 

@@ -1,6 +1,4 @@
 -- Times are UTC without a zone. Missing text is the empty string.
-CREATE SEQUENCE IF NOT EXISTS session_numbers;
-
 -- One row for each session of a site, kept up to date by every append: what a dashboard asks most is answered from here.
 CREATE TABLE IF NOT EXISTS sessions (
     session_no BIGINT NOT NULL,

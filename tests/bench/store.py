@@ -79,8 +79,6 @@ def load(directory: Path, hits: int, days: int) -> None:
             for part in connection.extract_statements(generate):
                 connection.execute(part, {name: values[name] for name in parameters_of(part.query)})
         connection.execute("CHECKPOINT")
-        # The numbers of generated sessions are taken.
-        connection.execute("SELECT max(nextval('session_numbers')) FROM range($count)", {"count": sessions + 1})
         print("hits", connection.execute("SELECT count(*) FROM hits").fetchall()[0][0])
 
 

@@ -1,5 +1,7 @@
 import json
 import logging
+import random
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from analytics_store import database as database_module
 from analytics_store import hits as hits_module
+from analytics_store.database import parameters_of
 from analytics_store.retention import Retention
 from analytics_store.settings import Settings
 from analytics_store.upkeep import forget
@@ -227,3 +231,69 @@ def test_the_log_holds_no_token_and_no_row(app: Flask, client: FlaskClient, capl
     lines = [logger.handlers[0].format(record) for record in caplog.records]
     assert any(json.loads(line)["event"] == "store.rows_quarantined" for line in lines)
     assert "secret" not in "".join(lines)
+
+
+def test_compaction_gives_back_the_room_of_what_was_deleted(tmp_path: Path, clock: Clock) -> None:
+    app = create_app(Settings(data_dir=tmp_path, retention_days=30), clock=clock)
+    client, store = app.test_client(), app.extensions["store"]
+    rng = random.Random(1)
+    for _ in range(3):
+        old = [hit(NOW - timedelta(days=40), f"s{n}", pathname=rng.randbytes(1_000).hex()) for n in range(2_000)]
+        client.post(URL, data=ndjson(old))
+    client.post(URL, json=hit(NOW, "new"))
+    client.post("/v0/store/compact")
+    before = client.get("/v0/store/info").get_json()["bytes_on_disk"]
+    forget(store)
+    after = client.post("/v0/store/compact").get_json()
+    assert after["hits"] == 1
+    assert after["bytes_on_disk"] < before / 2
+    store.database.close()
+
+
+def test_a_day_of_many_is_answered_without_reading_them_all(app: Flask, client: FlaskClient) -> None:
+    generate = (Path(__file__).parents[1] / "bench" / "generate_hits.sql").read_text()
+    values = {"site": "site", "start": NOW.replace(tzinfo=None) - timedelta(days=91), "span": 91 * 86_400}
+    values |= {"sessions": 100_000, "first": 0, "last": 100_000}
+    with app.extensions["store"].database.cursor() as cursor:
+        for part in cursor.extract_statements(generate):
+            cursor.execute(part, {name: values[name] for name in parameters_of(part.query)})
+    held = client.get("/v0/store/info").get_json()["hits"]
+    assert held > 400_000
+    for pipe in ("api_kpis", "api_top_pages", "api_top_sources", "api_top_locations"):
+        answer = client.get(f"/v0/pipes/{pipe}.json?site_uuid=site&date_from=2026-11-10&date_to=2026-11-10").get_json()
+        assert answer["data"]
+        assert answer["statistics"]["rows_read"] < held / 2
+
+
+def test_compaction_gives_way_to_a_long_read_and_leaves_the_old_file_whole(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post_golden(client)
+    monkeypatch.setattr(database_module, "LONGEST_WAIT", 0.05)
+    with app.extensions["store"].database.cursor():
+        answer = client.post("/v0/store/compact")
+        assert (answer.status_code, "try again" in answer.get_json()["error"]) == (503, True)
+    assert client.get("/v0/store/info").get_json()["hits"] == 32
+    assert client.post("/v0/store/compact").get_json()["hits"] == 32
+    assert client.post(URL, json=hit(NOW, "after")).status_code == 202
+
+
+def test_questions_are_answered_while_the_store_compacts_again_and_again(app: Flask, client: FlaskClient) -> None:
+    post_golden(client)
+    done = threading.Event()
+    statuses: list[int] = []
+
+    def compact() -> None:
+        statuses.extend(app.test_client().post("/v0/store/compact").status_code for _ in range(5))
+        done.set()
+
+    thread = threading.Thread(target=compact)
+    thread.start()
+    asked = 0
+    while not done.is_set() or not asked:
+        query = "site_uuid=mock_site_uuid&date_from=2100-01-01&date_to=2100-01-07"
+        answer = client.get(f"/v0/pipes/api_top_pages.json?{query}")
+        assert len(answer.get_json()["data"]) == 4
+        asked += 1
+    thread.join()
+    assert statuses == [200] * 5
