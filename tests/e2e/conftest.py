@@ -9,14 +9,17 @@ from tests.e2e.fake_tinybird import FakeTinybird
 from tests.e2e.service import Service
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
 
 @contextlib.contextmanager
-def running(data_dir: Path, app: str = "app:app", **environment: str) -> Iterator[tuple[Service, FakeTinybird]]:
+def running(
+    data_dir: Path, app: str = "app:app", *, tls: ssl.SSLContext | None = None, **environment: str
+) -> Iterator[tuple[Service, FakeTinybird]]:
     """Run the service and its Tinybird; afterwards no file of theirs may hold a secret."""
-    fake = FakeTinybird()
+    fake = FakeTinybird(tls)
     service = Service(data_dir, fake.url, app, **environment)
     try:
         service.start()
