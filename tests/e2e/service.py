@@ -117,6 +117,14 @@ class Service:
                 return int(pid)
         return None
 
+    def kill_forwarder(self) -> int:
+        """Kill the process that forwards; returns which it was."""
+        wait_until(self.forwarder)
+        forwarder = self.forwarder()
+        assert forwarder
+        os.kill(forwarder, signal.SIGKILL)
+        return forwarder
+
     def get(self, path: str) -> tuple[int, str]:
         """Ask for a path; status 0 means that nobody answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

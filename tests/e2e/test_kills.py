@@ -38,8 +38,7 @@ def kill_worker(service: Service, dice: random.Random) -> None:
 
 
 def kill_forwarder(service: Service, dice: random.Random) -> None:
-    wait_until(service.forwarder)
-    os.kill(service.forwarder() or 0, signal.SIGKILL)
+    service.kill_forwarder()
 
 
 def kill_tree(service: Service, dice: random.Random) -> None:
