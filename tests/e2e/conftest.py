@@ -9,15 +9,18 @@ from tests.e2e.fake_tinybird import FakeTinybird
 from tests.e2e.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import ssl
+    from collections.abc import Iterator
     from pathlib import Path
 
 
 @contextlib.contextmanager
-def running(data_dir: Path, **environment: str) -> Iterator[tuple[Service, FakeTinybird]]:
+def running(
+    data_dir: Path, app: str = "app:app", *, tls: ssl.SSLContext | None = None, **environment: str
+) -> Iterator[tuple[Service, FakeTinybird]]:
     """Run the service and its Tinybird; afterwards no file of theirs may hold a secret."""
-    fake = FakeTinybird()
-    service = Service(data_dir, fake.url, **environment)
+    fake = FakeTinybird(tls)
+    service = Service(data_dir, fake.url, app, **environment)
     try:
         service.start()
         yield service, fake
@@ -35,16 +38,3 @@ def fake() -> Iterator[FakeTinybird]:
     fake = FakeTinybird()
     yield fake
     fake.refuse()
-
-
-@pytest.fixture
-def make_service(tmp_path: Path, fake: FakeTinybird) -> Iterator[Callable[..., Service]]:
-    """Make services that are killed in the end, whatever happens."""
-    with contextlib.ExitStack() as stack:
-
-        def make(**environment: str) -> Service:
-            service = Service(tmp_path / "data", fake.url, **environment)
-            stack.callback(service.kill_tree)
-            return service
-
-        yield make

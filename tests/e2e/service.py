@@ -36,8 +36,9 @@ def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> float:
 class Service:
     """One gunicorn on one data directory. It may be started again after it was ended, on the same port."""
 
-    def __init__(self, data_dir: Path, target: str, **environment: str) -> None:
+    def __init__(self, data_dir: Path, target: str, app: str = "app:app", **environment: str) -> None:
         self.data_dir = data_dir
+        self._app = app
         self.port = _free_port()
         self.log_file = data_dir.with_name(data_dir.name + ".log")
         self.log_file.touch()
@@ -63,7 +64,7 @@ class Service:
         """Start without waiting for anything."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py")],
+                [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), self._app],
                 cwd=self.log_file.parent,
                 env=self.environment,
                 stdout=log,
@@ -115,6 +116,14 @@ class Service:
             if kind == "FLOCK" and place.endswith(f":{inode}") and int(pid) in self.workers():
                 return int(pid)
         return None
+
+    def kill_forwarder(self) -> int:
+        """Kill the process that forwards; returns which it was."""
+        wait_until(self.forwarder)
+        forwarder = self.forwarder()
+        assert forwarder
+        os.kill(forwarder, signal.SIGKILL)
+        return forwarder
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask for a path; status 0 means that nobody answers."""
