@@ -34,16 +34,22 @@ def when_ready(server):  # type: ignore[no-untyped-def] # noqa: ARG001
         said += [
             "What is counted by now:",
             f"curl '{service}/v0/pipes/api_top_pages.json?site_uuid={_SITE}&token={store.stats_token}'",
-            "For the configuration of a Ghost in development on this machine (one in production: docs/self-hosting.md):",
-            f"tinybird__tracker__endpoint={service}/api/v1/page_hit\n"
-            f"tinybird__stats__endpoint={service}\n"
-            f"tinybird__adminToken={store.admin_token}\n"
-            "tinybird__workspaceId=self-hosted",
+            "Configuration of a Ghost in development on this machine (one in production: docs/self-hosting.md):",
+            "\n".join(_configuration(service, store)),
         ]
     elif settings.stats_target is None:
         said += [f"Its event then goes to {settings.proxy_target}; without STATS_TARGET there are no statistics here."]
     said += ["Ctrl-C stops everything."]
     print("\n" + "\n\n".join(said) + "\n", flush=True)  # noqa: T201 - the terminal is whom this is for
+
+
+def _configuration(service: str, store: StoreSettings) -> list[str]:
+    return [
+        f"tinybird__tracker__endpoint={service}/api/v1/page_hit",
+        f"tinybird__stats__endpoint={service}",
+        f"tinybird__adminToken={store.admin_token}",
+        "tinybird__workspaceId=self-hosted",
+    ]
 
 
 def _wait_for(url: str, seconds: float = 20.0) -> None:
