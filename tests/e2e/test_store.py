@@ -13,11 +13,14 @@ import requests
 from tests.conftest import FIREFOX, SITE, page_hit
 from tests.e2e.browsers import TARGET, Load
 from tests.e2e.embedded_store import ADMIN, EmbeddedStore, ask, ghost_token
+from tests.e2e.fake_tinybird import Answer
 from tests.e2e.service import Service, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.e2e.fake_tinybird import FakeTinybird, Request
 
 pytestmark = pytest.mark.e2e
 
@@ -78,9 +81,38 @@ def test_a_hit_that_was_accepted_is_in_the_rows_of_the_dashboard(tmp_path: Path,
         assert online["data"] == [{"active_visitors": 2}]
 
 
+class LossyRoad:
+    """What lies between service and store: now and then an answer is lost on it, after the store has the events."""
+
+    def __init__(self, store: EmbeddedStore) -> None:
+        self.lost: list[str] = []
+        self._events = f"{store.url}/v0/events"
+
+    def __call__(self, request: Request) -> Answer:
+        """Pass a request on."""
+        try:
+            answer = requests.post(
+                self._events,
+                params={"name": request.data_source},
+                data=b"\n".join(request.lines),
+                headers={"Authorization": request.headers["authorization"]},
+                timeout=30,
+            )
+        except requests.RequestException:
+            return Answer(send=lambda conversation, _: conversation.reset())
+        if answer.ok and request.number % 7 == 0:
+            self.lost += request.event_ids
+            return Answer(send=lambda conversation, _: conversation.reset())
+        return Answer(answer.status_code, body=answer.json())
+
+
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
-def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(tmp_path: Path, delivery: str) -> None:
-    with running(tmp_path, DELIVERY=delivery) as (service, store):
+def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(
+    tmp_path: Path, fake: FakeTinybird, delivery: str
+) -> None:
+    with running(tmp_path, DELIVERY=delivery, PROXY_TARGET=fake.url) as (service, store):
+        road = LossyRoad(store)
+        fake.fail(road)
         with Load(service.port, pause=0.005) as load:
             for _ in range(3):
                 so_far = len(load.accepted())
@@ -94,7 +126,8 @@ def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(tmp_p
         wait_until(lambda: service.waiting() == 0, 90)
 
         held = store.event_ids()
-        print(f"{delivery}: {len(accepted)} accepted")
+        print(f"{delivery}: {len(accepted)} accepted, {len(road.lost)} of them sent again")
+        assert road.lost
         assert len(held) == len(set(held))
         assert set(held) == accepted
         assert pageviews(service) == len(accepted)
