@@ -20,9 +20,9 @@ BIN := .venv/bin
 		|| echo "gunicorn_h1c could not be compiled (gcc and Python's headers are needed): gunicorn parses HTTP in Python."
 	@touch $@
 
-# Starts the service for development and prints a hit to try; .env and the environment count as they do in production.
+# Starts the store and the service for development and prints what to try; .env and the environment count.
 run: .venv/ready
-	@exec $(BIN)/gunicorn -c development.conf.py
+	@exec $(BIN)/python development.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not e2e"

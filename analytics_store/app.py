@@ -1,14 +1,13 @@
 """The WSGI entry: the environment is read here, once."""
 
-import os
 import sys
 
 from analytics_store.errors import SettingsError
-from analytics_store.settings import Settings
+from analytics_store.settings import Settings, read_environment
 from analytics_store.wiring import create_app
 
 try:
-    settings = Settings.from_env(os.environ)  # noqa: TID251 - this is the edge
+    settings = Settings.from_env(read_environment())
 except SettingsError as error:
     for mistake in error.mistakes:
         sys.stderr.write(f"{mistake}\n")

@@ -17,7 +17,7 @@ from flask.cli import AppGroup
 
 from analytics_store import parquet
 from analytics_store.events import DATA_SOURCES, PAGE_HITS
-from analytics_store.settings import Settings, bind_host
+from analytics_store.settings import Settings
 
 LINES_AT_ONCE = 5_000
 # Compaction of a big store takes minutes.
@@ -49,7 +49,7 @@ def ask(method: str, path: str, body: bytes | None = None) -> Reply:
     headers = {"Authorization": f"Bearer {settings.admin_token}"} if settings.admin_token else {}
     if not settings.open_to_all and not settings.admin_token:
         raise click.ClickException("STORE_ADMIN_TOKEN must be set")
-    address = _address(settings)
+    address = settings.url
     if address is not None:
         try:
             answer = requests.request(method, address + path, data=body, headers=headers, stream=True, timeout=SECONDS)
@@ -136,12 +136,3 @@ def _write_lines(file: Path, chunks: Iterable[bytes]) -> int:
             rows += chunk.count(b"\n")
             stream.write(chunk)
     return rows
-
-
-def _address(settings: Settings) -> str | None:
-    host = bind_host(settings.bind)
-    if not host:
-        return None
-    port = settings.bind.rpartition(":")[2]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

@@ -2,15 +2,22 @@
 """One process has the file, so there is one worker; threads share its connections."""
 
 import logging
-import os
+import sys
 from typing import Any
 
-from analytics_store.logs import say, set_up
+from analytics_store.errors import SettingsError
+from analytics_store.logs import configuration, say
 from analytics_store.retention import Retention
-from analytics_store.settings import Settings
+from analytics_store.settings import Settings, read_environment
 
-settings = Settings.from_env(os.environ)  # noqa: TID251 - this is the edge
+try:
+    settings = Settings.from_env(read_environment())
+except SettingsError as error:
+    for mistake in error.mistakes:
+        sys.stderr.write(f"{mistake}\n")
+    raise SystemExit(2) from None
 
+wsgi_app = "analytics_store.app:app"
 bind = settings.bind
 workers = 1
 worker_class = "gthread"
@@ -19,12 +26,12 @@ timeout = 60
 graceful_timeout = 20
 keepalive = 75
 control_socket_disable = True
-loglevel = settings.log_level.lower()
+logconfig_dict = configuration(settings.log_level, settings.log_format)
+proc_name = "analytics-store"
 
 
 def post_worker_init(worker: Any) -> None:
     """Open the file before the first request needs it, and start what runs beside the requests."""
-    set_up(settings.log_level)
     store = worker.wsgi.extensions["store"]
     store.database.open()
     worker.retention = Retention(store)

@@ -1,5 +1,6 @@
 """The one place where the store's parts meet; a test passes others."""
 
+import logging.config
 import time
 from collections.abc import Callable
 
@@ -19,7 +20,7 @@ def create_app(
     clock: Callable[[], float] = time.time,  # noqa: TID251 - the wiring knows the clock
 ) -> Flask:
     """Build the store's app. It opens its file at the first request, or when gunicorn's worker is ready."""
-    logs.set_up(settings.log_level)
+    logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
     database = Database(settings)
     store = Store(settings, database, Hits(database, clock), Tokens(settings), clock)
     app = Flask("analytics_store.wiring", static_folder=None)

@@ -57,6 +57,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("GOOGLE_CLOUD_PROJECT", "my-project", "my-project"),
     ("BUILD_LABEL", "v1 (abc)", "v1 (abc)"),
     ("LOCAL_PROXY", "true", True),
+    ("LOG_EVENTS", "true", True),
     ("WEB_CONCURRENCY", "4", 4),
     ("THREADS", "512", 512),
 ]
@@ -92,7 +93,7 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("THREADS", (*NO_NUMBERS, "513")),
     ("TRUST_PROXY", ("yes", "-1", "1.5", "100", "²", "10.0.0.0/8")),
     *((name, NO_ANSWERS) for name in ("TINYBIRD_WAIT", "HMAC_VALIDATION_LOG_ONLY", "ENABLE_BOT_DETECTION_HEADER")),
-    *((name, NO_ANSWERS) for name in ("ENABLE_SALT_CLEANUP_SCHEDULER", "LOCAL_PROXY")),
+    *((name, NO_ANSWERS) for name in ("ENABLE_SALT_CLEANUP_SCHEDULER", "LOCAL_PROXY", "LOG_EVENTS")),
     *((name, ("two words", "späť", "a\nb", "a\0b")) for name in SECRET),
     ("SALT_STORE_TYPE", ("redis", "SQLITE", "firestore")),
     ("LOG_LEVEL", ("verbose", "INFO", "warning")),

@@ -299,6 +299,18 @@ def test_the_local_stand_in_logs_events_and_answers_like_tinybird(start: Any, lo
     assert client.post("/local-proxy", data=b"no JSON").status_code == 400
 
 
+def test_events_are_logged_only_if_asked_for(start: Any, log: Log) -> None:
+    assert start().hit().status_code == 202
+    assert log.records == []
+
+    service = start(LOG_EVENTS="true", DELIVERY="direct")
+
+    assert service.hit().status_code == 202
+    (record,) = log.records
+    assert record["event"] == "EventAccepted"
+    assert record["payload"] == service.events[-1]
+
+
 def test_a_defect_is_answered_as_json_and_logged_without_its_message(start: Any, log: Log) -> None:
     service = start()
     service.now = "no time"  # the clock's answer has no date()

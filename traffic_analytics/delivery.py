@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -87,6 +88,18 @@ class SpoolDelivery:
     def accept(self, data_source: str, event: bytes, _token: str | None) -> None:
         """Keep an event."""
         self._spool.append(data_source, event)
+
+
+class ShownDelivery:
+    """Logs each event before it is delivered, so that a developer sees what enrichment made of a hit."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
+        """Show an event, then deliver it."""
+        _log.info("an event for %s", data_source, extra={"event": "EventAccepted", "payload": json.loads(event)})
+        return self._delivery.accept(data_source, event, token)
 
 
 class Circuit:

@@ -194,6 +194,9 @@ class Settings:
         "Shape of log records; `gcp` is the default on Google Cloud, `pretty` is for people.",
         default="json",
     )
+    log_events: bool = variable(
+        "LOG_EVENTS", yes_or_no, "Log each accepted event as it is sent on; for development.", default=False
+    )
     google_cloud_project: str | None = variable(
         "GOOGLE_CLOUD_PROJECT", str, "Google Cloud project, to which traces in logs belong."
     )

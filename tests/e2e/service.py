@@ -39,7 +39,7 @@ class Service:
     def __init__(self, data_dir: Path, target: str, app: str = "app:app", **environment: str) -> None:
         self.data_dir = data_dir
         self._app = app
-        self.port = _free_port()
+        self.port = free_port()
         self.log_file = data_dir.with_name(data_dir.name + ".log")
         self.log_file.touch()
         self.environment = {
@@ -173,7 +173,7 @@ class Service:
         return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
