@@ -1,40 +1,67 @@
-# The two commands of the README are `make run` and `make test`; both set up .venv first.
+# The two commands of the README are `make run` and `make test`; every target sets up .venv first.
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test check bench e2e lock format clean
+.PHONY: run test e2e check format bench bench-backlog bench-store lock clean
 .DEFAULT_GOAL := run
 
-.venv/ready: requirements-dev.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 1; }
-	$(PYTHON) -m venv .venv || { echo "On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+.venv/ready: requirements-dev.txt requirements-fast.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is not Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install" \
+			"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
+	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fast.txt 2>/dev/null \
+		|| echo "gunicorn_h1c could not be compiled (gcc and Python's headers are needed): gunicorn parses HTTP in Python."
 	@touch $@
+
+# Starts the store and the service for development and prints what to try; .env and the environment count.
+run: .venv/ready
+	@exec $(BIN)/python development.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not e2e"
 
+# pytest ends with 5 if it found no test: no failure, there may be none yet.
 e2e: .venv/ready
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -m e2e || test $$? -eq 5
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# HITS=10000000 takes a quarter of an hour and 1 GB of disk meanwhile.
+bench-store: .venv/ready
+	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
+
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Needs wrk and nginx, and says so; `make bench BENCH="--seconds 30"` passes options on, `--help` lists them.
+bench: .venv/ready
+	@$(BIN)/python -m tests.bench.hits $(BENCH)
+
+# A steady stream of hits while a backlog drains; needs nginx.
+bench-backlog: .venv/ready
+	@$(BIN)/python -m tests.bench.backlog $(BENCH)
+
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url
 
-# Only the package index decides versions: run this to move them, then the tests.
+# Versions change here and nowhere else: after it, run the tests. `make lock LOCK_OPTIONS=--upgrade` takes the newest.
 lock: .venv/ready
-	$(LOCK) --extra fast --extra stats -o requirements.txt
-	$(LOCK) --all-extras --group dev -o requirements-dev.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats -o requirements.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store -o requirements-store.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store --extra fast -o requirements-fast.txt
+	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store --group dev -o requirements-dev.txt
 
+# Leaves data/ alone.
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests_mock
 
-from traffic_analytics.salts import MemorySalts
+from traffic_analytics.salts import MemorySalts, SaltStore
 from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
 
@@ -50,10 +50,13 @@ def page_hit(**changes: Any) -> dict[str, Any]:
 class Service:
     """The service with a clock that can be set, and Tinybird as requests-mock plays it."""
 
-    def __init__(self, data_dir: Path, tinybird: requests_mock.Mocker, **environment: str) -> None:
+    def __init__(
+        self, data_dir: Path, tinybird: requests_mock.Mocker, salts: SaltStore | None = None, **environment: str
+    ) -> None:
         self.now = NOW
+        self.data_dir = data_dir
         self.tinybird = tinybird
-        self.salts = MemorySalts()
+        self.salts = salts or MemorySalts()
         environment = {
             "PROXY_TARGET": TARGET,
             "TINYBIRD_TRACKER_TOKEN": "test-token",
@@ -76,6 +79,30 @@ class Service:
     def events(self) -> list[dict[str, Any]]:
         """What Tinybird was sent."""
         return [json.loads(request.body) for request in self.tinybird.request_history]
+
+
+class Log:
+    """What a service has written that was started in the test's body: pytest captures each fixture's output apart."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        """All of it, standard error included."""
+        self._text += "".join(self._capsys.readouterr())
+        return self._text
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The records, if LOG_FORMAT is json or gcp."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str]) -> Log:
+    return Log(capsys)
 
 
 @pytest.fixture

@@ -61,3 +61,11 @@ def test_a_signature_is_good_from_five_minutes_old_to_five_seconds_ahead(age: fl
 
 def test_a_body_too_large_is_refused_before_the_signature_is_looked_at(start: Any) -> None:
     assert start(HMAC_SECRET=SECRET).hit(b" " * 20_481).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "query", ["t=%ff&hmac=x", "t=1000&hmac=%ff", "t=1000&hmac=%ff&hmac=x", "%ff=%ff&t=%c3&hmac=%c3"]
+)
+def test_what_is_no_text_is_no_signature(query: str) -> None:
+    with pytest.raises(UnsignedUrl):
+        signed_url.verify(f"/p?{query}", b"k", 1000.0)

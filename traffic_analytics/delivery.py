@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,8 @@ FAILURES_TO_OPEN = 5
 """Failures in a row after which hits no longer wait for Tinybird."""
 LOOK_AGAIN = 1.0
 """Seconds between looks at whether the forwarder got through."""
+STALLED_AFTER = 1.0
+"""Seconds for which a hit waits for Tinybird until others no longer follow it."""
 
 
 class Delivery(Protocol):
@@ -39,11 +42,13 @@ class DirectDelivery:
         self._tinybird = tinybird
         self._spool = spool
         self._circuit = Circuit(spool, monotonic)
+        self._queue = Queue(monotonic)
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
         """Deliver an event now, or keep it."""
-        if self._circuit.closed():
-            reply = self._tinybird.post(data_source, event, token)
+        if self._circuit.closed() and self._queue.moves():
+            with self._queue:
+                reply = self._tinybird.post(data_source, event, token)
             if reply.verdict is Verdict.TAKEN:
                 self._circuit.succeeded()
                 warn_of_quarantine(data_source, reply)
@@ -83,6 +88,18 @@ class SpoolDelivery:
     def accept(self, data_source: str, event: bytes, _token: str | None) -> None:
         """Keep an event."""
         self._spool.append(data_source, event)
+
+
+class ShownDelivery:
+    """Logs each event before it is delivered, so that a developer sees what enrichment made of a hit."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
+        """Show an event, then deliver it."""
+        _log.info("an event for %s", data_source, extra={"event": "EventAccepted", "payload": json.loads(event)})
+        return self._delivery.accept(data_source, event, token)
 
 
 class Circuit:
@@ -128,6 +145,38 @@ class Circuit:
             self._opened = self._monotonic()
             self._next_look = self._opened + LOOK_AGAIN
         _log.error("events go to the spool until Tinybird takes them: %s", reason, extra={"event": "CircuitOpened"})
+
+
+class Queue:
+    """The hits of this process that wait for Tinybird; it tells a stall before there are failures to count.
+
+    Without it all threads would come to wait one after the other, and the hits behind them would wait first for a
+    thread and then for Tinybird, which is longer than a browser has patience. While one hit waits too long, and for a
+    moment after it has, others go to the spool.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._since: dict[int, float] = {}  # by thread, the longest waiting first
+        self._stalled_until = 0.0
+
+    def moves(self) -> bool:
+        """Whether nobody has waited too long of late."""
+        with self._lock:
+            now = self._monotonic()
+            oldest = next(iter(self._since.values()), now)
+            return now - oldest < STALLED_AFTER and now >= self._stalled_until
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._since[threading.get_ident()] = self._monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            now = self._monotonic()
+            if now - self._since.pop(threading.get_ident()) >= STALLED_AFTER:
+                self._stalled_until = now + STALLED_AFTER
 
 
 def warn_of_quarantine(data_source: str, reply: Reply) -> None:

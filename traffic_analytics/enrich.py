@@ -133,7 +133,12 @@ def _referrer_fields(
 def _given_event_id(raw: msgspec.Raw) -> str | None:
     """Read the sender's event id if it is text; the field may hold anything."""
     encoded = bytes(raw)
-    return msgspec.json.decode(encoded, type=str) if encoded.startswith(b'"') else None
+    if not encoded.startswith(b'"'):
+        return None
+    try:
+        return msgspec.json.decode(encoded, type=str)
+    except ValueError:  # bytes that are no UTF-8; nobody has looked at them before
+        return None
 
 
 def _received_timestamp(started_at: str | None) -> str | None:

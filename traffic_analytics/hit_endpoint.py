@@ -115,9 +115,9 @@ def read_body(environ: dict[str, Any]) -> bytes:
     """Read the request's body, chunked or not, but no more of it than a page hit may have."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length:
-        if not length.isdigit():
+        if not (length.isascii() and length.isdigit()):
             raise errors.InvalidHit("headers.content-length", "must be a number")
-        if int(length[:12]) > page_hit.BODY_LIMIT:
+        if len(length) > 1000 or int(length) > page_hit.BODY_LIMIT:
             raise errors.BodyTooLarge(f"body: must be at most {page_hit.BODY_LIMIT} bytes")
         to_read = int(length)
     elif environ.get("wsgi.input_terminated"):  # chunked: the server marks the end

@@ -32,6 +32,7 @@ class Exchange:
 
     def __init__(self, data: bytes, client: Any, server: Any, cfg: Any) -> None:
         self.ahead = b""
+        self._data = data
         self._source = _Memory(data)
         self._client = client
         self._server = server
@@ -48,7 +49,9 @@ class Exchange:
             if complete:
                 self.ahead = self._source.take()
         except NoMoreData:
-            return b"", False
+            # The loop stopped waiting for the headers' end, or even the first line's.
+            endless = LimitRequestHeaders("headers") if b"\n" in self._data else LimitRequestLine(len(self._data), 0)
+            return _refuse(endless), False
         except Exception as error:  # noqa: BLE001 - whatever it is, this client gets an answer and others live on
             return _refuse(error), False
         keep = keep_alive and complete and not request.should_close()
@@ -132,12 +135,15 @@ def _run(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> tuple[
 def _write(method: str, status: str, headers: list[tuple[str, str]], body: bytes, *, keep: bool) -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Date: {_date()}", "Connection: keep-alive" if keep else "Connection: close"]
     has_length = False
+    bodiless = status.startswith(("204", "304"))
     for name, value in headers:
         if "\r" in value or "\n" in value or "\r" in name or "\n" in name:
             raise ValueError("a header of the answer holds a line break")
-        has_length = has_length or name.lower() == "content-length"
+        if name.lower() == "content-length":
+            if bodiless:
+                continue
+            has_length = True
         lines.append(f"{name}: {value}")
-    bodiless = status.startswith(("204", "304"))
     if not has_length and not bodiless:
         lines.append(f"Content-Length: {len(body)}")
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -106,7 +106,8 @@ class PrettyFormatter(logging.Formatter):
 def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
     """Return a logging.config dictionary: everything goes to standard output in one form.
 
-    The same dictionary serves gunicorn, whose own records are told from ours by their event name.
+    The same dictionary serves gunicorn, whose own records are told from ours by their event name. What gunicorn says
+    below info is dropped, for it holds the paths of requests.
     """
     formatter: dict[str, dict[str, Any]] = {
         "json": {"()": JsonFormatter},
@@ -120,7 +121,7 @@ def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
         "formatters": {"form": formatter[form]},
         "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "form"}},
         "root": {"level": max(_LEVELS[level], logging.WARNING), "handlers": ["out"]},
-        "loggers": {"traffic_analytics": own, "gunicorn.error": own},
+        "loggers": {"traffic_analytics": own, "gunicorn.error": own | {"level": max(_LEVELS[level], logging.INFO)}},
     }
 
 

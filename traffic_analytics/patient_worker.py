@@ -49,7 +49,7 @@ CHUNK = 65_536
 class Connection:
     """One client: what it has sent and not yet been answered for."""
 
-    __slots__ = ("buffer", "busy", "client", "deadline", "draining", "end", "eof", "sock", "told_to_continue")
+    __slots__ = ("buffer", "busy", "client", "deadline", "draining", "end", "eof", "paused", "sock", "told_to_continue")
 
     def __init__(self, sock: socket.socket, client: Any) -> None:
         self.sock = sock
@@ -58,6 +58,7 @@ class Connection:
         self.end = RequestEnd()
         self.busy = False
         self.eof = False
+        self.paused = False
         self.draining = False
         self.told_to_continue = False
         self.deadline = 0.0
@@ -154,7 +155,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
             if connection.busy:
                 if connection.eof or len(connection.buffer) > CHUNK:
                     # Answer first: what a client sends ahead of its answer waits in the kernel meanwhile.
-                    connection.eof = True
+                    connection.paused = True
                     self.poller.unregister(connection.sock)
             elif connection.eof:
                 self.close(connection)
@@ -186,10 +187,13 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         self.idle[connection] = None
 
     def answered(self, connection: Connection, *, keep: bool) -> None:
-        """Decide what becomes of a connection that a thread is done with; called in that thread."""
+        """Decide what becomes of a connection that a thread is done with; called in that thread.
+
+        Unless it rests it stays busy until the loop goes on with it, or what arrives meanwhile would be served twice.
+        """
         with self.state_lock:
-            connection.busy = False
-            if keep and not connection.eof and not connection.buffer:
+            if keep and not connection.paused and not connection.buffer:
+                connection.busy = False
                 self.rest(connection)
                 return
         self.method_queue.defer(self.go_on, connection, keep)
@@ -197,10 +201,18 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     def go_on(self, connection: Connection, keep: bool) -> None:
         """Serve what was sent ahead, or close."""
         with self.state_lock:
-            if keep and connection.buffer and not connection.eof:
-                self.advance(connection)
-            else:
+            connection.busy = False
+            if connection.paused and not connection.eof:
+                connection.paused = False
+                self.poller.register(connection.sock, selectors.EVENT_READ, partial(self.read, connection))
+            if not keep or (connection.eof and not connection.buffer):
                 self.drain(connection)
+            elif connection.buffer:
+                self.advance(connection)
+                if connection.eof and not connection.busy:  # the rest of it will not come
+                    self.close(connection)
+            else:
+                self.rest(connection)
 
     def drain(self, connection: Connection) -> None:
         """Say that we are done and read on a little, or the kernel would reset the connection and lose the answer."""

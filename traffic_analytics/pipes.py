@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import requests
 
 from traffic_analytics.tinybird import retry_after
-from traffic_analytics.transport import DeadlineAdapter
+from traffic_analytics.transport import LazySession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,18 +40,12 @@ class Reply(NamedTuple):
 
 
 class Pipes:
-    """The Pipes API, reached over kept-alive connections of its own.
-
-    Nothing is opened before the first question, so an instance made before a fork serves every process after it.
-    """
+    """The Pipes API, reached over kept-alive connections of its own."""
 
     def __init__(self, target: str, *, connections: int, monotonic: Callable[[], float]) -> None:
         self._target = target
-        self._connections = connections
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._session: requests.Session | None = None
-        self._transport: dict[str, Any] = {}
+        self._session = LazySession(target, connections)
 
     def get(self, question: Question, token: str) -> Reply:
         """Ask. Nothing of the caller's request travels but the question and the token, and that never in the URL."""
@@ -60,12 +53,10 @@ class Pipes:
         if self._target.startswith("https:"):  # on this machine or its network, compressing costs more than it saves
             headers["Accept-Encoding"] = "gzip"
         request = requests.Request("GET", self._target + question.path, headers).prepare()
-        session = self._session or self._start_session()
-        timeout = (CONNECT_TIMEOUT, READ_TIMEOUT)
         again_until = self._monotonic() + 1.0
         while True:
             try:
-                response = session.send(request, timeout=timeout, allow_redirects=False, **self._transport)
+                response = self._session.send(request, CONNECT_TIMEOUT, READ_TIMEOUT)
             except (requests.RequestException, OSError) as error:
                 if isinstance(error, requests.Timeout | TimeoutError) or "Timeout" in str(error):
                     return _no_answer(504, "the statistics did not come in time", type(error).__name__)
@@ -75,16 +66,6 @@ class Pipes:
                     continue
                 return _no_answer(502, "the statistics cannot be reached", type(error).__name__)
             return _reply(response)
-
-    def _start_session(self) -> requests.Session:
-        with self._lock:
-            if self._session is None:
-                session = requests.Session()
-                session.mount("http://", DeadlineAdapter(self._connections))
-                session.mount("https://", DeadlineAdapter(self._connections))
-                self._transport = dict(session.merge_environment_settings(self._target, {}, False, None, None))
-                self._session = session
-            return self._session
 
 
 def _reply(response: requests.Response) -> Reply:

@@ -10,7 +10,7 @@ HEAD_LIMIT = 65_536
 BODY_LIMIT = 65_536
 """Bytes of body that are waited for; a longer one is handed on unread, for the application to refuse it."""
 
-_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,12})")
+_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,12})[ \t]*(?:\r|$)")
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 

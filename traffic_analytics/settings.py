@@ -22,7 +22,7 @@ def whole_number(least: int, most: int) -> Read:
     """Read a whole number within bounds, both included."""
 
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+        if not (text.isascii() and text.isdigit() and len(text) < 20) or not least <= int(text) <= most:
             raise ValueError(f"must be a whole number from {least} to {most}")
         return int(text)
 
@@ -194,6 +194,9 @@ class Settings:
         "Shape of log records; `gcp` is the default on Google Cloud, `pretty` is for people.",
         default="json",
     )
+    log_events: bool = variable(
+        "LOG_EVENTS", yes_or_no, "Log each accepted event as it is sent on; for development.", default=False
+    )
     google_cloud_project: str | None = variable(
         "GOOGLE_CLOUD_PROJECT", str, "Google Cloud project, to which traces in logs belong."
     )
@@ -222,7 +225,8 @@ class Settings:
             try:
                 values[each.name] = each.metadata["read"](text)
             except ValueError as error:
-                mistakes.append(f"{name}: {error}" + ("" if name in SECRET else f", but is {text[:80]!r}"))
+                secret_inside = name in SECRET or "@" in text or "?" in text  # credentials or a token in a URL
+                mistakes.append(f"{name}: {error}" + ("" if secret_inside else f", but is {text[:80]!r}"))
         if not environment.get("PROXY_TARGET", "").strip():
             mistakes.append("PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events")
         if values.get("delivery") == "spool" and not environment.get("TINYBIRD_TRACKER_TOKEN", "").strip():
@@ -233,7 +237,7 @@ class Settings:
             mistakes.append("TINYBIRD_ADMIN_TOKEN: needs PyJWT: pip install 'traffic-analytics[stats]'")
         if mistakes:
             raise ConfigurationError(mistakes)
-        if any(environment.get(name) for name in ("K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT")):
+        if any(environment.get(name, "").strip() for name in ("K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT")):
             values.setdefault("log_format", "gcp")
         values.setdefault("web_concurrency", len(os.sched_getaffinity(0)))
         return cls(**values)

@@ -24,10 +24,10 @@ def verify(target: str, secret: bytes, now: float) -> None:
     path, _, query = target.partition("?")
     # WSGI servers hand bytes over as Latin-1; the signer signed what a browser reads, which is UTF-8.
     params = URLSearchParams(query.encode("latin-1", "replace").decode("utf-8", "replace"))
-    given = params.get("hmac")
+    given = _value(params, "hmac")
     if not given:
         raise UnsignedUrl("HMAC parameter not found")
-    signed_at = params.get("t")
+    signed_at = _value(params, "t")
     if not signed_at:
         raise UnsignedUrl("Timestamp (t) parameter not found")
     if not (signed_at.isascii() and signed_at.isdigit()) or len(signed_at) > 15:
@@ -38,6 +38,13 @@ def verify(target: str, secret: bytes, now: float) -> None:
     params.delete("hmac")
     if not hmac.compare_digest(given.encode(), sign(f"{path}?{params}", secret)):
         raise UnsignedUrl("HMAC validation failed")
+
+
+def _value(params: URLSearchParams, name: str) -> str | None:
+    try:
+        return params.get(name)
+    except UnicodeDecodeError:  # %FF and the like, which browsers read as the replacement character
+        return "\N{REPLACEMENT CHARACTER}"
 
 
 def sign(url: str, secret: bytes) -> bytes:

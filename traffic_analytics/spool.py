@@ -12,14 +12,16 @@ Invariants:
   measured by the monotonic clock, which all processes of a machine share and no change of the time of day moves.
 - Order: events are claimed in the order in which they were committed, as far as they go to one data source.
 - No address: an event is enriched before it comes here.
-- Bounded: the file never grows beyond its maximum. When it is full, or the disk is, `append` raises SpoolUnavailable
-  and what is in the file stays; room comes back as events are acknowledged.
+- Bounded: the file never grows beyond its maximum. When it is full, or the disk is but for a reserve, `append` raises
+  SpoolUnavailable and what is in the file stays; room comes back as events are acknowledged, for which the reserve is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import threading
 import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +37,11 @@ _PAGE = 4096
 _ROOM = 64 * _PAGE
 """Bytes below which the spool counts as full: a moment's worth of events."""
 
-_SHRINK_PAGES = 2048
+_RESERVE = 16 * 1024 * 1024
+"""Bytes of the disk that are left to who empties the spool: to let go of events, SQLite has to write, too."""
+
+_SHRINK_FROM, _SHRINK_BY = 512, 2048
+"""Free pages from which room is given back to the disk, and how many at a time."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -113,9 +119,12 @@ class Spool:
     ) -> None:
         """Describe a spool; `room_to_work` is for who empties it, which takes a little room even when it is full."""
         self._clock = clock
+        self._directory = path.parent
         self._max_bytes = max_mb * 1024 * 1024
         max_pages = self._max_bytes // _PAGE + (_ROOM // _PAGE if room_to_work else 0)
         self._waiting: deque[_Ticket] = deque()
+        self._turn = threading.Condition(threading.Lock())
+        self._committing = False
         self._file = SqliteFile(
             path,
             _SCHEMA,
@@ -140,12 +149,22 @@ class Spool:
         """
         now = self._clock()
         ticket = _Ticket({"us": int(now * 1e6), "data_source": data_source, "received": now, "event": event})
-        self._waiting.append(ticket)
-        with self._file.lock:
-            if not ticket.settled:
+        with self._turn:
+            self._waiting.append(ticket)
+            # Not the file's own lock: whose ticket is settled should not wait for whoever is next at the file.
+            while self._committing and not ticket.settled:
+                self._turn.wait()
+            mine = not ticket.settled
+            self._committing = self._committing or mine
+        if mine:
+            try:
                 self._commit_waiting()
-        if ticket.error is not None:
-            raise SpoolUnavailable(str(ticket.error)) from ticket.error
+            finally:
+                with self._turn:
+                    self._committing = False
+                    self._turn.notify_all()
+        if ticket.error is not None or not ticket.settled:  # not settled: whoever committed for us came to grief
+            raise SpoolUnavailable(str(ticket.error or "a commit broke off")) from ticket.error
 
     def claim(self, limit: int, max_bytes: int, now: float, lease: float = 60.0) -> Claim | None:
         """Lease up to `limit` of the oldest events that nobody else holds, all of one data source.
@@ -219,36 +238,35 @@ class Spool:
 
     def delivered_since(self, moment: float) -> bool:
         """Whether anything was acknowledged after a moment of the monotonic clock."""
-        with self._use() as connection:
+        with self._own_connection() as connection:
             row = connection.execute("SELECT value FROM marks WHERE name = 'delivered'").fetchone()
         return row is not None and float(row[0]) > moment
 
     def backlog(self) -> Backlog:
         """Count what waits; reads the whole file, but nobody waits for it."""
-        with self._read() as connection:
+        with self._own_connection() as connection:
             waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
             oldest = connection.execute("SELECT received FROM events ORDER BY id LIMIT 1").fetchone()
             aside = connection.execute("SELECT count(*) FROM set_aside").fetchone()[0]
             used = self._bytes_used(connection)
         return Backlog(waiting, oldest[0] if oldest else None, aside, used)
 
-    def anything_waits(self) -> bool:
-        """Whether an event is in the spool, claimed or not."""
-        with self._use() as connection:
-            return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM events)").fetchone()[0])
-
     def shrink(self) -> None:
-        """Give free room back to the disk, a little at a time."""
+        """Give free room back to the disk, a little at a time: where it is much, or the disk is short of it."""
         with self._use() as connection:
-            if connection.execute("PRAGMA freelist_count").fetchone()[0] > _SHRINK_PAGES:
-                connection.execute(f"PRAGMA incremental_vacuum({_SHRINK_PAGES})").fetchall()
+            keep = _SHRINK_FROM if self._disk_has_room() else 0
+            if connection.execute("PRAGMA freelist_count").fetchone()[0] > keep:
+                # As a script: `execute` would stop after the first page.
+                connection.executescript(f"PRAGMA incremental_vacuum({_SHRINK_BY})")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # only then is the file shorter
 
     def check(self) -> None:
         """Find out whether an event could be kept now. Raises SpoolUnavailable."""
-        with self._transaction() as connection:
+        with self._own_connection() as connection, _transaction(connection):
+            self._leave_reserve()
             if self._max_bytes - self._bytes_used(connection) < _ROOM:
                 raise SpoolUnavailable("the spool is full")
-            # A full disk shows only when something is written.
+            # A limit or a disk that cannot be written shows only when something is written.
             connection.execute("INSERT INTO events VALUES (0, '', 0, zeroblob(?))", (_PAGE,))
             connection.execute("DELETE FROM events WHERE id = 0")
 
@@ -287,25 +305,37 @@ class Spool:
         self._file.close()
 
     def _commit_waiting(self) -> None:
+        batch = self._take_waiting()
+        error: sqlite3.Error | None = None
+        try:
+            self._leave_reserve()
+            with self._file.lock, _transaction(connection := self._file.connection()):
+                connection.executemany(_INSERT, [ticket.row for ticket in batch])
+        except sqlite3.Error as failure:
+            error = failure
+            # If that was because of a lock it took seconds; who came meanwhile has no time to wait as long again.
+            batch += self._take_waiting()
+        for ticket in batch:
+            ticket.error = error
+            ticket.settled = True
+
+    def _take_waiting(self) -> list[_Ticket]:
         batch = []
         with contextlib.suppress(IndexError):
             while True:
                 batch.append(self._waiting.popleft())
-        error: sqlite3.Error | None = None
+        return batch
+
+    def _disk_has_room(self) -> bool:
         try:
-            connection = self._file.connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany(_INSERT, [ticket.row for ticket in batch])
-                connection.execute("COMMIT")
-            except sqlite3.Error:
-                _roll_back(connection)
-                raise
-        except sqlite3.Error as failure:
-            error = failure
-        for ticket in batch:
-            ticket.error = error
-            ticket.settled = True
+            disk = os.statvfs(self._directory)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"the disk cannot be used: {error.strerror}") from error
+        return disk.f_bavail * disk.f_frsize >= _RESERVE
+
+    def _leave_reserve(self) -> None:
+        if not self._disk_has_room():
+            raise sqlite3.OperationalError("the disk is full")
 
     @contextlib.contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
@@ -316,8 +346,8 @@ class Spool:
                 raise SpoolUnavailable(str(error)) from error
 
     @contextlib.contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection of its own: a long read should hold up no thread that appends."""
+    def _own_connection(self) -> Iterator[sqlite3.Connection]:
+        """Open a connection of its own: a long read, or a wait for a lock, should hold up no thread that appends."""
         try:
             with contextlib.closing(self._file.open_another()) as connection:
                 yield connection
@@ -326,19 +356,13 @@ class Spool:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._use() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                _roll_back(connection)
-                raise
+        with self._use() as connection, _transaction(connection):
+            yield connection
 
     def _pages(self, query: str) -> Iterator[SetAside]:
         last = 0
         while True:
-            with self._read() as connection:
+            with self._own_connection() as connection:
                 rows = connection.execute(f"{query} ORDER BY id LIMIT 500", (last,)).fetchall()
             if not rows:
                 return
@@ -351,7 +375,14 @@ class Spool:
         return int((pages - free) * _PAGE)
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    # SQLite has already rolled back after some errors, and says so with another one.
-    with contextlib.suppress(sqlite3.Error):
-        connection.execute("ROLLBACK")
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite has already rolled back after some errors, and says so with another one.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise

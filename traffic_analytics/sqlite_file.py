@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+_log = logging.getLogger(__name__)
+
+_HEADER = 100
 _APPLICATION_ID = 0x7461_6E61  # "tana": tells our files from anybody else's
 
 
@@ -40,13 +45,13 @@ class SqliteFile:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                self._check_size(self.path.stat().st_size)
             # Two processes that switch a new file to write-ahead mode at once fail with SQLITE_BUSY without waiting.
             with FileLock(self.path.with_name(self.path.name + ".lock")):
-                connection = self._connect()
-                try:
-                    self._create_or_check(connection)
-                finally:
-                    connection.close()
+                self._check()
+                with contextlib.closing(self._connect()) as connection:
+                    self._create(connection)
         except sqlite3.DatabaseError as error:
             raise DamagedFile(
                 f"{self.path} cannot be used as a database: {error}. It was left as it is; restore it from a backup, "
@@ -81,6 +86,13 @@ class SqliteFile:
                 self._connection.close()
             self._connection = None
 
+    def _check_size(self, size: int) -> None:
+        # SQLite takes a file without a whole header for a new one.
+        if size == 0:
+            _log.warning("%s is empty, and taken for new", self.path, extra={"event": "EmptyFile"})
+        elif size < _HEADER:
+            raise sqlite3.DatabaseError(f"it has {size} bytes")
+
     def _inode(self) -> int:
         try:
             return self.path.stat().st_ino
@@ -95,16 +107,35 @@ class SqliteFile:
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
-    def _create_or_check(self, connection: sqlite3.Connection) -> None:
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        elif connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-            raise DamagedFile(f"{self.path} is a database of something else; name another file or move it away.")
-        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    def _check(self) -> None:
+        """Look whether what is there is ours and whole, and leave every byte of it as it is."""
+        log = self.path.with_name(self.path.name + "-wal")
+        log_in_use = log.exists() and log.stat().st_size > 0
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            if log_in_use:  # SQLite would delete it
+                raise DamagedFile(
+                    f"{self.path} is {'empty' if self.path.exists() else 'gone'}, but its {log.name} is not. Restore "
+                    "both from a backup, or move both away to start with a new file."
+                )
+            return
+        # Closing a connection that may write would write the log into the file, even into a damaged one.
+        mode = "ro" if log_in_use else "rw"
+        with contextlib.closing(
+            sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=self._busy_timeout)
+        ) as connection:
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+                return
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+                raise DamagedFile(f"{self.path} is a database of something else; name another file or move it away.")
+            damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise DamagedFile(
-                f"{self.path} is damaged ({damage}). It was left as it is; restore it from a backup, or move it away "
-                "to start with a new one."
+                f"{self.path} is damaged ({' '.join(damage.split())}). It was left as it is; restore it from a backup, "
+                "or move it away to start with a new one."
             )
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(self._schema)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import gzip
-import threading
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -12,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import requests
 
-from traffic_analytics.transport import DeadlineAdapter
+from traffic_analytics.transport import LazySession, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,19 +68,13 @@ def verdict_of(status: int) -> Verdict:
 
 
 class Tinybird:
-    """The Events API, reached over kept-alive connections.
-
-    Nothing is opened before the first event, so an instance made before a fork serves every process after it.
-    """
+    """The Events API, reached over kept-alive connections."""
 
     def __init__(self, target: str, token: str | None, *, wait: bool, connections: int) -> None:
         self._url = events_url(target)
         self._token = token
         self._wait = wait
-        self._connections = connections
-        self._lock = threading.Lock()
-        self._session: requests.Session | None = None
-        self._transport: dict[str, Any] = {}
+        self._session = LazySession(self._url, connections)
         self._prepared: dict[str, PreparedRequest] = {}
 
     def post(self, data_source: str, event: bytes, token: str | None = None, *, wait: bool = False) -> Reply:
@@ -110,20 +103,17 @@ class Tinybird:
         return self._send(request, BATCH_TIMEOUT)
 
     def _send(self, request: PreparedRequest, read_timeout: float) -> Reply:
-        session = self._session or self._start_session()
         try:
-            response = session.send(
-                request, timeout=(CONNECT_TIMEOUT, read_timeout), allow_redirects=False, **self._transport
-            )
+            response = self._session.send(request, CONNECT_TIMEOUT, read_timeout)
         except (requests.RequestException, OSError) as error:
-            # Its words may quote the URL and thereby a token; its class and that of its cause say enough.
-            return Reply(Verdict.LATER, str(error) if _is_plain(error) else type(error).__name__)
+            # Its words may quote the URL and thereby a token.
+            return Reply(Verdict.LATER, str(error) if isinstance(error, NoAnswer) else type(error).__name__)
         verdict = verdict_of(response.status_code)
         counts = _json_object(response.content)
         return Reply(
             verdict,
             f"status {response.status_code}",
-            response.status_code,
+            202 if response.status_code in (204, 205) else response.status_code,  # ours has a body
             response.content if counts is not None else b"{}",
             _quarantined(counts) if verdict is Verdict.TAKEN else 0,
             None if verdict is Verdict.TAKEN else retry_after(response.headers),
@@ -149,17 +139,6 @@ class Tinybird:
             request.url = f"{head}{question}&token={quote(token, safe='')}{query}"
         return request
 
-    def _start_session(self) -> requests.Session:
-        with self._lock:
-            if self._session is None:
-                session = requests.Session()
-                session.mount("http://", DeadlineAdapter(self._connections))
-                session.mount("https://", DeadlineAdapter(self._connections))
-                # HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE: read once, not for each event.
-                self._transport = dict(session.merge_environment_settings(self._url, {}, False, None, None))
-                self._session = session
-            return self._session
-
 
 def events_url(target: str) -> str:
     """Return where events are posted: a bare host means its Events API, anything with a path is taken at its word."""
@@ -178,10 +157,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, (parsedate_to_datetime(asked) - parsedate_to_datetime(headers["Date"])).total_seconds())
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _is_plain(error: Exception) -> bool:
-    return str(error).isidentifier()
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,40 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from requests import PreparedRequest
+
+
+class LazySession:
+    """A session towards one server that opens with the first request.
+
+    So an instance made before a fork serves every process after it, each with connections of its own.
+    """
+
+    def __init__(self, url: str, connections: int) -> None:
+        self._url = url
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._session: requests.Session | None = None
+        self._environment: dict[str, Any] = {}
+
+    def send(self, request: PreparedRequest, connect: float, read: float) -> requests.Response:
+        """Send a request with timeouts in seconds; redirects are not followed. Raises requests' exceptions."""
+        session = self._session or self._open()
+        return session.send(request, timeout=(connect, read), allow_redirects=False, **self._environment)
+
+    def _open(self) -> requests.Session:
+        with self._lock:
+            if self._session is None:
+                session = requests.Session()
+                session.mount("http://", DeadlineAdapter(self._connections))
+                session.mount("https://", DeadlineAdapter(self._connections))
+                # HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE: read once, not for each request.
+                self._environment = dict(session.merge_environment_settings(self._url, {}, False, None, None))
+                self._session = session
+            return self._session
+
+
+class NoAnswer(requests.ConnectionError):
+    """There was no whole answer; the message is the name of the cause and quotes nothing."""
 
 
 class DeadlineAdapter(HTTPAdapter):
@@ -69,7 +104,7 @@ class DeadlineAdapter(HTTPAdapter):
                 timeout=Timeout(connect=connect, read=read),
             )
         except (HTTPError, OSError) as error:
-            raise requests.ConnectionError(type(error).__name__) from error
+            raise NoAnswer(type(error).__name__) from error
         response = requests.Response()
         response.status_code = raw.status
         response.headers = CaseInsensitiveDict(raw.headers)

@@ -15,7 +15,7 @@ from flask import Flask
 
 from traffic_analytics import commands, logs, referrer, user_agent, web
 from traffic_analytics.background import Background
-from traffic_analytics.delivery import Delivery, DirectDelivery, SpoolDelivery, UnspooledDelivery
+from traffic_analytics.delivery import Delivery, DirectDelivery, ShownDelivery, SpoolDelivery, UnspooledDelivery
 from traffic_analytics.file_lock import FileLock
 from traffic_analytics.forwarder import Forwarder
 from traffic_analytics.hit_endpoint import HitEndpoint
@@ -69,6 +69,8 @@ def create_app(
         new_event_id=lambda: str(uuid4()),
     )
     app = Flask("traffic_analytics", static_folder=None)
+    # A path is a route or it is not: a redirect would cost a hit its answer.
+    app.url_map.merge_slashes = app.url_map.strict_slashes = False
     routes = web.blueprint(settings, hits, check_stores)
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="below_ghost", url_prefix=web.PREFIX)
@@ -118,11 +120,14 @@ def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_wor
 
 def make_delivery(settings: Settings, tinybird: Tinybird, spool: Spool | None) -> Delivery:
     """Choose how events are delivered."""
+    delivery: Delivery
     if spool is None:
-        return UnspooledDelivery(tinybird)
-    if settings.delivery == "spool":
-        return SpoolDelivery(spool)
-    return DirectDelivery(tinybird, spool, time.monotonic)
+        delivery = UnspooledDelivery(tinybird)
+    elif settings.delivery == "spool":
+        delivery = SpoolDelivery(spool)
+    else:
+        delivery = DirectDelivery(tinybird, spool, time.monotonic)
+    return ShownDelivery(delivery) if settings.log_events else delivery
 
 
 def register_statistics(app: Flask, settings: Settings, target: str, clock: Callable[[], datetime]) -> None:

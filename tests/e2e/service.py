@@ -1,0 +1,179 @@
+"""The service as operators run it: gunicorn, its workers, and the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import resource
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "p.the-token-of-these-tests"
+ADDRESS = "203.0.113.77"
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> float:
+    """Return once a condition holds, saying how many seconds that took; fails after `timeout`."""
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() - begun > timeout:
+            raise AssertionError(f"not in {timeout} s: {condition}")
+        time.sleep(0.01)
+    return time.monotonic() - begun
+
+
+class Service:
+    """One gunicorn on one data directory. It may be started again after it was ended, on the same port."""
+
+    def __init__(self, data_dir: Path, target: str, app: str = "app:app", **environment: str) -> None:
+        self.data_dir = data_dir
+        self._app = app
+        self.port = free_port()
+        self.log_file = data_dir.with_name(data_dir.name + ".log")
+        self.log_file.touch()
+        self.environment = {
+            "PYTHONPATH": str(ROOT),  # not the working directory, where a developer's .env would be read
+            "PROXY_TARGET": target,
+            "TINYBIRD_TRACKER_TOKEN": TOKEN,
+            "DATA_DIR": str(data_dir),
+            "LISTEN_HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "WEB_CONCURRENCY": "2",
+            "BATCH_FLUSH_INTERVAL_MS": "100",
+        } | environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and return when it is ready."""
+        self.spawn()
+        wait_until(lambda: self.exit_code() is not None or self.get("/ready")[0] == 200, 20)
+        assert self.exit_code() is None, self.log
+
+    def spawn(self) -> None:
+        """Start without waiting for anything."""
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), self._app],
+                cwd=self.log_file.parent,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def exit_code(self) -> int | None:
+        """Return how gunicorn ended, if it has."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def terminate(self) -> float:
+        """Ask it to end; returns how many seconds it took."""
+        assert self._process is not None
+        begun = time.monotonic()
+        self._process.terminate()
+        self._process.wait(40)
+        return time.monotonic() - begun
+
+    def kill_tree(self) -> None:
+        """Kill master and workers at once, as a machine's out-of-memory killer or `docker kill` does."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def pids(self) -> list[int]:
+        """Name master and workers."""
+        assert self._process is not None
+        return [self._process.pid, *self.workers()]
+
+    def workers(self) -> list[int]:
+        """Name the worker processes."""
+        assert self._process is not None
+        pid = self._process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def limit_file_size(self, limit: int) -> None:
+        """Let no process of it make a file larger than this; -1 ends that."""
+        for pid in self.pids():
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, -1))
+
+    def forwarder(self) -> int | None:
+        """Name the process that forwards: the one that holds the lock."""
+        inode = (self.data_dir / "spool.forwarder.lock").stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, pid, place, *_ = line.replace("-> ", "").split()
+            if kind == "FLOCK" and place.endswith(f":{inode}") and int(pid) in self.workers():
+                return int(pid)
+        return None
+
+    def kill_forwarder(self) -> int:
+        """Kill the process that forwards; returns which it was."""
+        wait_until(self.forwarder)
+        forwarder = self.forwarder()
+        assert forwarder
+        os.kill(forwarder, signal.SIGKILL)
+        return forwarder
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask for a path; status 0 means that nobody answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path, headers={"Connection": "close"})
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
+
+    def command(self, *words: str) -> str:
+        """Run `flask --app app …` and return what it prints."""
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "app", *words],
+            cwd=self.log_file.parent,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
+
+    @property
+    def log(self) -> str:
+        """Everything that was logged so far."""
+        return self.log_file.read_text()
+
+    def waiting(self) -> int:
+        """Count what is in the spool."""
+        with contextlib.closing(sqlite3.connect(self.data_dir / "spool.sqlite3")) as connection:
+            return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+
+    def secrets_on_disk(self) -> list[str]:
+        """Name the files that hold what they must not: an address, a token, or a salt outside the salts' own file."""
+        salts_file = self.data_dir / "salts.sqlite3"
+        with contextlib.closing(sqlite3.connect(salts_file)) as connection:
+            salts = [salt.encode() for (salt,) in connection.execute("SELECT salt FROM salts")]
+        found = []
+        for file in [*filter(Path.is_file, self.data_dir.rglob("*")), self.log_file]:
+            content = file.read_bytes()
+            secrets = [ADDRESS.encode(), TOKEN.encode()]
+            secrets += [] if file.name.startswith(salts_file.name) else salts
+            found += [f"{file.name}: {secret!r}" for secret in secrets if secret in content]
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

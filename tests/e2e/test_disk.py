@@ -1,0 +1,244 @@
+"""The disk is full, the spool is full, locked or damaged: what was accepted stays, and work goes on once it can."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.browsers import Load, Outcome, hit, hit_together
+from tests.e2e.conftest import running
+from tests.e2e.fake_tinybird import FakeTinybird, always
+from tests.e2e.service import Service, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+MB = 1024 * 1024
+LONG_PATH = "/" + "long" * 1500
+
+
+def fill(service: Service) -> set[str]:
+    """Post hits until they are refused; names those that were accepted."""
+    with Load(service.port, 4, pathname=LONG_PATH) as load:
+        wait_until(lambda: any(each.status == 503 for each in load.outcomes), 60)
+    assert {each.status for each in load.outcomes} <= {202, 503}
+    refused = [each for each in load.outcomes if each.status == 503]
+    assert all(int(each.headers["retry-after"]) > 0 for each in refused)
+    assert all(each.headers["access-control-allow-origin"] == "*" for each in refused)
+    return load.accepted()
+
+
+def assert_not_ready(service: Service) -> None:
+    status, said = service.get("/ready")
+    assert status == 503
+    assert "spool" in said
+    assert service.get("/health")[0] == 200
+
+
+def assert_recovers(service: Service, fake: FakeTinybird, accepted: set[str]) -> None:
+    """All that was accepted is delivered, none of it twice, and hits are taken again."""
+    fake.wait_for(accepted, 60)
+    wait_until(lambda: service.waiting() == 0)
+    wait_until(lambda: service.get("/ready")[0] == 200)
+    (last,) = hit(service.port)
+    assert last.status == 202
+    fake.wait_for([last.event_id], 10)
+    delivered = fake.delivered
+    assert {each for each in accepted if delivered[each] != 1} == set()
+
+
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+def test_a_full_spool_refuses_hits_and_empties_by_itself(tmp_path: Path, delivery: str) -> None:
+    with running(tmp_path / "data", DELIVERY=delivery, SPOOL_MAX_MB="1") as (service, fake):
+        fake.fail(always(503))
+        accepted = fill(service)
+        assert_not_ready(service)
+        assert (service.data_dir / "spool.sqlite3").stat().st_size <= 1.5 * MB
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+def test_a_full_spool_is_still_full_and_still_empties_after_a_restart(tmp_path: Path) -> None:
+    with running(tmp_path / "data", DELIVERY="spool", SPOOL_MAX_MB="1") as (service, fake):
+        fake.fail(always(503))
+        accepted = fill(service)
+        service.kill_tree()
+        service.spawn()
+        wait_until(lambda: service.get("/health")[0] == 200)
+        assert_not_ready(service)
+        assert hit(service.port, pathname=LONG_PATH)[0].status == 503
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB; mounting one takes a privilege that not everybody has."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("may not mount a file system")
+    yield disk
+    subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_a_disk_that_the_spool_has_filled_is_emptied_by_delivering(small_disk: Path) -> None:
+    with running(small_disk / "data", DELIVERY="spool") as (service, fake):
+        fake.fail(always(503))
+        accepted = fill(service)
+        assert_not_ready(service)
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+def test_a_disk_that_others_have_filled_stops_hits_until_there_is_room(small_disk: Path) -> None:
+    with running(small_disk / "data", DELIVERY="spool") as (service, fake):
+        fake.fail(always(503))
+        accepted = {each.event_id for each in hit(service.port, 50) if each.accepted}
+        assert len(accepted) == 50
+        ballast = small_disk / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        accepted |= fill(service)
+        assert_not_ready(service)
+        ballast.unlink()
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+def test_a_limit_on_file_sizes_stops_hits_until_it_is_raised(tmp_path: Path) -> None:
+    with running(tmp_path / "data", DELIVERY="spool") as (service, fake):
+        fake.fail(always(503))
+        service.limit_file_size(2 * MB)
+        accepted = fill(service)
+        assert_not_ready(service)
+        service.limit_file_size(-1)
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+@contextlib.contextmanager
+def locked(service: Service) -> Iterator[None]:
+    """Hold the spool's file as a foreign program might."""
+    with contextlib.closing(sqlite3.connect(service.data_dir / "spool.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_a_spool_locked_for_a_moment_delays_hits_and_loses_none(tmp_path: Path) -> None:
+    with running(tmp_path / "data", DELIVERY="spool") as (service, fake):
+        outcomes: list[Outcome] = []
+        posting = threading.Thread(target=lambda: outcomes.extend(hit_together(service.port, 20)))
+        with locked(service):
+            posting.start()
+            time.sleep(1.5)  # how long it is locked
+        posting.join()
+        assert {each.status for each in outcomes} == {202}
+        assert_recovers(service, fake, {each.event_id for each in outcomes})
+
+
+def test_a_spool_locked_for_long_refuses_hits_in_time_and_then_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path / "data", DELIVERY="spool", WEB_CONCURRENCY="1") as (service, fake):
+        fake.fail(always(503))
+        before = hit(service.port, 10)
+        with locked(service), Load(service.port, 8) as load:
+            wait_until(lambda: sum(each.status == 503 for each in load.outcomes) >= 16, 20)
+            assert_not_ready(service)
+        slowest = max(each.seconds for each in load.outcomes)
+        print(f"refused after at most {slowest:.3f} s")
+        assert slowest < 5
+        fake.heal()
+        assert_recovers(service, fake, load.accepted() | {each.event_id for each in before})
+
+
+def overwrite_the_header(file: Path) -> None:
+    with file.open("r+b") as raw:
+        raw.write(b"not a database at all")
+
+
+def overwrite_a_page(file: Path) -> None:
+    with file.open("r+b") as raw:
+        raw.seek(file.stat().st_size // 2 // 4096 * 4096)
+        raw.write(b"\xaa" * 4096)
+
+
+def cut_in_half(file: Path) -> None:
+    with file.open("r+b") as raw:
+        raw.truncate(file.stat().st_size // 2)
+
+
+def empty(file: Path) -> None:
+    with file.open("r+b") as raw:
+        raw.truncate(0)
+
+
+@pytest.mark.parametrize("damage", [overwrite_the_header, overwrite_a_page, cut_in_half])
+def test_a_damaged_spool_stops_the_start_and_is_left_as_it_is(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    with running(tmp_path / "data", DELIVERY="spool", WEB_CONCURRENCY="1") as (service, fake):
+        accepted = collect(service, fake)
+        service.terminate()
+        write_log_into_file(service)
+        assert_start_refused_and_nothing_touched(service, damage)
+        service.start()
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+@pytest.mark.parametrize("damage", [overwrite_a_page, empty, os.unlink])
+def test_a_damaged_spool_keeps_the_log_that_a_killed_process_left(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with running(tmp_path / "data", DELIVERY="spool", WEB_CONCURRENCY="1") as (service, fake):
+        accepted = collect(service, fake)
+        service.terminate()
+        write_log_into_file(service)
+        service.start()
+        accepted |= collect(service, fake)
+        service.kill_tree()
+        assert_start_refused_and_nothing_touched(service, damage)
+        service.start()
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+def collect(service: Service, fake: FakeTinybird) -> set[str]:
+    fake.fail(always(503))
+    outcomes = hit_together(service.port, 100)
+    assert {each.status for each in outcomes} == {202}
+    return {each.event_id for each in outcomes}
+
+
+def write_log_into_file(service: Service) -> None:
+    with contextlib.closing(sqlite3.connect(service.data_dir / "spool.sqlite3")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def assert_start_refused_and_nothing_touched(service: Service, damage: Callable[[Path], None]) -> None:
+    """Damage the spool, try to start, and put the spool back as it was."""
+    spool = service.data_dir / "spool.sqlite3"
+    log = spool.with_name("spool.sqlite3-wal")
+    whole = {file: file.read_bytes() for file in (spool, log) if file.exists()}
+    damage(spool)
+    damaged = {file: file.read_bytes() for file in (spool, log) if file.exists()}
+    service.spawn()
+    wait_until(lambda: service.exit_code() is not None)
+    assert service.exit_code() != 0
+    last_words = service.log.rstrip().splitlines()[-1]
+    assert last_words.startswith(f"Traffic Analytics cannot start: {spool}")
+    assert {file: file.read_bytes() for file in (spool, log) if file.exists()} == damaged
+    for file, content in whole.items():
+        file.write_bytes(content)

@@ -1,0 +1,272 @@
+"""One forwarder at a time empties the spool fast, is replaced at once, and nothing else can take what it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.browsers import Load, hit
+from tests.e2e.conftest import running
+from tests.e2e.fake_tinybird import FakeTinybird, always, hanging, taken
+from tests.e2e.service import ROOT, Service, wait_until
+from traffic_analytics.spool import Spool
+
+if TYPE_CHECKING:
+    pass
+
+pytestmark = pytest.mark.e2e
+
+
+def fill(data_dir: Path, count: int) -> list[str]:
+    """Put events in a spool that nobody empties yet."""
+    file = data_dir / "spool.sqlite3"
+    Spool(file, sync="normal", max_mb=1024, clock=time.monotonic).prepare()
+    event_ids = [f"event-{n}" for n in range(count)]
+    rows = (
+        (n, "analytics_events", 0.0, f'{{"event_id":"{event_id}","padding":"{"x" * 900}"}}'.encode())
+        for n, event_id in enumerate(event_ids, start=1)
+    )
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+    return event_ids
+
+
+# -- speed
+
+
+def test_a_backlog_of_100_000_events_drains_fast(tmp_path: Path, fake: FakeTinybird) -> None:
+    event_ids = fill(tmp_path / "data", 100_000)
+    service = Service(tmp_path / "data", fake.url, DELIVERY="spool", WEB_CONCURRENCY="1")
+    try:
+        service.start()
+        fake.wait_for(event_ids, 60)
+        last = max(each.arrived for each in fake.requests)
+        rate = len(event_ids) / (last - fake.requests[0].arrived)
+        print(f"drained {rate:.0f} events/s in {len(fake.requests)} batches")
+        assert rate > 2000  # 5000 and more on a machine that does nothing else
+        wait_until(lambda: service.waiting() == 0)
+        assert set(fake.delivered.values()) == {1}
+        in_order = [event_id for request in fake.requests for event_id in request.event_ids]
+        assert in_order == event_ids
+    finally:
+        service.kill_tree()
+
+
+def test_hits_are_answered_fast_while_a_backlog_drains(tmp_path: Path, fake: FakeTinybird) -> None:
+    event_ids = fill(tmp_path / "data", 30_000)
+    service = Service(tmp_path / "data", fake.url, DELIVERY="spool")
+    try:
+        service.start()
+        with Load(service.port, 4, pause=0.01) as load:
+            fake.wait_for(event_ids, 60)
+        fake.wait_for(load.accepted(), 30)
+        times = sorted(each.seconds for each in load.outcomes)
+        print(f"{len(times)} hits, p99 {times[len(times) * 99 // 100] * 1000:.1f} ms")
+        assert {each.status for each in load.outcomes} == {202}
+        assert times[len(times) * 99 // 100] < 1.0  # the browsers and Tinybird take most of this machine's time
+    finally:
+        service.kill_tree()
+
+
+# -- one at a time
+
+
+CLAIMER = """
+import json, random, sys, time
+from pathlib import Path
+from traffic_analytics.spool import Spool
+
+spool = Spool(Path(sys.argv[1]), sync="normal", max_mb=1024, clock=time.time, room_to_work=True)
+dice = random.Random(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+while claim := spool.claim(dice.randint(1, 40), 20_000, time.monotonic()):
+    begun = time.monotonic()
+    time.sleep(dice.uniform(0, 0.01))
+    events = claim.events[: dice.randint(0, len(claim.events))]
+    ended = time.monotonic()
+    spool.acknowledge(events, ended)
+    print(json.dumps([begun, ended, [e.id for e in claim.events], [e.id for e in events]]), flush=True)
+    spool.release(claim)
+"""
+
+
+def test_two_processes_never_hold_the_same_claim(tmp_path: Path) -> None:
+    # Without the lock that lets only one forward: claims alone must keep them apart.
+    fill(tmp_path / "data", 4000)
+    claimers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIMER, str(tmp_path / "data/spool.sqlite3"), str(seed)],
+            env={"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(3)
+    ]
+    for each in claimers:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "ready\n"
+    for each in claimers:
+        assert each.stdin is not None
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    records = [[json.loads(line) for line in each.communicate(timeout=60)[0].splitlines()] for each in claimers]
+    assert [each.returncode for each in claimers] == [0, 0, 0]
+    assert all(len(of_one) > 10 for of_one in records)
+    acknowledged = [event for of_one in records for *_, gone in of_one for event in gone]
+    assert len(acknowledged) == len(set(acknowledged)) == 4000
+    for one, other in combinations(records, 2):
+        for begun, ended, events, _ in one:
+            for other_begun, other_ended, other_events, _ in other:
+                if begun < other_ended and other_begun < ended:
+                    assert set(events).isdisjoint(other_events)
+
+
+def test_two_services_on_one_spool_send_nothing_twice(tmp_path: Path, fake: FakeTinybird) -> None:
+    event_ids = fill(tmp_path / "data", 5000)
+    services = [Service(tmp_path / "data", fake.url, DELIVERY="spool", BATCH_SIZE="50") for _ in range(2)]
+    try:
+        for each in services:
+            each.spawn()
+        wait_until(lambda: all(each.get("/ready")[0] == 200 for each in services))
+        assert sum(each.forwarder() is not None for each in services) == 1
+        with Load(services[0].port, 2) as one, Load(services[1].port, 2) as other:
+            fake.wait_for(event_ids, 60)
+        fake.wait_for(one.accepted() | other.accepted(), 30)
+        wait_until(lambda: services[0].waiting() == 0)
+        assert set(fake.delivered.values()) == {1}
+    finally:
+        for each in services:
+            each.kill_tree()
+
+
+def test_what_a_killed_forwarder_held_is_sent_by_another_at_once(tmp_path: Path) -> None:
+    with running(tmp_path / "data", DELIVERY="spool") as (service, fake), Load(service.port, 4, pause=0.01) as load:
+        times = []
+        for _ in range(5):
+            fake.fail(hanging)
+            so_far = len(fake.requests)
+            wait_until(lambda so_far=so_far: len(fake.requests) > so_far)
+            held = fake.requests[-1].event_ids
+            service.kill_forwarder()
+            killed = time.monotonic()
+            fake.heal()
+            fake.wait_for(held, 20)
+            times.append(time.monotonic() - killed)
+        print("sent again after", ", ".join(f"{each:.2f}" for each in times), "s")
+        assert max(times) < 5  # about 0.5 s on a machine that does nothing else
+        assert sorted(times)[2] < 1.5
+        fake.wait_for(load.accepted(), 30)
+
+
+def test_the_other_process_takes_over_within_a_second(tmp_path: Path) -> None:
+    # The master is stopped, so that it starts no process in place of the killed one.
+    with running(tmp_path / "data", DELIVERY="spool") as (service, fake), Load(service.port, 4, pause=0.01) as load:
+        wait_until(lambda: len(service.workers()) == 2)
+        workers = set(service.workers())
+        os.kill(service.pids()[0], signal.SIGSTOP)
+        try:
+            workers.remove(service.kill_forwarder())
+            needed = wait_until(lambda: service.forwarder() in workers)
+        finally:
+            os.kill(service.pids()[0], signal.SIGCONT)
+        print(f"taken over after {needed:.2f} s")
+        assert needed < 2  # about 0.5 s at most on a machine that does nothing else
+        fake.wait_for(load.accepted(), 30)
+
+
+# -- the end
+
+
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+def test_a_second_run_goes_on_where_the_first_was_told_to_stop(tmp_path: Path, delivery: str) -> None:
+    with running(tmp_path / "data", DELIVERY=delivery) as (service, fake):
+        times = []
+        with Load(service.port, 8) as load:
+            for behave in (taken, always(503), taken, always(503)):
+                fake.fail(behave)
+                so_far = len(load.outcomes)
+                wait_until(lambda so_far=so_far: len(load.outcomes) > so_far + 100)
+                times.append(service.terminate())
+                waiting = service.waiting()
+                missing = load.accepted() - set(fake.delivered)
+                assert len(missing) <= waiting
+                service.start()
+        print("stopped within", ", ".join(f"{each:.2f}" for each in times), "s")
+        assert max(times) < 10
+        assert not [each for each in load.outcomes if each.status >= 500]
+        fake.heal()
+        fake.wait_for(load.accepted(), 30)
+        wait_until(lambda: service.waiting() == 0)
+        assert {each: n for each, n in fake.delivered.items() if n > 1} == {}
+
+
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+def test_a_stop_waits_for_no_answer_of_tinybird_beyond_its_time(tmp_path: Path, delivery: str) -> None:
+    with running(tmp_path / "data", DELIVERY=delivery, WEB_CONCURRENCY="1") as (service, fake):
+        fake.fail(hanging)
+        with Load(service.port, 6, hits_each=1) as load:
+            fake.wait_until(lambda: True, 1)
+            wait_until(lambda: len(fake.requests) >= (6 if delivery == "direct" else 1))
+            needed = service.terminate()
+            outcomes = load.wait()
+        print(f"stopped within {needed:.1f} s")
+        assert needed < 25
+        assert {each.status for each in outcomes} == {202}
+        assert service.waiting() == 6
+        service.start()
+        fake.heal()
+        fake.wait_for(load.accepted(), 10)
+
+
+# -- the time of day
+
+
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+@pytest.mark.parametrize("jumps", [[3600, 0], [-3600, 0], [86_400, -86_400]])
+def test_a_clock_that_jumps_loses_and_repeats_nothing(tmp_path: Path, delivery: str, jumps: list[int]) -> None:
+    off_by = tmp_path / "clock"
+    off_by.write_text("0")
+
+    def jump(seconds: int) -> None:
+        new = off_by.with_name("clock.new")
+        new.write_text(str(seconds))
+        new.replace(off_by)
+
+    accepted: list[str] = []
+    with running(
+        tmp_path / "data", "tests.e2e.clocked_app:app", DELIVERY=delivery, CLOCK_OFF_BY=str(off_by), BATCH_SIZE="7"
+    ) as (service, fake):
+
+        def post() -> None:
+            outcomes = hit(service.port, 20)
+            assert {each.status for each in outcomes} == {202}
+            accepted.extend(each.event_id for each in outcomes)
+
+        for seconds in jumps:
+            post()
+            fake.fail(always(503))
+            post()
+            jump(seconds)
+            post()
+            fake.heal()
+            fake.wait_for(accepted, 20)
+        post()
+        fake.wait_for(accepted, 20)
+        wait_until(lambda: service.waiting() == 0)
+        assert set(fake.delivered.values()) == {1}
+        assert service.get("/ready")[0] == 200
+        if delivery == "spool":
+            assert [each for request in fake.requests if request.taken for each in request.event_ids] == accepted

@@ -1,0 +1,92 @@
+"""Processes are killed at random moments under load, and no hit that got a 2xx is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.browsers import Load
+from tests.e2e.conftest import running
+from tests.e2e.fake_tinybird import Answer, FakeTinybird, Request, reset_in_mid_answer, taken
+from tests.e2e.service import Service, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+ROUNDS = 20
+
+
+def flapping(request: Request) -> Answer:
+    """Take some, then fail for a while in one way or another, again and again."""
+    phase = request.number % 100
+    if phase < 60:
+        return taken(request)
+    return Answer(503, body={}) if phase < 90 else reset_in_mid_answer(request)
+
+
+def kill_worker(service: Service, dice: random.Random) -> None:
+    wait_until(lambda: len(service.workers()) == 2)
+    os.kill(dice.choice(service.workers()), signal.SIGKILL)
+
+
+def kill_forwarder(service: Service, dice: random.Random) -> None:
+    service.kill_forwarder()
+
+
+def kill_tree(service: Service, dice: random.Random) -> None:
+    service.kill_tree()
+    service.start()
+
+
+@pytest.mark.parametrize("kill", [kill_worker, kill_forwarder, kill_tree])
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+def test_whatever_is_killed_no_accepted_hit_is_lost(
+    tmp_path: Path, delivery: str, kill: Callable[[Service, random.Random], None]
+) -> None:
+    dice = random.Random(f"{delivery} {kill.__name__}")
+    with running(tmp_path / "data", DELIVERY=delivery) as (service, fake):
+        if delivery == "direct":
+            fake.fail(flapping)
+        with Load(service.port) as load:
+            for _ in range(ROUNDS):
+                so_far = len(load.accepted())
+                wait_until(lambda so_far=so_far: len(load.accepted()) > so_far + 20, 20)
+                time.sleep(dice.uniform(0, 0.3))  # the moment is what is random, not how long anything takes
+                kill(service, dice)
+        fake.heal()
+        accepted = load.accepted()
+        fake.wait_for(accepted, 60)
+        wait_until(lambda: service.waiting() == 0)
+        repeated = repeated_requests(fake)
+        print(f"{delivery}, {kill.__name__}: {len(accepted)} accepted, {len(repeated)} batches repeated")
+        # One batch is in flight when its sender is killed; a single hit in flight gets no 2xx and is not kept.
+        assert len(repeated) <= ROUNDS
+        assert all(each.is_batch for each in repeated)
+        if delivery == "spool":  # nobody but the forwarder uses its connection
+            last = {each.connection: each.number for each in fake.requests}
+            assert all(last[each.connection] == each.number for each in repeated)
+
+
+def repeated_requests(fake: FakeTinybird) -> list[Request]:
+    """List the requests that were taken, and of whose events some were sent and taken again."""
+    delivered = fake.delivered
+    last = {
+        event_id: request.number
+        for request in fake.requests
+        if request.taken
+        for event_id in request.event_ids
+        if delivered[event_id] > 1
+    }
+    return [
+        each
+        for each in fake.requests
+        if each.taken and any(last.get(event_id, each.number) != each.number for event_id in each.event_ids)
+    ]

@@ -1,0 +1,179 @@
+"""Hits cross the service, the store and the gateway, and what the dashboard reads is what was sent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from tests.conftest import FIREFOX, SITE, page_hit
+from tests.e2e.browsers import TARGET, Load
+from tests.e2e.embedded_store import ADMIN, EmbeddedStore, ask, ghost_token
+from tests.e2e.fake_tinybird import Answer
+from tests.e2e.service import Service, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.e2e.fake_tinybird import FakeTinybird, Request
+
+pytestmark = pytest.mark.e2e
+
+OTHER_SITE = "4c1dd2c0-63b3-4d35-ad1b-9b40e15f9f0e"
+PIPES = ("api_kpis", "api_top_pages", "api_active_visitors")
+CHECKING = [pytest.param(ADMIN, id="service checks tokens"), pytest.param("", id="store checks tokens")]
+
+
+@contextlib.contextmanager
+def running(tmp_path: Path, **environment: str) -> Iterator[tuple[Service, EmbeddedStore]]:
+    """Run the store and the service as they are deployed together."""
+    store = EmbeddedStore(tmp_path / "store")
+    service = Service(
+        tmp_path / "data",
+        store.url,
+        **{"STATS_TARGET": store.url, "STATS_CACHE_SECONDS": "0", "TINYBIRD_ADMIN_TOKEN": ADMIN} | environment,
+    )
+    try:
+        store.start()
+        service.start()
+        yield service, store
+        assert service.secrets_on_disk() == []
+        assert '"event": "UnhandledError"' not in service.log
+        assert '"event": "ChoreFailed"' not in service.log
+    finally:
+        service.kill_tree()
+        store.kill()
+
+
+def send(service: Service, site: str, pathname: str, browser: str = FIREFOX) -> None:
+    answer = requests.post(
+        f"http://127.0.0.1:{service.port}{TARGET}",
+        data=json.dumps(page_hit(site_uuid=site, pathname=pathname)),
+        headers={"Content-Type": "application/json", "User-Agent": browser, "x-site-uuid": site},
+        timeout=30,
+    )
+    assert answer.status_code == 202, answer.text
+
+
+def pageviews(service: Service, site: str = SITE) -> int:
+    answer = ask(service.port, "api_kpis", ghost_token(site, "api_kpis"), site_uuid=site)
+    return sum(row["pageviews"] for row in answer.json()["data"])
+
+
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+def test_a_hit_that_was_accepted_is_in_the_rows_of_the_dashboard(tmp_path: Path, delivery: str) -> None:
+    token = ghost_token(SITE, *PIPES)
+    with running(tmp_path, DELIVERY=delivery) as (service, _):
+        for pathname in ("/", "/about/", "/about/"):
+            send(service, SITE, pathname)
+        send(service, SITE, "/about/", FIREFOX.replace("140.0", "139.0"))
+        wait_until(lambda: pageviews(service) == 4)
+
+        pages = ask(service.port, "api_top_pages", token, site_uuid=SITE).json()
+        assert [(row["pathname"], row["visits"]) for row in pages["data"]] == [("/about/", 2), ("/", 1)]
+        assert pages["rows"] == 2
+        online = ask(service.port, "api_active_visitors_v2", token, site_uuid=SITE).json()
+        assert online["data"] == [{"active_visitors": 2}]
+
+
+class LossyRoad:
+    """What lies between service and store: now and then an answer is lost on it, after the store has the events."""
+
+    def __init__(self, store: EmbeddedStore) -> None:
+        self.lost: list[str] = []
+        self._events = f"{store.url}/v0/events"
+
+    def __call__(self, request: Request) -> Answer:
+        """Pass a request on."""
+        try:
+            answer = requests.post(
+                self._events,
+                params={"name": request.data_source},
+                data=b"\n".join(request.lines),
+                headers={"Authorization": request.headers["authorization"]},
+                timeout=30,
+            )
+        except requests.RequestException:
+            return Answer(send=lambda conversation, _: conversation.reset())
+        if answer.ok and request.number % 7 == 0:
+            self.lost += request.event_ids
+            return Answer(send=lambda conversation, _: conversation.reset())
+        return Answer(answer.status_code, body=answer.json())
+
+
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(
+    tmp_path: Path, fake: FakeTinybird, delivery: str
+) -> None:
+    with running(tmp_path, DELIVERY=delivery, PROXY_TARGET=fake.url) as (service, store):
+        road = LossyRoad(store)
+        fake.fail(road)
+        with Load(service.port, pause=0.005) as load:
+            for _ in range(3):
+                so_far = len(load.accepted())
+                wait_until(lambda so_far=so_far: len(load.accepted()) > so_far + 100, 20)
+                store.kill()
+                wait_until(lambda: service.waiting() > 20, 20)
+                time.sleep(0.5)
+                store.start()
+        accepted = load.accepted()
+        assert {each.status for each in load.outcomes} == {202}
+        wait_until(lambda: service.waiting() == 0, 90)
+
+        held = store.event_ids()
+        print(f"{delivery}: {len(accepted)} accepted, {len(road.lost)} of them sent again")
+        assert road.lost
+        assert len(held) == len(set(held))
+        assert set(held) == accepted
+        assert pageviews(service) == len(accepted)
+
+
+@pytest.mark.parametrize("admin", CHECKING)
+def test_a_token_that_is_wrong_or_expired_is_answered_403(tmp_path: Path, admin: str) -> None:
+    refused = {
+        "of another secret": ghost_token(SITE, "api_kpis", secret="p.another-admin-token"),
+        "expired": ghost_token(SITE, "api_kpis", expires_in=-1),
+        "for another pipe": ghost_token(SITE, "api_top_pages"),
+        "cut off": ghost_token(SITE, "api_kpis")[:-3],
+        "no JWT": "p.not-a-token",
+    }
+    with running(tmp_path, TINYBIRD_ADMIN_TOKEN=admin) as (service, _):
+        send(service, SITE, "/")
+        assert pageviews(service) == 1
+
+        answers = {name: ask(service.port, "api_kpis", token, site_uuid=SITE) for name, token in refused.items()}
+        assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(refused, 403)
+        assert all("error" in answer.json() and "data" not in answer.json() for answer in answers.values())
+
+
+@pytest.mark.parametrize("cache", ["0", "60"])
+@pytest.mark.parametrize("admin", CHECKING)
+def test_one_site_cannot_read_the_numbers_of_another(tmp_path: Path, admin: str, cache: str) -> None:
+    with running(tmp_path, TINYBIRD_ADMIN_TOKEN=admin, STATS_CACHE_SECONDS=cache) as (service, _):
+        for pathname in ("/ours/", "/ours-too/"):
+            send(service, SITE, pathname)
+        send(service, OTHER_SITE, "/theirs/")
+        theirs = ghost_token(OTHER_SITE, *PIPES)
+        tries = (
+            {"site_uuid": OTHER_SITE},
+            {"site_uuid": SITE},
+            {"site_uuid": [OTHER_SITE, SITE]},
+            {"site_uuid": [SITE, OTHER_SITE]},
+            {"site_uuid": f"{OTHER_SITE},{SITE}"},
+            {"site_uuid": f"{OTHER_SITE}' OR '1'='1"},
+            {"site_uuid": ""},
+            {"SITE_UUID": SITE},
+            {},
+        )
+        # The other site's own dashboard first, so that its answers are there to be mixed up.
+        assert len(ask(service.port, "api_top_pages", ghost_token(SITE, *PIPES), site_uuid=SITE).json()["data"]) == 2
+
+        for parameters in tries:
+            for pipe in ("api_top_pages", "api_top_pages_v2"):
+                answer = ask(service.port, pipe, theirs, **parameters)
+                assert [row["pathname"] for row in answer.json()["data"]] == ["/theirs/"], (pipe, parameters)

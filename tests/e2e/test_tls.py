@@ -1,0 +1,83 @@
+"""The real Tinybird speaks TLS, through which batches go compressed and deadlines hold as well."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.browsers import hit, hit_together
+from tests.e2e.conftest import running
+from tests.e2e.fake_tinybird import Answer, Request, dripping, dripping_headers, hanging, reset_in_mid_answer
+from tests.e2e.service import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
+]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a certificate and its key, in one file."""
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=tinybird"
+    subprocess.run(
+        ["openssl", *request.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", f"{file}.crt"],
+        check=True,
+        capture_output=True,
+    )
+    with file.open("a") as pem:
+        pem.write(file.with_name(file.name + ".crt").read_text())
+    return file
+
+
+@pytest.fixture(scope="module")
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_batches_are_compressed_on_their_way(tmp_path: Path, certificate: Path, tls: ssl.SSLContext) -> None:
+    trusted = f"{certificate}.crt"
+    with running(tmp_path / "data", tls=tls, DELIVERY="spool", REQUESTS_CA_BUNDLE=trusted) as (service, fake):
+        outcomes = hit_together(service.port, 50)
+        fake.wait_for([each.event_id for each in outcomes], 10)
+        assert set(fake.delivered.values()) == {1}
+        assert any(each.headers.get("content-encoding") == "gzip" for each in fake.requests)
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_no_event(tmp_path: Path, tls: ssl.SSLContext) -> None:
+    with running(tmp_path / "data", tls=tls, DELIVERY="direct") as (service, fake):
+        outcomes = hit(service.port, 10)
+        assert {each.status for each in outcomes} == {202}
+        assert max(each.seconds for each in outcomes) < 5
+        assert service.waiting() == 10
+        assert fake.requests == []
+
+
+@pytest.mark.parametrize("failure", [hanging, reset_in_mid_answer, dripping, dripping_headers])
+def test_nobody_waits_long_for_an_answer_through_tls(
+    tmp_path: Path, certificate: Path, tls: ssl.SSLContext, failure: Callable[[Request], Answer]
+) -> None:
+    trusted = f"{certificate}.crt"
+    with running(tmp_path / "data", tls=tls, DELIVERY="direct", REQUESTS_CA_BUNDLE=trusted, WEB_CONCURRENCY="1") as (
+        service,
+        fake,
+    ):
+        fake.fail(failure)
+        outcomes = hit_together(service.port, 30)
+        assert {each.status for each in outcomes} == {202}
+        assert max(each.seconds for each in outcomes) < 5
+        fake.heal()
+        fake.wait_for([each.event_id for each in outcomes], 20)
+        wait_until(lambda: service.waiting() == 0)
+        assert set(fake.delivered.values()) == {1}

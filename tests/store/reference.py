@@ -1,0 +1,189 @@
+"""stats.md said again, as naively as it can be: lists and loops over every hit, nothing shared with the store."""
+
+from collections import Counter, defaultdict
+from datetime import UTC, date, datetime, time, timedelta
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+HIT_FILTERS = ("location", "pathname", "post_uuid", "os", "browser")
+SESSION_FILTERS = ("source", "device", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
+Hit = dict[str, Any]
+Row = dict[str, Any]
+
+
+class Reference:
+    """The statistics of a list of hits; each hit is a dict with `at` (aware, UTC) and the columns of stats.md."""
+
+    def __init__(self, hits: list[Hit], now: datetime) -> None:
+        self.hits = hits
+        self.now = now
+
+    def sessions(self, site: str) -> dict[str, list[Hit]]:
+        found: dict[str, list[Hit]] = defaultdict(list)
+        for hit in self.hits:
+            if hit["site_uuid"] == site:
+                found[hit["session_id"]].append(hit)
+        return {name: sorted(hits, key=lambda hit: hit["at"]) for name, hits in found.items()}
+
+    def in_range(self, hit: Hit, params: dict[str, str]) -> bool:
+        zone = ZoneInfo(params.get("timezone", "Etc/UTC"))
+        first, last = self.days(params)
+        return first <= hit["at"].astimezone(zone).date() <= last
+
+    def days(self, params: dict[str, str]) -> tuple[date, date]:
+        today = self.now.astimezone(ZoneInfo(params.get("timezone", "Etc/UTC"))).date()
+        first = date.fromisoformat(params["date_from"]) if "date_from" in params else today - timedelta(days=7)
+        return first, date.fromisoformat(params["date_to"]) if "date_to" in params else today
+
+    def meets(self, hit: Hit, params: dict[str, str]) -> bool:
+        if any(name in params and hit[name] != params[name] for name in HIT_FILTERS):
+            return False
+        if "gift_link" in params and (params["gift_link"] in ("false", "0")) == (hit["gift_link"] != ""):
+            return False
+        if "member_status" in params:
+            wanted = params["member_status"].split(",")
+            if hit["member_status"] not in wanted and not (
+                "paid" in wanted and hit["member_status"] in ("comped", "gift")
+            ):
+                return False
+        return self.in_range(hit, params)
+
+    def qualified(self, params: dict[str, str]) -> dict[str, list[Hit]]:
+        found = {}
+        for name, hits in self.sessions(params["site_uuid"]).items():
+            if not any(self.meets(hit, params) for hit in hits):
+                continue
+            given = [name for name in SESSION_FILTERS if name in params]
+            if given and not self.in_range(hits[0], params):
+                continue
+            if all(hits[0][name] == params[name] for name in given):
+                found[name] = hits
+        return found
+
+    def api_kpis(self, params: dict[str, str]) -> list[Row]:
+        zone = ZoneInfo(params.get("timezone", "Etc/UTC"))
+        first, last = self.days(params)
+        by_hit = any(name in params for name in ("pathname", "post_uuid", "gift_link"))
+        if first == last:
+            slots = self._hours(first, zone)
+        else:
+            slots = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
+
+        def slot(hit: Hit) -> Any:
+            local = hit["at"].astimezone(zone)
+            return (local.date(), local.hour, local.fold) if first == last else local.date().isoformat()
+
+        rows = []
+        for wanted in slots:
+            visits = [hits for hits in self.qualified(params).values() if slot(hits[0]) == wanted]
+            if by_hit:
+                pageviews = sum(
+                    self.meets(hit, params) and slot(hit) == wanted
+                    for hits in self.qualified(params).values()
+                    for hit in hits
+                )
+            else:
+                pageviews = sum(len(hits) for hits in visits)
+            seconds = sum(int(hits[-1]["at"].timestamp()) - int(hits[0]["at"].timestamp()) for hits in visits)
+            rows.append(
+                {
+                    "date": wanted if isinstance(wanted, str) else f"{wanted[0]} {wanted[1]:02d}:00:00",
+                    "visits": len(visits),
+                    "pageviews": pageviews,
+                    "bounce_rate": cut(Fraction(sum(len(hits) == 1 for hits in visits), len(visits) or 1)),
+                    "avg_session_sec": cut(Fraction(seconds, len(visits) or 1)),
+                }
+            )
+        return rows
+
+    def _hours(self, day: date, zone: ZoneInfo) -> list[tuple[date, int, int]]:
+        """List the hours that a minute-by-minute walk through the day comes across."""
+        found: list[tuple[date, int, int]] = []
+        at = datetime.combine(day, time(), UTC) - timedelta(hours=26)
+        for _ in range(76 * 60):
+            local = at.astimezone(zone)
+            begun = at <= self.now or day != self.now.astimezone(zone).date()
+            if local.date() == day and begun and (day, local.hour, local.fold) not in found:
+                found.append((day, local.hour, local.fold))
+            at += timedelta(minutes=1)
+        return found
+
+    def top_of_sessions(self, params: dict[str, str], column: str) -> list[Row]:
+        counts = Counter(hits[0][column] for hits in self.qualified(params).values())
+        if column.startswith("utm_"):
+            counts.pop("", None)
+        return [{column: value, "visits": visits} for value, visits in counts.items()]
+
+    def top_of_hits(self, params: dict[str, str], *columns: str) -> list[Row]:
+        seen: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for name, hits in self.qualified(params).items():
+            for hit in hits:
+                if self.meets(hit, params) and (
+                    "pathname" not in columns
+                    or "post_type" not in params
+                    or (params["post_type"] == "post") == (hit["post_type"] == "post")
+                ):
+                    seen[tuple("" if hit[c] == "undefined" else hit[c] for c in columns)].add(name)
+        return [dict(zip(columns, key, strict=True), visits=len(names)) for key, names in seen.items()]
+
+    def api_active_visitors(self, params: dict[str, str]) -> list[Row]:
+        filters = {name: value for name, value in params.items() if name in ("post_uuid", "gift_link")}
+        filters |= {"date_from": "1980-01-01", "date_to": "2299-01-01"}
+        since = self.now - timedelta(minutes=5)
+        active = [
+            any(hit["at"] >= since and self.meets(hit, filters) for hit in hits)
+            for hits in self.sessions(params["site_uuid"]).values()
+        ]
+        return [{"active_visitors": sum(active)}]
+
+    def api_post_visitor_counts(self, params: dict[str, str]) -> list[Row]:
+        rows = []
+        for post in sorted(set(params["post_uuids"].split(","))):
+            visits = sum(
+                any(hit["post_uuid"] == post for hit in hits) for hits in self.sessions(params["site_uuid"]).values()
+            )
+            if visits:
+                rows.append({"post_uuid": post, "visits": visits})
+        return rows
+
+    def api_gift_link_visits(self, params: dict[str, str]) -> list[Row]:
+        dates = {"date_from": "1980-01-01", "date_to": "2299-01-01"} | params
+        used = [
+            hit
+            for hit in self.hits
+            if hit["site_uuid"] == params["site_uuid"]
+            and hit["gift_link"]
+            and self.in_range(hit, dates)
+            and params.get("post_uuid", hit["post_uuid"]) == hit["post_uuid"]
+            and params.get("gift_link", hit["gift_link"]) == hit["gift_link"]
+        ]
+        return [
+            {
+                "gift_link": link,
+                "visits": len({hit["session_id"] for hit in used if hit["gift_link"] == link}),
+                "views": sum(hit["gift_link"] == link for hit in used),
+                "last_seen": max(hit["at"] for hit in used if hit["gift_link"] == link).strftime("%Y-%m-%d %H:%M:%S"),
+            }
+            for link in {hit["gift_link"] for hit in used}
+        ]
+
+    def answer(self, pipe: str, params: dict[str, str]) -> list[Row]:
+        of_sessions = {"api_top_sources": "source", "api_top_devices": "device"}
+        of_sessions |= {f"api_top_utm_{n}s": f"utm_{n}" for n in ("source", "medium", "campaign", "term", "content")}
+        of_hits = {
+            "api_top_pages": ("post_uuid", "pathname"),
+            "api_top_locations": ("location",),
+            "api_top_browsers": ("browser",),
+            "api_top_os": ("os",),
+        }
+        if pipe in of_sessions:
+            return self.top_of_sessions(params, of_sessions[pipe])
+        if pipe in of_hits:
+            return self.top_of_hits(params, *of_hits[pipe])
+        rows: list[Row] = getattr(self, pipe)(params)
+        return rows
+
+
+def cut(rate: Fraction) -> float:
+    return int(rate * 100) / 100

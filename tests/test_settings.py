@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import PATIENCE, ROOT, free_port, gunicorn
+from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.settings import SECRET, Settings, read_environment
+
+TARGET = "https://api.tinybird.example/v0/events"
+VARIABLES = [field.metadata["name"] for field in fields(Settings)]
+
+
+def read(**environment: str) -> Settings:
+    return Settings.from_env({"PROXY_TARGET": TARGET, **environment})
+
+
+GOOD: list[tuple[str, str, Any]] = [
+    ("STATS_TARGET", "http://127.0.0.1:7181", "http://127.0.0.1:7181"),
+    ("STATS_CACHE_SECONDS", "0", 0),
+    ("TINYBIRD_ADMIN_TOKEN", "p.admin", "p.admin"),
+    ("DELIVERY", "direct", "direct"),
+    ("SPOOL_SYNC", "normal", "normal"),
+    ("SPOOL_MAX_MB", "1", 1),
+    ("BATCH_SIZE", "10000", 10_000),
+    ("BATCH_FLUSH_INTERVAL_MS", "10", 10),
+    ("PROXY_TARGET", "http://localhost", "http://localhost"),
+    ("PROXY_TARGET", "http://[::1]:7181/v0/events/", "http://[::1]:7181/v0/events"),
+    ("PROXY_TARGET", " https://api.tinybird.example ", "https://api.tinybird.example"),
+    ("TINYBIRD_TRACKER_TOKEN", "p.eyJ1-_.x", "p.eyJ1-_.x"),
+    ("TINYBIRD_WAIT", "true", True),
+    ("TINYBIRD_WAIT", "FALSE", False),
+    ("PORT", "1", 1),
+    ("PORT", "65535", 65535),
+    ("LISTEN_HOST", "::", "::"),
+    ("TRUST_PROXY", "true", True),
+    ("TRUST_PROXY", "false", False),
+    ("TRUST_PROXY", "0", 0),
+    ("TRUST_PROXY", "3", 3),
+    ("HMAC_SECRET", "k" * 300, "k" * 300),
+    ("HMAC_VALIDATION_LOG_ONLY", "true", True),
+    ("ENABLE_BOT_DETECTION_HEADER", "true", True),
+    ("DATA_DIR", "/var/lib/x", Path("/var/lib/x")),
+    ("SALT_STORE_TYPE", "sqlite", "sqlite"),
+    ("SALT_STORE_TYPE", "file", "file"),
+    ("SALT_STORE_TYPE", "memory", "memory"),
+    ("SALT_STORE_FILE_PATH", "/x/salts", Path("/x/salts")),
+    ("ENABLE_SALT_CLEANUP_SCHEDULER", "false", False),
+    *(("LOG_LEVEL", level, level) for level in ("trace", "debug", "info", "warn", "error", "fatal", "silent")),
+    *(("LOG_FORMAT", form, form) for form in ("json", "gcp", "pretty")),
+    ("GOOGLE_CLOUD_PROJECT", "my-project", "my-project"),
+    ("BUILD_LABEL", "v1 (abc)", "v1 (abc)"),
+    ("LOCAL_PROXY", "true", True),
+    ("LOG_EVENTS", "true", True),
+    ("WEB_CONCURRENCY", "4", 4),
+    ("THREADS", "512", 512),
+]
+NO_NUMBERS = ("0", "-1", "1.5", "x", "1e3", "٣", "²", "9" * 30, "0" * 20 + "99999", "0" * 19 + "19", "1 0")
+NO_ANSWERS = ("yes", "1", "0", "on", "tru")
+BAD: list[tuple[str, tuple[str, ...]]] = [
+    ("STATS_TARGET", ("api.tinybird.co", "ftp://x")),
+    ("STATS_CACHE_SECONDS", ("-1", "1m")),
+    ("TINYBIRD_ADMIN_TOKEN", ("two words",)),
+    ("DELIVERY", ("pigeon", "Spool")),
+    ("SPOOL_SYNC", ("off", "FULL")),
+    ("SPOOL_MAX_MB", ("0", "1.5", "-1")),
+    ("BATCH_SIZE", ("0", "10001", "many")),
+    ("BATCH_FLUSH_INTERVAL_MS", ("9", "60001", "1s")),
+    (
+        "PROXY_TARGET",
+        (
+            "localhost:7181",
+            "api.tinybird.co",
+            "ftp://x",
+            "http://",
+            "http:///v0/events",
+            "http://x:99999",
+            "http://x:a",
+            "http://[::1",
+            "https://x/v0/events?token=t",
+            "https://x/#f",
+            "https://user:pass@x/",
+        ),
+    ),
+    ("PORT", (*NO_NUMBERS, "65536")),
+    ("WEB_CONCURRENCY", (*NO_NUMBERS, "513")),
+    ("THREADS", (*NO_NUMBERS, "513")),
+    ("TRUST_PROXY", ("yes", "-1", "1.5", "100", "²", "10.0.0.0/8")),
+    *((name, NO_ANSWERS) for name in ("TINYBIRD_WAIT", "HMAC_VALIDATION_LOG_ONLY", "ENABLE_BOT_DETECTION_HEADER")),
+    *((name, NO_ANSWERS) for name in ("ENABLE_SALT_CLEANUP_SCHEDULER", "LOCAL_PROXY", "LOG_EVENTS")),
+    *((name, ("two words", "späť", "a\nb", "a\0b")) for name in SECRET),
+    ("SALT_STORE_TYPE", ("redis", "SQLITE", "firestore")),
+    ("LOG_LEVEL", ("verbose", "INFO", "warning")),
+    ("LOG_FORMAT", ("text", "JSON")),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
+    settings = read(**{name: text})
+    (field,) = [field for field in fields(Settings) if field.metadata["name"] == name]
+
+    assert getattr(settings, field.name) == value
+    assert type(getattr(settings, field.name)) is type(value)
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD for text in texts])
+def test_a_bad_value_is_named_with_its_rule(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{name: text})
+
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"{name}: must be ")
+
+
+def test_every_variable_is_in_the_tables_above() -> None:
+    assert {name for name, _, _ in GOOD} == set(VARIABLES)
+    free_text = {"LISTEN_HOST", "DATA_DIR", "SALT_STORE_FILE_PATH", "GOOGLE_CLOUD_PROJECT", "BUILD_LABEL"}
+    assert {name for name, _ in BAD} == set(VARIABLES) - free_text
+    assert all(field.metadata["meaning"] for field in fields(Settings))
+
+
+def test_delivery_by_spool_needs_a_token_of_our_own() -> None:
+    with pytest.raises(ConfigurationError, match="DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN"):
+        Settings.from_env({"PROXY_TARGET": "http://x", "DELIVERY": "spool"})
+
+
+def test_all_mistakes_are_listed_at_once() -> None:
+    bad = {name: texts[0] for name, texts in BAD}
+
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env(bad)
+
+    assert {mistake.partition(":")[0] for mistake in caught.value.mistakes} == set(bad)
+    assert len(caught.value.mistakes) == len(bad)
+    assert len(str(caught.value).splitlines()) == len(bad)
+
+
+@pytest.mark.parametrize("environment", [{}, {"PROXY_TARGET": ""}, {"PROXY_TARGET": "  "}])
+def test_the_target_is_required(environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="PROXY_TARGET: must be set"):
+        Settings.from_env(environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TINYBIRD_TRACKER_TOKEN", "hush-hush ü"),
+        ("HMAC_SECRET", "hush-hush ü"),
+        ("PROXY_TARGET", "https://user:hush-hush@x/"),
+        ("PROXY_TARGET", "https://x/v0/events?token=hush-hush"),
+        ("PROXY_TARGET", "https://hush-hush@"),
+    ],
+)
+def test_a_secret_is_never_shown(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{name: text})
+
+    assert name in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\t"])
+def test_an_empty_variable_counts_as_not_set(nothing: str) -> None:
+    others = [name for name in VARIABLES if name != "PROXY_TARGET"]
+
+    assert read(**dict.fromkeys(others, nothing)) == read()
+
+
+def test_defaults_are_those_of_the_service_we_replace() -> None:
+    settings = read()
+
+    assert settings == Settings(proxy_target=TARGET, web_concurrency=settings.web_concurrency)
+    assert (settings.port, settings.listen_host, settings.trust_proxy) == (3000, "0.0.0.0", True)
+    assert (settings.log_level, settings.log_format) == ("info", "json")
+    assert (settings.tinybird_tracker_token, settings.hmac_secret) == (None, None)
+    assert settings.salt_store_type == "sqlite"
+    assert settings.salt_file == Path("data/salts.sqlite3")
+    assert settings.enable_salt_cleanup_scheduler is True
+    assert not any((settings.tinybird_wait, settings.local_proxy, settings.enable_bot_detection_header))
+    assert 1 <= settings.web_concurrency <= 512
+
+
+@pytest.mark.parametrize("name", ["K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT"])
+def test_logs_are_shaped_for_google_on_google_cloud_unless_told_otherwise(name: str) -> None:
+    assert read(**{name: "x"}).log_format == "gcp"
+    assert read(**{name: ""}).log_format == "json"
+    assert read(**{name: "x"}, LOG_FORMAT="json").log_format == "json"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        read().port = 1  # type: ignore[misc]
+
+
+def test_a_file_completes_the_environment_and_never_overrides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("PROXY_TARGET=http://file\n# PORT=1\nTHREADS='7'\nBUILD_LABEL=file\nLOG_LEVEL\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BUILD_LABEL", "environment")
+    for name in ("PROXY_TARGET", "THREADS", "PORT", "LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+    settings = Settings.from_env(read_environment())
+
+    assert (settings.proxy_target, settings.threads, settings.port) == ("http://file", 7, 3000)
+    assert settings.build_label == "environment"
+
+
+def test_a_file_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("THREADS=7")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.delenv("THREADS", raising=False)
+
+    assert "THREADS" not in read_environment()
+
+
+MISTAKES = {"PORT": "high", "HMAC_SECRET": "hush hush", "TRUST_PROXY": "maybe"}
+
+
+@pytest.mark.parametrize("arguments", [["--check-config"], []], ids=["check", "start"])
+def test_gunicorn_does_not_start_with_mistakes_and_prints_all_of_them(arguments: list[str], tmp_path: Path) -> None:
+    assert gunicorn(tmp_path, *arguments, **MISTAKES).wait(PATIENCE) not in (0, None)
+
+    output = (tmp_path / "output").read_text()
+    for name in [*MISTAKES, "PROXY_TARGET"]:
+        assert f"{name}: must be" in output
+    assert "hush" not in output
+    assert "Traceback" not in output
+
+
+def test_gunicorn_finds_good_settings_good(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"PROXY_TARGET={TARGET}")
+
+    assert gunicorn(tmp_path, "--check-config").wait(PATIENCE) == 0
+
+
+def test_gunicorn_does_not_start_on_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "salts").write_text('{"salts": "of another service"}')
+    environment = {"PROXY_TARGET": TARGET, "SALT_STORE_FILE_PATH": str(tmp_path / "salts"), "PORT": str(free_port())}
+
+    assert gunicorn(tmp_path, **environment).wait(PATIENCE) not in (0, None)
+
+    output = (tmp_path / "output").read_text()
+    assert "cannot be used as a database" in output
+    assert "Traceback" not in output
+    assert (tmp_path / "salts").read_text() == '{"salts": "of another service"}'
+
+
+def test_the_application_alone_does_not_start_with_mistakes_either(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import app"],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), **MISTAKES},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert done.returncode == 1
+    assert all(f"{name}: must be" in done.stderr for name in [*MISTAKES, "PROXY_TARGET"])
+    assert "Traceback" not in done.stderr
