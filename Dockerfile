@@ -18,6 +18,7 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PORT=3000 DATA_DIR=/data
 WORKDIR /app
 COPY app.py gunicorn.conf.py ./
 COPY traffic_analytics traffic_analytics/
+COPY analytics_store analytics_store/
 RUN python -m compileall -q .
 
 ARG BUILD_LABEL=""
@@ -26,4 +27,5 @@ USER 10001:10001
 VOLUME /data
 EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT'] or 3000), timeout=2); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
+# The store, in a container of its own: gunicorn -c analytics_store/gunicorn.conf.py analytics_store.app:app
 CMD ["gunicorn", "-c", "gunicorn.conf.py", "app:app"]

@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test e2e check format bench bench-backlog bench-store lock clean
+.PHONY: run test e2e ghost check format bench bench-backlog bench-store lock clean
 .DEFAULT_GOAL := run
 
 .venv/ready: requirements-dev.txt requirements-fast.txt
@@ -30,6 +30,10 @@ test: .venv/ready
 # pytest ends with 5 if it found no test: no failure, there may be none yet.
 e2e: .venv/ready
 	$(BIN)/python -m pytest -m e2e || test $$? -eq 5
+
+# A real Ghost against store and service. The program that drives it is no part of this project: see docs/ghost.md.
+ghost: .venv/ready
+	@$(BIN)/python -m tests.ghost "$(GHOST_E2E)"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

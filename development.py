@@ -45,7 +45,7 @@ def complete(given: dict[str, str]) -> dict[str, str]:
         environment["PROXY_TARGET"] = store.url
         environment.setdefault("TINYBIRD_TRACKER_TOKEN", environment["STORE_TRACKER_TOKEN"])
         environment.setdefault("STATS_TARGET", store.url)
-    if environment.get("STATS_TARGET") == store.url:
+    if store.url is not None and environment.get("STATS_TARGET") == store.url:
         environment.setdefault("TINYBIRD_ADMIN_TOKEN", environment["STORE_ADMIN_TOKEN"])
     Settings.from_env(environment)
     return environment

@@ -1,6 +1,7 @@
 """How gunicorn runs the service: `gunicorn -c gunicorn.conf.py app:app`, everything else from the settings."""
 
 import gc
+import resource
 import sys
 
 from traffic_analytics import logs
@@ -12,6 +13,16 @@ try:
 except ConfigurationError as error:
     sys.exit(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
 
+
+def _files() -> int:
+    """Ask for as many file descriptors as this user may have, and say how many there are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
 wsgi_app = "app:app"
 preload_app = True  # a start that fails says so once, and workers share what is loaded
 bind = (
@@ -22,13 +33,14 @@ backlog = 2048
 worker_class = "traffic_analytics.patient_worker.PatientWorker"
 workers = _settings.web_concurrency
 threads = _settings.threads
-worker_connections = 4096
+# The rest of the file descriptors is for Tinybird, stores and logs.
+worker_connections = max(threads + 32, min(4096, _files() - 2 * threads - 64))
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat's file; on a disk it can block a worker
 http_parser = "auto"
 
 keepalive = 650  # seconds; longer than any common proxy keeps its side (nginx 60, Caddy 120, Google's balancer 600)
 timeout = 30
-graceful_timeout = 25  # Docker and Kubernetes kill after 30 or are told to
+graceful_timeout = 25  # Kubernetes kills after 30 seconds; Docker after 10, unless stop_grace_period says more
 # A question about statistics may name a hundred posts, or bring Ghost's token.
 limit_request_line = 8190 if _settings.stats_target else 4094
 limit_request_fields = 64

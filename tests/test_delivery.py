@@ -71,6 +71,16 @@ def test_an_event_that_is_refused_for_its_own_sake_does_not_open_the_circuit(ser
     assert tinybird.call_count == 2 * FAILURES_TO_OPEN
 
 
+def test_a_data_source_that_is_refused_opens_no_circuit_for_another(service: Any, tinybird: Any) -> None:
+    tinybird.post(TARGET + "?name=analytics_events_test", status_code=403)
+    for _ in range(FAILURES_TO_OPEN + 1):
+        assert service.hit(target="/api/v1/page_hit?name=analytics_events_test").status_code == 202
+
+    service.hit()
+
+    assert tinybird.request_history[-1].query == "name=analytics_events"
+
+
 class Now:
     value = 1000.0
 
@@ -83,7 +93,7 @@ def test_the_circuit_closes_when_the_forwarder_got_through(tmp_path: Any) -> Non
     spool = Spool(tmp_path / "spool.sqlite3", sync="normal", max_mb=8, clock=lambda: 0.0)
     spool.prepare()
     spool.append("analytics_events", b"1")
-    circuit = Circuit(spool, now)
+    circuit = Circuit(spool, "analytics_events", now)
     for _ in range(FAILURES_TO_OPEN):
         assert circuit.closed()
         circuit.failed("status 503")

@@ -11,11 +11,15 @@ import sys
 import textwrap
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from analytics_store.settings import Settings as StoreSettings
 from traffic_analytics.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PROJECT = Path(__file__).parent.parent
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
@@ -37,16 +41,21 @@ def default(each: Field[Any]) -> str:
     return written
 
 
-def settings_table() -> list[str]:
+SERVICE = fields(Settings)
+STORE = [each for each in fields(StoreSettings) if each.metadata["name"].startswith("STORE_")]
+"""The store's own; what else it reads, both read."""
+
+
+def settings_table(settings: Iterable[Field[Any]]) -> list[str]:
     return ["| name | default | meaning |", "|---|---|---|"] + [
         f"| `{each.metadata['name']}` | {f'`{default(each)}`' if default(each) else ''} | {each.metadata['meaning']} |"
-        for each in fields(Settings)
+        for each in settings
     ]
 
 
 def example_settings() -> list[str]:
     lines = []
-    for each in fields(Settings):
+    for each in [*SERVICE, *STORE]:
         meaning = textwrap.wrap(each.metadata["meaning"].replace("`", ""), 118, break_on_hyphens=False)
         lines += ["", *(f"# {line}" for line in meaning), f"#{each.metadata['name']}={default(each)}"]
     return lines
@@ -56,11 +65,12 @@ def paste(what: str, lines: list[str]) -> str:
     return f"{what} differs from Settings; it should read:\n\n" + "\n".join(lines)
 
 
-def test_the_table_of_the_configuration_page_is_what_settings_say() -> None:
+def test_the_tables_of_the_configuration_page_are_what_settings_say() -> None:
     table = [line for line in text("docs/configuration.md").splitlines() if line.startswith("|")]
+    expected = [*settings_table(SERVICE), *settings_table(STORE)]
 
-    if table != settings_table():
-        pytest.fail(paste("The table of docs/configuration.md", settings_table()), pytrace=False)
+    if table != expected:
+        pytest.fail(paste("The tables of docs/configuration.md", expected), pytrace=False)
 
 
 def test_the_example_environment_is_what_settings_say() -> None:
@@ -71,7 +81,7 @@ def test_the_example_environment_is_what_settings_say() -> None:
 
 
 def test_every_setting_says_what_it_means_in_one_line_of_a_table() -> None:
-    for each in fields(Settings):
+    for each in [*SERVICE, *STORE]:
         assert re.fullmatch(r"[^|\n]+\.", each.metadata["meaning"]), each.name
 
 
@@ -93,19 +103,28 @@ def test_phony_targets_and_their_recipes_are_the_same() -> None:
     assert set(phony[1].split()) == set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
 
 
-def started_by(name: str) -> list[str]:
-    if name == "Procfile":
-        return shlex.split(text(name).removeprefix("web: "))
-    command: list[str] = json.loads(text(name).rpartition("\nCMD ")[2])
-    return command
+def started_by(name: str) -> list[list[str]]:
+    if name == "Dockerfile":
+        return [json.loads(text(name).rpartition("\nCMD ")[2])]
+    if name == "compose.yaml":
+        return [json.loads(command) for command in re.findall(r"^    command: (.*)$", text(name), re.MULTILINE)]
+    return [shlex.split(line.partition(": ")[2].removeprefix("exec ")) for line in text(name).splitlines()]
 
 
-@pytest.mark.parametrize("name", ["Procfile", "Dockerfile"])
-def test_what_starts_the_service_in_production_is_accepted_by_gunicorn(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [(name, each) for name in ("Procfile", "Procfile.dev", "Dockerfile", "compose.yaml") for each in started_by(name)],
+)
+def test_what_starts_service_and_store_is_accepted_by_gunicorn(name: str, command: list[str], tmp_path: Path) -> None:
     environment = {"PROXY_TARGET": "http://tinybird.example", "DATA_DIR": str(tmp_path), "PATH": os.defpath}
-    command = [sys.executable, "-m", *started_by(name), "--check-config"]
     done = subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", *command, "--check-config"],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
     assert (done.returncode, done.stderr) == (0, "")

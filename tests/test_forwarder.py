@@ -25,12 +25,13 @@ class FakeTinybird:
     def __init__(self) -> None:
         self.posts: list[list[int]] = []
         self.taken: list[int] = []
+        self.test_answer = TAKEN
         self.answer: Callable[[list[int]], Reply] = lambda _events: TAKEN
 
-    def post_batch(self, _data_source: str, events: list[bytes]) -> Reply:
+    def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
         numbers = [json.loads(event) for event in events]
         self.posts.append(numbers)
-        reply = self.answer(numbers)
+        reply = self.answer(numbers) if data_source == "analytics_events" else self.test_answer
         if reply.verdict is Verdict.TAKEN:
             self.taken += numbers
         return reply
@@ -97,8 +98,10 @@ def records(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the forwarder logs."""
     handler = Records()
     monkeypatch.setattr(module._log, "handlers", [handler])
-    monkeypatch.setattr(module._log, "level", logging.INFO)
-    return handler.said
+    level = module._log.level
+    module._log.setLevel(logging.INFO)
+    yield handler.said
+    module._log.setLevel(level)
 
 
 def refuse(
@@ -172,6 +175,37 @@ def test_a_wrong_token_is_complained_of_once_a_minute(world: World, records: lis
 
     complaints = [record for record in records if record["event"] == "DeliveryMisconfigured"]
     assert 3 <= len(complaints) <= 6
+
+
+def test_a_data_source_that_is_refused_holds_up_no_other(world: World) -> None:
+    world.tinybird.test_answer = Reply(Verdict.WRONG_SETUP, "status 403", 403)
+    world.spool.append("analytics_events_test", b"100")
+    world.append(1, 2)
+
+    world.run(2)
+    assert world.tinybird.taken == [1, 2]
+    assert world.waiting == 1
+    world.tinybird.test_answer = TAKEN
+    world.run(module.LONGEST_WAIT_FOR_PEOPLE)
+    assert world.tinybird.taken == [1, 2, 100]
+
+
+def test_what_did_not_fit_into_a_batch_is_sent_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.forwarder, "_max_bytes", 4)
+    world.append(*range(5))
+
+    assert [world.forwarder.tick() for _ in range(2)] == [0.0, 1.0]
+    assert world.tinybird.posts == [[0, 1], [2, 3, 4]]
+
+
+def test_batches_are_smaller_where_large_ones_do_not_get_through(world: World) -> None:
+    for _ in range(10):
+        world.spool.append("analytics_events", b'"' + b"x" * 600_000 + b'"')
+    world.tinybird.answer = lambda events: Reply(Verdict.LATER, "TimeoutError") if len(events) > 1 else TAKEN
+
+    world.run(60)
+
+    assert world.waiting == 0
 
 
 def test_never_more_than_fifty_requests_a_second(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import SITE, Log
 from traffic_analytics.errors import DamagedFile, SaltUnavailable
 from traffic_analytics.file_lock import FileLock
-from traffic_analytics.salts import GRACE, MemorySalts, Salts, SqliteSalts, Sweeper
+from traffic_analytics.salts import CACHE_SECONDS, GRACE, MemorySalts, Salts, SqliteSalts, Sweeper
 from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
 
@@ -471,3 +471,15 @@ def test_an_empty_file_is_taken_for_new_but_not_in_silence(start: Any, tmp_path:
 
     assert [record["event"] for record in log.records] == ["EmptyFile"]
     SqliteSalts(path).get_or_create("site", date(2026, 11, 22))
+
+
+def test_a_salt_that_has_outlived_the_cache_is_not_kept_in_memory_either() -> None:
+    now = [0.0]
+    salts = Salts(MemorySalts(), lambda: now[0])
+    salts.get_or_create("site", date(2026, 11, 21))
+    now[0] += 2 * CACHE_SECONDS
+
+    salts.forget_cached_before(date(2026, 11, 22))
+
+    now[0] = 0.0  # shows what is still there, but hidden
+    assert list(salts._cache) == []

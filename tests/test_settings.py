@@ -81,6 +81,10 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
             "http://",
             "http:///v0/events",
             "http://x:99999",
+            "http://exa mple.com",
+            "http://.foo.com",
+            "http://a..b",
+            f"http://{'a' * 64}.com",
             "http://x:a",
             "http://[::1",
             "https://x/v0/events?token=t",
@@ -129,6 +133,12 @@ def test_every_variable_is_in_the_tables_above() -> None:
 def test_delivery_by_spool_needs_a_token_of_our_own() -> None:
     with pytest.raises(ConfigurationError, match="DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN"):
         Settings.from_env({"PROXY_TARGET": "http://x", "DELIVERY": "spool"})
+
+
+def test_salts_in_memory_are_for_one_process() -> None:
+    assert read(SALT_STORE_TYPE="memory").web_concurrency == 1
+    with pytest.raises(ConfigurationError, match="WEB_CONCURRENCY: must be 1"):
+        read(SALT_STORE_TYPE="memory", WEB_CONCURRENCY="2")
 
 
 def test_all_mistakes_are_listed_at_once() -> None:

@@ -258,6 +258,23 @@ def test_threads_that_append_at_once_all_have_their_event_kept(spool: SpoolWithC
     assert set(spool.take(1000)) == {b"%d-%d" % (n, each) for n in range(8) for each in range(50)}
 
 
+def test_an_id_is_not_used_again_while_its_first_event_is_set_aside(spool: SpoolWithClock) -> None:
+    for event in (b"1", b"2"):  # in the same microsecond
+        spool.append("analytics_events", event)
+        claim = claimed(spool)
+        spool.set_aside(claim.events[0], "status 400")
+        spool.release(claim)
+
+    assert [each.event for each in spool.list_set_aside()] == [b"1", b"2"]
+
+
+def test_nobody_else_of_the_machine_can_read_the_file(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+
+    for path in spool._file.path.parent.glob("spool.sqlite3*"):
+        assert path.suffix == ".lock" or path.stat().st_mode & 0o077 == 0, path.name
+
+
 def test_an_append_whose_commit_fails_promises_nothing(spool: SpoolWithClock) -> None:
     other = sqlite3.connect(spool._file.path, isolation_level=None)
     other.execute("DROP TABLE events")

@@ -61,6 +61,7 @@ def test_each_status_means_one_thing(status: int, verdict: Verdict) -> None:
         ({"X-RateLimit-Reset": "3"}, 3.0),
         ({"Retry-After": "7", "X-RateLimit-Reset": "3"}, 7.0),
         ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Date": "x"}, None),
         ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT", "Date": "Sun, 22 Nov 2026 12:00:00 GMT"}, 30.0),
         ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT"}, None),
     ],
@@ -153,6 +154,66 @@ def test_a_reset_in_the_middle_of_an_answer_is_a_passing_failure() -> None:
         reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
 
     assert reply.verdict is Verdict.LATER
+
+
+def test_an_answer_that_ends_with_its_connection_is_read_to_its_end() -> None:
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 21\r\n\r\n")
+        time.sleep(0.05)
+        connection.sendall(b'{"successful_rows":1}')
+
+    with server(answer) as url:
+        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
+
+    assert (reply.verdict, reply.body) == (Verdict.TAKEN, b'{"successful_rows":1}')
+
+
+def test_a_large_batch_may_take_longer_to_leave_than_a_connection_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tinybird, "CONNECT_TIMEOUT", 0.2)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def take_slowly() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            received = 0
+            while received < 8_000_000:
+                received += len(connection.recv(200_000))
+                time.sleep(0.01)
+            connection.sendall(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}")
+
+    thread = threading.Thread(target=take_slowly, daemon=True)
+    thread.start()
+    client = Tinybird(f"http://127.0.0.1:{listener.getsockname()[1]}", "t", wait=False, connections=1)
+    started = time.monotonic()
+    reply = client.post_batch("analytics_events", [b"x" * 8_000_000])
+    listener.close()
+
+    assert reply.verdict is Verdict.TAKEN
+    assert time.monotonic() - started > 0.3
+
+
+def test_the_deadline_holds_behind_a_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tinybird, "READ_TIMEOUT", 0.5)
+    slow = b"HTTP/1.1 202 Accepted\r\ncontent-length: 1000\r\n\r\n" + b" " * 1000
+    with server(lambda connection: drip(connection, slow)) as url:
+        monkeypatch.setenv("HTTP_PROXY", url)
+        started = time.monotonic()
+        reply = Tinybird("http://tinybird.example", "t", wait=False, connections=1).post("analytics_events", b"{}")
+
+    assert reply.verdict is Verdict.LATER
+    assert time.monotonic() - started < 2.0
+
+
+@pytest.mark.parametrize(
+    ("status", "passed_on"), [(200, 200), (201, 201), (202, 202), (204, 202), (206, 202), (299, 202)]
+)
+def test_only_statuses_that_mean_something_to_a_browser_are_passed_on(status: int, passed_on: int) -> None:
+    with requests_mock.Mocker() as mocker:
+        mocker.post(TARGET, status_code=status, text="{}")
+        reply = Tinybird(TARGET, "t", wait=False, connections=1).post("analytics_events", b"{}")
+
+    assert (reply.verdict, reply.status) == (Verdict.TAKEN, passed_on)
 
 
 def test_connections_are_kept_alive_and_a_request_is_one_write() -> None:

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from traffic_analytics.errors import UpstreamFailed
+from traffic_analytics.page_hit import DATA_SOURCES
 from traffic_analytics.tinybird import Reply, Tinybird, Verdict
 
 if TYPE_CHECKING:
@@ -41,21 +42,23 @@ class DirectDelivery:
     def __init__(self, tinybird: Tinybird, spool: Spool, monotonic: Callable[[], float]) -> None:
         self._tinybird = tinybird
         self._spool = spool
-        self._circuit = Circuit(spool, monotonic)
+        # Each data source has its own: a token or a limit may be wrong for one and right for the other.
+        self._circuits = {name: Circuit(spool, name, monotonic) for name in DATA_SOURCES}
         self._queue = Queue(monotonic)
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
         """Deliver an event now, or keep it."""
-        if self._circuit.closed() and self._queue.moves():
+        circuit = self._circuits[data_source]
+        if circuit.closed() and self._queue.moves():
             with self._queue:
                 reply = self._tinybird.post(data_source, event, token)
             if reply.verdict is Verdict.TAKEN:
-                self._circuit.succeeded()
+                circuit.succeeded()
                 warn_of_quarantine(data_source, reply)
                 return reply
             _log.warning("an event goes to the spool: %s", reply.reason, extra={"event": "EventSpooled"})
             if reply.verdict not in (Verdict.REFUSED, Verdict.TOO_LARGE):  # those are about the event, not Tinybird
-                self._circuit.failed(reply.reason)
+                circuit.failed(reply.reason)
         self._spool.append(data_source, event)
         return None
 
@@ -103,14 +106,15 @@ class ShownDelivery:
 
 
 class Circuit:
-    """Remembers that Tinybird is down, so that no browser waits to find out again.
+    """Remembers that Tinybird does not take a data source's events, so that no browser waits to find out again.
 
     While it is open every hit goes to the spool, and the forwarder, which tries what waits there with one request at a
     time, is the probe: as soon as one of its batches is taken the circuit closes.
     """
 
-    def __init__(self, spool: Spool, monotonic: Callable[[], float]) -> None:
+    def __init__(self, spool: Spool, data_source: str, monotonic: Callable[[], float]) -> None:
         self._spool = spool
+        self._data_source = data_source
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._failures = 0
@@ -126,7 +130,7 @@ class Circuit:
             if self._opened is None or now < self._next_look:
                 return self._opened is None
             self._next_look = now + LOOK_AGAIN
-            if not self._spool.delivered_since(self._opened):
+            if not self._spool.delivered_since(self._data_source, self._opened):
                 return False
             self._opened, self._failures = None, 0
         _log.info("Tinybird takes events again", extra={"event": "CircuitClosed"})

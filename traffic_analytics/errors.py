@@ -1,4 +1,4 @@
-"""Everything that can go wrong has a name here; web.py alone knows which status each one is."""
+"""Everything that can go wrong has a name here; hit_endpoint.py alone knows which status each one is."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_BATCH_BYTES = 5_000_000
+MIN_BATCH_BYTES = 50_000
 MIN_GAP = 1 / 50
 """Seconds between requests; Tinybird allows 100 a second for each data source."""
 TAKE_OVER = 0.5
@@ -55,14 +56,15 @@ class Forwarder:
         self._clock = clock
         self._stopping = stopping
         self._leading = False
-        self._failures = 0
-        self._not_before = 0.0
+        # Each data source rests by itself: a token or a limit may be wrong for one and right for another.
+        self._failures: dict[str, int] = {}
+        self._not_before: dict[str, float] = {}
+        self._max_bytes = MAX_BATCH_BYTES
         self._last_post = 0.0
         self._last_complaint = -COMPLAIN_EVERY
         self._next_report = 0.0
         self._delivered = 0
         self._quarantined = 0
-        self._set_aside = 0
         self._unacknowledged: Sequence[Spooled] = ()
 
     def tick(self) -> float:
@@ -74,8 +76,7 @@ class Forwarder:
                 # Tinybird has these, but the file could not be told: before anything else, lest they be sent again.
                 self._acknowledge(self._unacknowledged)
             self._report()
-            wait = self._not_before - self._monotonic()
-            return min(wait, TAKE_OVER) if wait > 0 else self._send_one_batch()
+            return self._send_one_batch()
         except (SpoolUnavailable, OSError) as error:
             self._leading = False  # so that a claim which could not be released is, once the file can be used again
             self._complain("the spool cannot be used: %s", error, event="SpoolUnavailable")
@@ -89,15 +90,18 @@ class Forwarder:
         return self._leading
 
     def _send_one_batch(self) -> float:
-        claim = self._spool.claim(self._batch_size, MAX_BATCH_BYTES, self._monotonic())
+        now = self._monotonic()
+        resting = {name: until - now for name, until in self._not_before.items() if until > now}
+        claim = self._spool.claim(self._batch_size, self._max_bytes, now, without=frozenset(resting))
         if claim is None:
             self._spool.shrink()
-            return self._flush_interval
+            return min(self._flush_interval, *resting.values()) if resting else self._flush_interval
         try:
             taken = self._deliver(claim)
         finally:
             self._spool.release(claim)
-        return 0.0 if taken and len(claim.events) >= self._batch_size else self._flush_interval
+        # What came meanwhile may fill a batch by the time that the next is due; what was there before is due now.
+        return 0.0 if claim.more or not taken else self._flush_interval
 
     def _deliver(self, claim: Claim) -> bool:
         """Post a claim's events, narrowing down to the guilty where Tinybird refuses; False if it takes none now."""
@@ -116,15 +120,15 @@ class Forwarder:
                     work[:0] = [part[:half], part[half:]]
                 case Verdict.REFUSED | Verdict.TOO_LARGE:
                     self._spool.set_aside(part[0], reply.reason)
-                    self._set_aside += 1
                     _log.error("an event was set aside: %s", reply.reason, extra={"event": "EventSetAside"})
                 case _:
-                    self._back_off(reply)
+                    self._back_off(claim.data_source, reply)
                     return False
         return True
 
     def _taken(self, data_source: str, events: Sequence[Spooled], reply: Reply) -> None:
-        self._failures = 0
+        self._failures.pop(data_source, None)
+        self._max_bytes = min(2 * self._max_bytes, MAX_BATCH_BYTES)
         self._delivered += len(events)
         self._quarantined += reply.quarantined
         warn_of_quarantine(data_source, reply)
@@ -135,25 +139,30 @@ class Forwarder:
         self._spool.acknowledge(events, self._monotonic())
         self._unacknowledged = ()
 
-    def _back_off(self, reply: Reply) -> None:
+    def _back_off(self, data_source: str, reply: Reply) -> None:
+        if not reply.status:
+            # Perhaps the way there is too slow for so much at once.
+            self._max_bytes = max(self._max_bytes // 2, MIN_BATCH_BYTES)
+        failures = self._failures.get(data_source, 0)
         first, longest = FIRST_WAIT, LONGEST_WAIT
         if reply.verdict is Verdict.WRONG_SETUP:
             first, longest = FIRST_WAIT_FOR_PEOPLE, LONGEST_WAIT_FOR_PEOPLE
         # Jitter: several machines that lost Tinybird together should not come back together.
-        wait = min(longest, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+        wait = min(longest, first * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
         if reply.retry_after is not None:
             wait = min(max(wait, reply.retry_after), LONGEST_RETRY_AFTER)
-        self._failures += 1
-        self._not_before = self._monotonic() + wait
+        self._failures[data_source] = failures + 1
+        self._not_before[data_source] = self._monotonic() + wait
         if reply.verdict is Verdict.WRONG_SETUP:
             self._complain(
-                "Tinybird says %s: is TINYBIRD_TRACKER_TOKEN right, and PROXY_TARGET its region? Events are kept.",
-                reply.reason,
+                "Tinybird answers %s: is TINYBIRD_TRACKER_TOKEN right, and PROXY_TARGET its region? Events are kept.",
+                f"{reply.reason} for {data_source}",
                 event="DeliveryMisconfigured",
             )
         else:
             _log.warning(
-                "Tinybird takes nothing now: %s",
+                "Tinybird takes nothing for %s now: %s",
+                data_source,
                 reply.reason,
                 extra={"event": "DeliveryDelayed", "wait": round(wait, 1)},
             )

@@ -48,14 +48,14 @@ class Exchange:
             status, headers, body = _run(app, environ)
             if complete:
                 self.ahead = self._source.take()
+            keep = keep_alive and complete and not request.should_close()
+            return _write(request.method, status, headers, body, keep=keep), keep
         except NoMoreData:
             # The loop stopped waiting for the headers' end, or even the first line's.
             endless = LimitRequestHeaders("headers") if b"\n" in self._data else LimitRequestLine(len(self._data), 0)
             return _refuse(endless), False
         except Exception as error:  # noqa: BLE001 - whatever it is, this client gets an answer and others live on
             return _refuse(error), False
-        keep = keep_alive and complete and not request.should_close()
-        return _write(request.method, status, headers, body, keep=keep), keep
 
     def _attach_body(self, request: Request, environ: dict[str, Any]) -> bool:
         """Give the application the body; False if not all of it is here, so that nobody knows where the next begins."""

@@ -68,7 +68,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record as JSON."""
-        return json.dumps(fields_of(record), ensure_ascii=False, default=str)
+        return json.dumps(fields_of(record), default=str)
 
 
 class GcpFormatter(logging.Formatter):
@@ -89,7 +89,7 @@ class GcpFormatter(logging.Formatter):
                 said["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace.lower()}"
                 if span := match[4]:
                     said["logging.googleapis.com/spanId"] = span.lower()
-        return json.dumps(said, ensure_ascii=False, default=str)
+        return json.dumps(said, default=str)
 
 
 class PrettyFormatter(logging.Formatter):
@@ -121,7 +121,12 @@ def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
         "formatters": {"form": formatter[form]},
         "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "form"}},
         "root": {"level": max(_LEVELS[level], logging.WARNING), "handlers": ["out"]},
-        "loggers": {"traffic_analytics": own, "gunicorn.error": own | {"level": max(_LEVELS[level], logging.INFO)}},
+        # urllib3's warnings quote URLs, and a sender's token may stand in one. transport.py names every failure itself.
+        "loggers": {
+            "urllib3": {"level": "CRITICAL", "propagate": False},
+            "traffic_analytics": own,
+            "gunicorn.error": own | {"level": max(_LEVELS[level], logging.INFO)},
+        },
     }
 
 

@@ -43,6 +43,7 @@ IDLE_AFTER_STOP = 2.0
 """Seconds for which a stopping worker keeps idle connections, for requests that are on their way."""
 WRITE_TIMEOUT = 5.0
 """Seconds for which a thread waits for a client to take its answer."""
+COMPLAIN_EVERY = 60.0
 CHUNK = 65_536
 
 
@@ -81,6 +82,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         self.reading: dict[Connection, None] = {}
         self.idle: dict[Connection, None] = {}
         self.draining: dict[Connection, None] = {}
+        self.last_complaint = -COMPLAIN_EVERY
         self.jobs: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
         self.plain_cfg = http_exchange.plain(self.cfg)
         self.server = self.sockets[0].getsockname()
@@ -125,18 +127,19 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            self.log.error("no connection: %s", error.strerror, extra={"event": "AcceptFailed"})
+            self.complain(error)
             self.make_room()
             return
         sock.settimeout(WRITE_TIMEOUT)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self.connections) >= self.worker_connections - 1:
+            self.make_room()
         connection = Connection(sock, client)
         self.connections.add(connection)
-        self.rest(connection)
+        with self.state_lock:
+            self.rest(connection)
         self.poller.register(sock, selectors.EVENT_READ, partial(self.read, connection))
-        if len(self.connections) >= self.worker_connections:
-            self.make_room()
 
     def read(self, connection: Connection, _sock: socket.socket) -> None:
         """Take what has arrived, and hand the connection to a thread once that is a whole request."""
@@ -254,10 +257,22 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
                     self.close(first)
 
     def make_room(self) -> None:
-        """Close the connection that has been idle longest, so that a new visitor is not kept waiting for it."""
+        """Close the connection that has been idle longest, or else the one that has been sending longest.
+
+        A new visitor should not be kept waiting for either: the first costs its owner nothing, and the second is slow.
+        """
         with self.state_lock:
-            if self.idle:
-                self.close(next(iter(self.idle)))
+            for stage in (self.idle, self.reading, self.draining):
+                if stage:
+                    self.close(next(iter(stage)))
+                    return
+
+    def complain(self, error: OSError) -> None:
+        """Log that there are no file descriptors left, but not thousands of times."""
+        now = time.monotonic()
+        if now - self.last_complaint >= COMPLAIN_EVERY:
+            self.last_complaint = now
+            self.log.error("no connection: %s", error.strerror, extra={"event": "AcceptFailed"})
 
     # -- the threads: parsing and answering
 
@@ -304,4 +319,5 @@ class ThreadPool:
 
     def _run(self) -> None:
         while (connection := self._jobs.get()) is not None:
-            self._serve(connection)
+            with contextlib.suppress(Exception):  # `serve` has closed the connection; the thread is still needed
+                self._serve(connection)

@@ -10,7 +10,9 @@ HEAD_LIMIT = 65_536
 BODY_LIMIT = 65_536
 """Bytes of body that are waited for; a longer one is handed on unread, for the application to refuse it."""
 
-_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,12})[ \t]*(?:\r|$)")
+_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*0*([0-9]{1,12})[ \t]*(?:\r|$)")
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:")
+_EXPECTS = re.compile(rb"\r\nexpect[ \t]*:")
 _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
@@ -59,8 +61,8 @@ class RequestEnd:
         # Two lengths that differ are refused by the parser.
         length = _LENGTH.search(head)
         self._length = int(length[1]) if length else 0
-        self._chunked = b"\r\ntransfer-encoding" in head
-        self._expects = b"\r\nexpect" in head
+        self._chunked = _CHUNKED.search(head) is not None
+        self._expects = _EXPECTS.search(head) is not None
         self._body = self._next_chunk = end + 4
 
     def _chunked_end(self, data: bytearray) -> bool:

@@ -6,6 +6,7 @@ import logging
 import secrets
 import sqlite3
 import threading
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -137,9 +138,9 @@ class SqliteSalts:
 class Salts:
     """A store behind an in-process cache, so that most hits touch no file."""
 
-    def __init__(self, store: SaltStore) -> None:
+    def __init__(self, store: SaltStore, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._cache: TTLCache[tuple[str, date], str] = TTLCache(CACHED_SITES, CACHE_SECONDS)
+        self._cache: TTLCache[tuple[str, date], str] = TTLCache(CACHED_SITES, CACHE_SECONDS, monotonic)
         self._lock = threading.Lock()
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
@@ -156,6 +157,7 @@ class Salts:
     def forget_cached_before(self, day: date) -> None:
         """Drop the salts of earlier days from this process's memory."""
         with self._lock:
+            self._cache.expire()  # what is past its time is hidden from the loop, but still in memory
             for key in [key for key in self._cache if key[1] < day]:
                 self._cache.pop(key, None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import requests
 from dotenv import dotenv_values
 
 from traffic_analytics.errors import ConfigurationError
@@ -60,7 +61,9 @@ def http_url(text: str) -> str:
     try:
         url = urlsplit(text)
         known = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
-    except ValueError:
+        requests.Request("POST", text).prepare()
+        (url.hostname or "").encode("idna")  # what a look-up of the name would do
+    except (ValueError, requests.RequestException):
         known = False
     if not known:
         raise ValueError("must be a URL like https://api.tinybird.co/v0/events")
@@ -205,7 +208,10 @@ class Settings:
         "LOCAL_PROXY", yes_or_no, "Serve `/local-proxy`, which logs events as Tinybird would take them.", default=False
     )
     web_concurrency: int = variable(
-        "WEB_CONCURRENCY", whole_number(1, 512), "Worker processes; unset, one for each CPU.", default=0
+        "WEB_CONCURRENCY",
+        whole_number(1, 512),
+        "Worker processes; unset, one for each CPU, or one with SALT_STORE_TYPE=memory.",
+        default=0,
     )
     threads: int = variable("THREADS", whole_number(1, 512), "Threads of each worker process.", default=16)
 
@@ -235,11 +241,16 @@ class Settings:
             )
         if values.get("stats_target") and values.get("tinybird_admin_token") and find_spec("jwt") is None:
             mistakes.append("TINYBIRD_ADMIN_TOKEN: needs PyJWT: pip install 'traffic-analytics[stats]'")
+        one_process = values.get("salt_store_type") == "memory"
+        values.setdefault("web_concurrency", 1 if one_process else len(os.sched_getaffinity(0)))
+        if one_process and values["web_concurrency"] > 1:
+            mistakes.append(
+                "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process names visitors anew"
+            )
         if mistakes:
             raise ConfigurationError(mistakes)
         if any(environment.get(name, "").strip() for name in ("K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT")):
             values.setdefault("log_format", "gcp")
-        values.setdefault("web_concurrency", len(os.sched_getaffinity(0)))
         return cls(**values)
 
     @property

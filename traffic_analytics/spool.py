@@ -46,23 +46,28 @@ _SHRINK_FROM, _SHRINK_BY = 512, 2048
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, data_source TEXT NOT NULL, received REAL NOT NULL, event BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS events_by_source ON events (data_source, id);
 CREATE TABLE IF NOT EXISTS claims (
     holder TEXT PRIMARY KEY, data_source TEXT NOT NULL,
     first INTEGER NOT NULL, last INTEGER NOT NULL, until REAL NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS set_aside (
     id INTEGER PRIMARY KEY, data_source TEXT NOT NULL, received REAL NOT NULL, event BLOB NOT NULL, reason TEXT NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS marks (data_source TEXT PRIMARY KEY, delivered REAL NOT NULL) STRICT;
 """
 
-# An id is the microsecond of its event, or the next number after the last id: ids grow, and none is used twice, though
-# the table may become empty in between. (AUTOINCREMENT says the same for one more page written with each commit.)
+# An id is the microsecond of its event, or the next number after the last id of those that wait or were set aside: ids
+# grow, and none is used twice, though the table may become empty in between. (AUTOINCREMENT says the same for one more
+# page written with each commit.)
 _INSERT = (
-    "INSERT INTO events SELECT max(:us, coalesce((SELECT max(id) FROM events), 0) + 1), :data_source, :received, :event"
+    "INSERT INTO events SELECT max(:us, coalesce((SELECT max(id) FROM events), 0) + 1,"
+    " coalesce((SELECT max(id) FROM set_aside), 0) + 1), :data_source, :received, :event"
 )
-_UNCLAIMED = (
-    "NOT EXISTS (SELECT 1 FROM claims WHERE claims.data_source = events.data_source"
-    " AND events.id BETWEEN claims.first AND claims.last)"
+_NEXT_SOURCE = "SELECT min(data_source) FROM events WHERE data_source > ?"
+_OLDEST = (
+    "SELECT id FROM events WHERE data_source = ? AND NOT EXISTS (SELECT 1 FROM claims"
+    " WHERE claims.data_source = events.data_source AND events.id BETWEEN claims.first AND claims.last)"
+    " ORDER BY id LIMIT 1"
 )
 
 
@@ -74,11 +79,12 @@ class Spooled(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """Events of one data source, leased to one holder."""
+    """Events of one data source, leased to one holder; `more` says whether there are later ones."""
 
     holder: str
     data_source: str
     events: list[Spooled]
+    more: bool
 
 
 class SetAside(NamedTuple):
@@ -166,8 +172,10 @@ class Spool:
         if ticket.error is not None or not ticket.settled:  # not settled: whoever committed for us came to grief
             raise SpoolUnavailable(str(ticket.error or "a commit broke off")) from ticket.error
 
-    def claim(self, limit: int, max_bytes: int, now: float, lease: float = 60.0) -> Claim | None:
-        """Lease up to `limit` of the oldest events that nobody else holds, all of one data source.
+    def claim(
+        self, limit: int, max_bytes: int, now: float, lease: float = 60.0, without: frozenset[str] = frozenset()
+    ) -> Claim | None:
+        """Lease up to `limit` of the oldest events that nobody else holds, all of one data source not in `without`.
 
         `now` is monotonic, `lease` in seconds. Claimed events stay in the spool until acknowledged; if the holder dies,
         its lease runs out and they are claimed again. An event larger than `max_bytes` is claimed alone.
@@ -175,9 +183,7 @@ class Spool:
         with self._transaction() as connection:
             # A lease further away than any lease goes was made before the machine was restarted.
             connection.execute("DELETE FROM claims WHERE until <= ? OR until > ?", (now, now + 10 * lease))
-            oldest = connection.execute(
-                f"SELECT id, data_source FROM events WHERE {_UNCLAIMED} ORDER BY id LIMIT 1"  # noqa: S608 - a constant
-            ).fetchone()
+            oldest = min((each for each in _first_unclaimed(connection) if each[1] not in without), default=None)
             if oldest is None:
                 return None
             first, data_source = oldest
@@ -194,6 +200,7 @@ class Spool:
                 if each != first and size > max_bytes:
                     break
                 last = each
+            more = connection.execute("SELECT max(id) FROM events").fetchone()[0] > last
             holder = uuid.uuid4().hex
             connection.execute(
                 "INSERT INTO claims VALUES (?, ?, ?, ?, ?)", (holder, data_source, first, last, now + lease)
@@ -203,7 +210,7 @@ class Spool:
                 "SELECT id, event FROM events WHERE data_source = ? AND id BETWEEN ? AND ? ORDER BY id",
                 (data_source, first, last),
             ).fetchall()
-        return Claim(holder, data_source, [Spooled(*row) for row in rows])
+        return Claim(holder, data_source, [Spooled(*row) for row in rows], more)
 
     def renew(self, claim: Claim, now: float, lease: float = 60.0) -> None:
         """Hold on to a claim for another lease."""
@@ -213,8 +220,10 @@ class Spool:
     def acknowledge(self, events: Sequence[Spooled], now: float) -> None:
         """Let go of events that Tinybird has; `now` is monotonic."""
         with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO marks SELECT data_source, ? FROM events WHERE id = ?", (now, events[0].id)
+            )
             connection.executemany("DELETE FROM events WHERE id = ?", [(each.id,) for each in events])
-            connection.execute("INSERT OR REPLACE INTO marks VALUES ('delivered', ?)", (now,))
 
     def release(self, claim: Claim) -> None:
         """Let others claim what is left of a claim."""
@@ -236,10 +245,10 @@ class Spool:
             )
             connection.execute("DELETE FROM events WHERE id = ?", (event.id,))
 
-    def delivered_since(self, moment: float) -> bool:
-        """Whether anything was acknowledged after a moment of the monotonic clock."""
+    def delivered_since(self, data_source: str, moment: float) -> bool:
+        """Whether anything for a data source was acknowledged after a moment of the monotonic clock."""
         with self._own_connection() as connection:
-            row = connection.execute("SELECT value FROM marks WHERE name = 'delivered'").fetchone()
+            row = connection.execute("SELECT delivered FROM marks WHERE data_source = ?", (data_source,)).fetchone()
         return row is not None and float(row[0]) > moment
 
     def backlog(self) -> Backlog:
@@ -373,6 +382,16 @@ class Spool:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         free = connection.execute("PRAGMA freelist_count").fetchone()[0]
         return int((pages - free) * _PAGE)
+
+
+def _first_unclaimed(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    """Find the oldest unclaimed event of each data source, by leaps through the index."""
+    data_source = ""
+    while (row := connection.execute(_NEXT_SOURCE, (data_source,)).fetchone())[0] is not None:
+        data_source = row[0]
+        oldest = connection.execute(_OLDEST, (data_source,)).fetchone()
+        if oldest is not None:
+            yield oldest[0], data_source
 
 
 @contextlib.contextmanager

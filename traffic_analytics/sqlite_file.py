@@ -44,7 +44,7 @@ class SqliteFile:
         Raises DamagedFile, which is to stop the start: what is in the file is worth more than an undisturbed start.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.exists():
                 self._check_size(self.path.stat().st_size)
             # Two processes that switch a new file to write-ahead mode at once fail with SQLITE_BUSY without waiting.
@@ -136,6 +136,7 @@ class SqliteFile:
 
     def _create(self, connection: sqlite3.Connection) -> None:
         if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            self.path.chmod(0o600)  # SQLite makes its other files with the same mode
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(self._schema)

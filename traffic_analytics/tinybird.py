@@ -113,7 +113,8 @@ class Tinybird:
         return Reply(
             verdict,
             f"status {response.status_code}",
-            202 if response.status_code in (204, 205) else response.status_code,  # ours has a body
+            # Only what a browser can be told together with a body; the others mean the same to it.
+            response.status_code if response.status_code not in range(203, 300) else 202,
             response.content if counts is not None else b"{}",
             _quarantined(counts) if verdict is Verdict.TAKEN else 0,
             None if verdict is Verdict.TAKEN else retry_after(response.headers),
@@ -155,7 +156,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     try:
         # The answer's own Date rather than our clock: the two need not agree.
         return max(0.0, (parsedate_to_datetime(asked) - parsedate_to_datetime(headers["Date"])).total_seconds())
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 
+SEND_TIMEOUT = 30.0
+"""Seconds that a whole request may take to leave."""
+
+
 class LazySession:
     """A session towards one server that opens with the first request.
 
@@ -58,7 +62,7 @@ class NoAnswer(requests.ConnectionError):
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """requests' adapter with two differences.
+    """requests' adapter with two differences, also through proxies.
 
     The read timeout covers the whole answer: requests' own starts anew with each byte. And `send` does without what
     these requests have no use for: redirects, cookies, streaming, guessing of encodings.
@@ -72,6 +76,12 @@ class DeadlineAdapter(HTTPAdapter):
         """Make connections of our own kind."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Make connections of our own kind through proxies, too."""
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        return manager
 
     def send(
         self,
@@ -122,7 +132,8 @@ def _split(url: str) -> tuple[str, str]:
 
 
 class _DeadlineReader(io.RawIOBase):
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw = raw  # keeps the socket open until it is closed, also after `Connection: close`
         self._sock = sock
         timeout = sock.gettimeout()
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -136,20 +147,27 @@ class _DeadlineReader(io.RawIOBase):
             if remaining <= 0:
                 raise TimeoutError("the answer was not whole in time")
             self._sock.settimeout(remaining)
-        return self._sock.recv_into(buffer)
+        return self._raw.readinto(buffer) or 0
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp.close()
-        self.fp = io.BufferedReader(_DeadlineReader(sock))
+        self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock))
 
 
 class _OneWrite:
-    """Sends headers and body together: two writes cost two packets, and wake the other side twice."""
+    """Sends headers and body together: two writes cost two packets, and wake the other side twice.
+
+    A large body may take as long to leave as an answer to come; urllib3 would allow it the time of a connect.
+    """
 
     response_class: Any = _Answer
+    sock: Any
     _held: list[bytes] | None = None
 
     def request(self, *args: Any, **kwargs: Any) -> None:
@@ -159,6 +177,9 @@ class _OneWrite:
             super().request(*args, **kwargs)  # type: ignore[misc]
         finally:
             self._held = None
+        if self.sock is None:
+            self.connect()  # type: ignore[attr-defined]
+        self.sock.settimeout(SEND_TIMEOUT)
         self.send(b"".join(held))
 
     def send(self, data: Any) -> None:

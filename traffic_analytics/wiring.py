@@ -19,6 +19,7 @@ from traffic_analytics.delivery import Delivery, DirectDelivery, ShownDelivery, 
 from traffic_analytics.file_lock import FileLock
 from traffic_analytics.forwarder import Forwarder
 from traffic_analytics.hit_endpoint import HitEndpoint
+from traffic_analytics.readiness import Readiness
 from traffic_analytics.salts import MemorySalts, Salts, SaltStore, SqliteSalts, Sweeper
 from traffic_analytics.spool import Spool
 from traffic_analytics.tinybird import Tinybird
@@ -55,11 +56,7 @@ def create_app(
     if spool is not None:
         spool.prepare()
 
-    def check_stores() -> None:
-        salts.check()
-        if spool is not None:
-            spool.check()
-
+    readiness = Readiness([salts.check, *([spool.check] if spool is not None else [])], clock)
     hits = HitEndpoint(
         settings,
         clock=clock,
@@ -71,7 +68,7 @@ def create_app(
     app = Flask("traffic_analytics", static_folder=None)
     # A path is a route or it is not: a redirect would cost a hit its answer.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
-    routes = web.blueprint(settings, hits, check_stores)
+    routes = web.blueprint(settings, hits, readiness.check)
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="below_ghost", url_prefix=web.PREFIX)
     if settings.stats_target is not None:

@@ -1,0 +1,144 @@
+"""What `make run` prints can be pasted, and everything that it starts ends together."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.service import ROOT, free_port, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+NEEDED = (
+    "Procfile.dev",
+    "analytics_store",
+    "app.py",
+    "development.conf.py",
+    "development.py",
+    "gunicorn.conf.py",
+    "traffic_analytics",
+)
+
+
+class Development:
+    """`make run` in a directory without a developer's `.env`."""
+
+    def __init__(self, directory: Path, **environment: str) -> None:
+        for name in NEEDED:
+            (directory / name).symlink_to(ROOT / name)
+        self.directory = directory
+        self.tokens = directory / "data" / "development" / "tokens.env"
+        self._environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), **environment}
+        self._environment |= {"PORT": str(free_port()), "STORE_BIND": f"127.0.0.1:{free_port()}"}
+        self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        with self.output_file.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "development.py"],
+                cwd=self.directory,
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        wait_until(lambda: "Ctrl-C stops" in self.output or self.process.poll() is not None, 30)
+
+    @property
+    def output_file(self) -> Path:
+        return self.directory / f"output{self.starts}"
+
+    @property
+    def output(self) -> str:
+        return self.output_file.read_text()
+
+    def paste(self, first_words: str) -> str:
+        """Run the printed command that begins so; it ends with an empty line."""
+        (command,) = [each for each in self.output.split("\n\n") if each.startswith(first_words)]
+        return subprocess.run(
+            command,
+            shell=True,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        ).stdout
+
+    def pids(self) -> list[int]:
+        """Name the two gunicorn masters."""
+        return [int(line.rpartition("=")[2][:-1]) for line in self.output.splitlines() if " started (pid=" in line]
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C; returns the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def development(tmp_path: Path) -> Iterator[Development]:
+    development = Development(tmp_path)
+    yield development
+    if development.process.poll() is None:
+        development.interrupt()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_what_is_printed_can_be_pasted(development: Development) -> None:
+    development.start()
+
+    assert "HTTP/1.1 202 " in development.paste("curl -i ")
+    (row,) = json.loads(development.paste("curl 'http"))["data"]
+    assert row == {"post_uuid": "", "pathname": "/welcome/", "visits": 1}
+    wait_until(lambda: "EventAccepted" in development.output)
+    assert "device: desktop" in development.output.partition("EventAccepted")[2]
+    assert development.interrupt() == 0
+    assert not any(map(alive, development.pids()))
+
+
+def test_tokens_are_made_once_and_are_nobody_elses(development: Development) -> None:
+    development.start()
+    made = development.tokens.read_text()
+    assert development.tokens.stat().st_mode & 0o077 == 0
+    assert development.interrupt() == 0
+
+    development.start()
+    assert development.tokens.read_text() == made
+    assert all(line.partition("=")[2] in development.output for line in made.splitlines() if "TRACKER" not in line)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_if_one_part_dies_the_other_ends(development: Development, part: int) -> None:
+    development.start()
+    pids = development.pids()
+
+    os.kill(pids[part], signal.SIGKILL)
+
+    assert development.process.wait(30) != 0
+    wait_until(lambda: not any(map(alive, pids)))
+
+
+def test_what_the_environment_says_wins_and_mistakes_stop_the_start(tmp_path: Path) -> None:
+    development = Development(tmp_path, PROXY_TARGET="ftp://nowhere", STORE_MEMORY_MB="1")
+    development.start()
+    assert development.process.wait(30) == 1
+    assert "STORE_MEMORY_MB must be a whole number" in development.output
+    assert "started" not in development.output
