@@ -105,6 +105,13 @@ def test_a_pretty_record_is_for_a_person(start: Any, log: Log) -> None:
     assert "    request_id: req-1" in rest
 
 
+def test_a_pretty_record_shows_what_is_within_what(start: Any, log: Log) -> None:
+    start(LOG_FORMAT="pretty", LOG_EVENTS="true").hit()
+
+    assert "\n      payload: \n        event_id: " in log.text
+    assert "\n        meta: \n          received_timestamp: " in log.text
+
+
 @pytest.mark.parametrize(
     ("level", "seen"),
     [

@@ -130,9 +130,9 @@ def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
     }
 
 
-def _pretty(value: object) -> str:
+def _pretty(value: object, indent: str = "\n      ") -> str:
     if isinstance(value, dict):
-        return "".join(f"\n      {key}: {_pretty(each)}" for key, each in value.items())
+        return "".join(f"{indent}{key}: {_pretty(each, indent + '  ')}" for key, each in value.items())
     if isinstance(value, list):
-        return "".join(f"\n      {each}" for each in value)
+        return "".join(f"{indent}{each}" for each in value)
     return str(value)
