@@ -168,6 +168,36 @@ def test_an_answer_that_ends_with_its_connection_is_read_to_its_end() -> None:
     assert (reply.verdict, reply.body) == (Verdict.TAKEN, b'{"successful_rows":1}')
 
 
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (b'HTTP/1.1 202 Accepted\r\ncontent-length: 7\r\n\r\n{"n":1}', Verdict.TAKEN),
+        (b'HTTP/1.1 202 Accepted\r\nContent-Length:7\r\n\r\n{"n":1}', Verdict.TAKEN),
+        (
+            b'HTTP/1.1 202 Accepted\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\n{"n\r\n4\r\n":1}\r\n0\r\n\r\n',
+            Verdict.TAKEN,
+        ),
+        (b'HTTP/1.1 202 Accepted\r\n\r\n{"n":1}', Verdict.TAKEN),
+        (b'HTTP/1.0 202 Accepted\r\n\r\n{"n":1}', Verdict.TAKEN),
+        (
+            b'HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 202 OK\r\ncontent-length: 7\r\n\r\n{"n":1}',
+            Verdict.TAKEN,
+        ),
+        (b'HTTP/1.1 202 Accepted\r\nno colon\r\n\r\n{"n":1}', Verdict.LATER),
+        (b"HTTP/1.1 202 Accepted\r\n" + b"x: y\r\n" * 101 + b"\r\n", Verdict.LATER),
+        (b"HTTP/1.1 202 Accepted\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", Verdict.LATER),
+        (b'HTTP/1.1 202 Accepted\r\ncontent-length: 70\r\n\r\n{"n":1}', Verdict.LATER),
+        (b"no HTTP at all\r\n\r\n", Verdict.LATER),
+    ],
+    ids=range(11),
+)
+def test_an_answer_is_read_however_it_is_framed(answer: bytes, verdict: Verdict) -> None:
+    with server(lambda connection: connection.sendall(answer)) as url:
+        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
+
+    assert (reply.verdict, reply.body) == (verdict, b'{"n":1}' if verdict is Verdict.TAKEN else b"{}")
+
+
 def test_a_large_batch_may_take_longer_to_leave_than_a_connection_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tinybird, "CONNECT_TIMEOUT", 0.2)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 
+_MOST_HEADERS, _LONGEST_HEADER = 100, 65_536
 SEND_TIMEOUT = 30.0
 """Seconds that a whole request may take to leave."""
 
@@ -117,7 +117,7 @@ class DeadlineAdapter(HTTPAdapter):
             raise NoAnswer(type(error).__name__) from error
         response = requests.Response()
         response.status_code = raw.status
-        response.headers = CaseInsensitiveDict(raw.headers)
+        response.headers = raw.headers  # knows no case either
         response.url = request.url
         response.request = request
         response._content = raw.data  # noqa: SLF001 - as HTTPAdapter.build_response would, after reading
@@ -155,9 +155,42 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
+    """http.client's answer, with headers read as lines: reading them as an e-mail costs a tenth of a hit."""
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock))
+
+    def begin(self) -> None:
+        status = 100
+        while 100 <= status < 200:  # such as 103 Early Hints: the answer is yet to come
+            version, status, reason = self._read_status()  # type: ignore[attr-defined] # its parts have no stubs
+            headers = _read_headers(self.fp)
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.version = 10 if version == "HTTP/1.0" else 11
+        self.headers = self.msg = headers
+        self.chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        length = headers.get("content-length", "")
+        if status in (204, 304):
+            self.length = 0
+        else:
+            self.length = int(length) if length.isascii() and length.isdigit() and not self.chunked else None
+        self.will_close = self._check_close() or not (self.chunked or self.length is not None)  # type: ignore[attr-defined]
+
+
+def _read_headers(stream: io.BufferedReader) -> http.client.HTTPMessage:
+    headers = http.client.HTTPMessage()
+    for _ in range(_MOST_HEADERS):
+        line = stream.readline(_LONGEST_HEADER + 1)
+        if line in (b"\r\n", b"\n", b""):
+            return headers
+        name, colon, value = line.decode("latin-1").partition(":")
+        if len(line) > _LONGEST_HEADER or not colon:
+            raise http.client.HTTPException("a header that is none")
+        headers[name] = value.strip()
+    raise http.client.HTTPException("too many headers")
 
 
 class _OneWrite:
