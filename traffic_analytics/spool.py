@@ -220,8 +220,9 @@ class Spool:
     def acknowledge(self, events: Sequence[Spooled], now: float) -> None:
         """Let go of events that Tinybird has; `now` is monotonic."""
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO marks SELECT data_source, ? FROM events WHERE id = ?", (now, events[0].id)
+            connection.executemany(  # one event stands for all: they go to one data source
+                "INSERT OR REPLACE INTO marks SELECT data_source, ? FROM events WHERE id = ?",
+                [(now, each.id) for each in events[:1]],
             )
             connection.executemany("DELETE FROM events WHERE id = ?", [(each.id,) for each in events])
 
