@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test e2e ghost check format bench bench-backlog bench-store lock clean
+.PHONY: run test e2e ghost check format bench bench-hits bench-backlog bench-store lock clean
 .DEFAULT_GOAL := run
 
 .venv/ready: requirements-dev.txt requirements-fast.txt
@@ -40,21 +40,23 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# HITS=10000000 takes a quarter of an hour and 1 GB of disk meanwhile.
-bench-store: .venv/ready
-	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
-
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Needs wrk and nginx, and says so; `make bench BENCH="--seconds 30"` passes options on, `--help` lists them.
-bench: .venv/ready
+bench: bench-hits bench-backlog bench-store
+
+# What a hit costs. Needs wrk and nginx, and says so; `make bench-hits BENCH="--seconds 30"`, `--help` lists the options.
+bench-hits: .venv/ready
 	@$(BIN)/python -m tests.bench.hits $(BENCH)
 
 # A steady stream of hits while a backlog drains; needs nginx.
 bench-backlog: .venv/ready
 	@$(BIN)/python -m tests.bench.backlog $(BENCH)
+
+# The store's questions and appends; `make bench-store HITS=10000000` takes some minutes.
+bench-store: .venv/ready
+	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
 
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url
