@@ -1,6 +1,6 @@
 """What one page hit costs: rate, latency, CPU and memory of the service under a mix of real user agents.
 
-    make bench BENCH="--seconds 30"
+    make bench-hits BENCH="--seconds 30"
 
 The service runs as in production, with one worker, in front of an nginx that answers in Tinybird's place. CPU is what
 gunicorn's master and all its children use, after the answers too; it is the figure to compare, as rates
