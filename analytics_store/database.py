@@ -8,6 +8,7 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ FILE = "store.duckdb"
 SPILL = "4GiB"
 # Seconds that the change of files after a compaction waits for those who read.
 LONGEST_WAIT = 15.0
+# Seconds of it for which nobody may begin to read.
+SHORT_WAIT = 1.0
 
 
 @cache
@@ -58,6 +61,7 @@ class Database:
         # Guards the connection and the number of cursors that are lent.
         self._change = threading.Condition(threading.RLock())
         self._lent = 0
+        self._lends = True
         self._root: duckdb.DuckDBPyConnection | None = None
 
     @property
@@ -81,19 +85,34 @@ class Database:
 
     def replace(self, file: Path) -> None:
         """Put another file in place of this one, as soon as no cursor is lent; none is lent meanwhile."""
+        give_up_at = time.monotonic() + LONGEST_WAIT
         with self._change:
-            if not self._change.wait_for(lambda: self._lent == 0, LONGEST_WAIT):
-                raise UnavailableError("somebody is reading at length, such as an export; try again later")
-            self.close()
+            while not self._stop_lending(SHORT_WAIT):
+                if time.monotonic() >= give_up_at:
+                    raise UnavailableError("somebody is reading at length, such as an export; try again later")
+                self._change.wait(SHORT_WAIT)  # a long reader should not keep all the others waiting
             try:
+                self.close()
                 file.replace(self._settings.data_dir / FILE)
             finally:
+                self._lends = True
                 self.open()
+                self._change.notify_all()
+
+    def _stop_lending(self, patience: float) -> bool:
+        """Lend no more until all cursors are back or patience ends: questions in a row would leave no gap."""
+        self._lends = False
+        if self._change.wait_for(lambda: self._lent == 0, patience):
+            return True
+        self._lends = True
+        self._change.notify_all()
+        return False
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Lend a connection of its own; its uncommitted work is rolled back."""
         with self._change:
+            self._change.wait_for(lambda: self._lends, LONGEST_WAIT)
             root = self.open()
             self._lent += 1
         try:
