@@ -58,6 +58,7 @@ bench-backlog: .venv/ready
 bench-store: .venv/ready
 	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
 
+EXTRAS = --extra stats --extra store --extra gcp --extra redis --extra metrics --extra otel
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url
 
@@ -66,7 +67,8 @@ lock: .venv/ready
 	$(LOCK) $(LOCK_OPTIONS) --extra stats -o requirements.txt
 	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store -o requirements-store.txt
 	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store --extra fast -o requirements-fast.txt
-	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store --group dev -o requirements-dev.txt
+	$(LOCK) $(LOCK_OPTIONS) --all-extras -o requirements-full.txt
+	$(LOCK) $(LOCK_OPTIONS) $(EXTRAS) --group dev -o requirements-dev.txt
 
 # Leaves data/ alone.
 clean:

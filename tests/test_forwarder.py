@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 
-from traffic_analytics import forwarder as module
+from traffic_analytics import batches, forwarder
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.file_lock import FileLock
 from traffic_analytics.forwarder import Forwarder
 from traffic_analytics.spool import Spool
-from traffic_analytics.tinybird import Reply, Verdict
+from traffic_analytics.tinybird import Reply, Tinybird, Verdict
 
 TAKEN = Reply(Verdict.TAKEN, "status 202", 202)
 
 
 class FakeTinybird:
     """Takes everything unless `answer` says otherwise, and remembers what it was sent."""
+
+    NAME = Tinybird.NAME
+    WRONG_SETUP = Tinybird.WRONG_SETUP
 
     def __init__(self) -> None:
         self.posts: list[list[int]] = []
@@ -52,13 +55,12 @@ class World:
     def another(self, batch_size: int = 10) -> Forwarder:
         return Forwarder(
             self.spool,
-            self.tinybird,  # type: ignore[arg-type]
+            batches.Batches(self.tinybird, monotonic=lambda: self.now, stopping=self.stopping),
             self.lock,
             batch_size=batch_size,
             flush_interval=1.0,
             monotonic=lambda: self.now,
             clock=lambda: 1.8e9 + self.now,
-            stopping=self.stopping,
         )
 
     def append(self, *numbers: int) -> None:
@@ -69,7 +71,7 @@ class World:
         """Call the forwarder as its thread would, for that long."""
         end = self.now + seconds
         while self.now < end:
-            self.now += max(self.forwarder.tick(), module.MIN_GAP)
+            self.now += max(self.forwarder.tick(), batches.MIN_GAP)
 
     @property
     def waiting(self) -> int:
@@ -97,11 +99,12 @@ class Records(logging.Handler):
 def records(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the forwarder logs."""
     handler = Records()
-    monkeypatch.setattr(module._log, "handlers", [handler])
-    level = module._log.level
-    module._log.setLevel(logging.INFO)
+    log = logging.getLogger("traffic_analytics")
+    monkeypatch.setattr(log, "handlers", [handler])
+    level = log.level
+    log.setLevel(logging.INFO)
     yield handler.said
-    module._log.setLevel(level)
+    log.setLevel(level)
 
 
 def refuse(
@@ -153,7 +156,7 @@ def test_what_is_not_about_the_events_keeps_them_and_is_tried_again_ever_more_sl
     assert 8 < tries < 45
 
     world.tinybird.answer = lambda _events: TAKEN
-    world.run(module.LONGEST_WAIT_FOR_PEOPLE + 1)
+    world.run(batches.LONGEST_WAIT_FOR_PEOPLE + 1)
     assert world.tinybird.taken == [1, 2]
 
 
@@ -186,12 +189,12 @@ def test_a_data_source_that_is_refused_holds_up_no_other(world: World) -> None:
     assert world.tinybird.taken == [1, 2]
     assert world.waiting == 1
     world.tinybird.test_answer = TAKEN
-    world.run(module.LONGEST_WAIT_FOR_PEOPLE)
+    world.run(batches.LONGEST_WAIT_FOR_PEOPLE)
     assert world.tinybird.taken == [1, 2, 100]
 
 
 def test_what_did_not_fit_into_a_batch_is_sent_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.forwarder, "_max_bytes", 4)
+    monkeypatch.setattr(world.forwarder._batches, "max_bytes", 4)
     world.append(*range(5))
 
     assert [world.forwarder.tick() for _ in range(2)] == [0.0, 1.0]
@@ -234,7 +237,7 @@ def test_only_one_of_two_forwarders_sends_and_the_other_takes_over(world: World,
     other._lock = other_lock
     world.append(2)
 
-    assert other.tick() == module.TAKE_OVER
+    assert other.tick() == forwarder.TAKE_OVER
     assert world.tinybird.taken == [1]
     world.lock.release()
     other.tick()

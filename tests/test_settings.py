@@ -21,7 +21,43 @@ def read(**environment: str) -> Settings:
     return Settings.from_env({"PROXY_TARGET": TARGET, **environment})
 
 
+TOKEN = {"TINYBIRD_TRACKER_TOKEN": "p.token"}
+ON_GOOGLE = {"GOOGLE_CLOUD_PROJECT": "my-project"}
+PUBLISHES = ON_GOOGLE | {"PUBSUB_TOPIC_PAGE_HITS_RAW": "hits"}
+WORKS = TOKEN | ON_GOOGLE | {"WORKER_MODE": "true", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": "hits"}
+COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("TINYBIRD_SYNC_AUTH", "key"): TOKEN,
+    ("DELIVERY", "spool"): TOKEN,
+    ("DELIVERY", "pubsub"): PUBLISHES,
+    ("PUBSUB_TOPIC_PAGE_HITS_RAW", "hits"): ON_GOOGLE,
+    ("WORKER_MODE", "true"): WORKS,
+    ("SALT_STORE_TYPE", "redis"): {"REDIS_URL": "redis://redis"},
+    ("SALT_STORE_TYPE", "firestore"): ON_GOOGLE,
+    ("METRICS_TOKEN", "token"): {"METRICS": "true"},
+}
+"""What else has to be set for a value to make sense."""
 GOOD: list[tuple[str, str, Any]] = [
+    ("TINYBIRD_SYNC_AUTH", "key", "key"),
+    ("DELIVERY", "spool", "spool"),
+    ("DELIVERY", "pubsub", "pubsub"),
+    ("PUBSUB_TOPIC_PAGE_HITS_RAW", "hits", "hits"),
+    ("PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", "projects/p/subscriptions/hits-sub", "projects/p/subscriptions/hits-sub"),
+    ("PUBSUB_TOPIC_SET_ASIDE", "set-aside", "set-aside"),
+    ("WORKER_MODE", "true", True),
+    ("SALT_STORE_TYPE", "redis", "redis"),
+    ("SALT_STORE_TYPE", "firestore", "firestore"),
+    ("REDIS_URL", "rediss://user:pass@redis.example:6380/1", "rediss://user:pass@redis.example:6380/1"),
+    ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("FIRESTORE_DATABASE_ID", "(default)", "(default)"),
+    ("FIRESTORE_CLEANUP_BATCH_SIZE", "500", 500),
+    ("METRICS", "true", True),
+    ("METRICS_TOKEN", "token", "token"),
+    ("OTEL_TRACES_EXPORTER", "otlp", "otlp"),
+    ("OTEL_TRACES_EXPORTER", "gcp", "gcp"),
+    ("OTEL_TRACE_EXPORTER", "jaeger", "jaeger"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318", "http://collector:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
+    ("OTEL_SERVICE_NAME", "hits", "hits"),
     ("STATS_TARGET", "http://127.0.0.1:7181", "http://127.0.0.1:7181"),
     ("STATS_CACHE_SECONDS", "0", 0),
     ("TINYBIRD_ADMIN_TOKEN", "p.admin", "p.admin"),
@@ -63,6 +99,13 @@ GOOD: list[tuple[str, str, Any]] = [
 ]
 NO_NUMBERS = ("0", "-1", "1.5", "x", "1e3", "٣", "²", "9" * 30, "0" * 20 + "99999", "0" * 19 + "19", "1 0")
 NO_ANSWERS = ("yes", "1", "0", "on", "tru")
+NAMED_BY_GOOGLE = (
+    "PUBSUB_TOPIC_PAGE_HITS_RAW",
+    "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW",
+    "PUBSUB_TOPIC_SET_ASIDE",
+    "FIRESTORE_DATABASE_ID",
+    "GOOGLE_CLOUD_PROJECT",
+)
 BAD: list[tuple[str, tuple[str, ...]]] = [
     ("STATS_TARGET", ("api.tinybird.co", "ftp://x")),
     ("STATS_CACHE_SECONDS", ("-1", "1m")),
@@ -99,7 +142,14 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     *((name, NO_ANSWERS) for name in ("TINYBIRD_WAIT", "HMAC_VALIDATION_LOG_ONLY", "ENABLE_BOT_DETECTION_HEADER")),
     *((name, NO_ANSWERS) for name in ("ENABLE_SALT_CLEANUP_SCHEDULER", "LOCAL_PROXY", "LOG_EVENTS")),
     *((name, ("two words", "späť", "a\nb", "a\0b")) for name in SECRET),
-    ("SALT_STORE_TYPE", ("redis", "SQLITE", "firestore")),
+    ("REDIS_URL", ("redis", "http://redis", "redis://", "redis://x:port")),
+    ("SALT_STORE_TYPE", ("postgres", "SQLITE")),
+    ("FIRESTORE_CLEANUP_BATCH_SIZE", ("0", "501")),
+    *((name, NO_ANSWERS) for name in ("WORKER_MODE", "METRICS")),
+    *((name, ("two words", "a\nb", "x" * 256)) for name in NAMED_BY_GOOGLE),
+    ("OTEL_TRACES_EXPORTER", ("jaeger", "OTLP")),
+    ("OTEL_TRACE_EXPORTER", ("otlp", "true")),
+    *((name, ("collector:4318", "http://")) for name in VARIABLES if name.endswith("_ENDPOINT")),
     ("LOG_LEVEL", ("verbose", "INFO", "warning")),
     ("LOG_FORMAT", ("text", "JSON")),
 ]
@@ -107,7 +157,7 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
-    settings = read(**{name: text})
+    settings = read(**COMPANIONS.get((name, text), {}) | {name: text})
     (field,) = [field for field in fields(Settings) if field.metadata["name"] == name]
 
     assert getattr(settings, field.name) == value
@@ -119,13 +169,13 @@ def test_a_bad_value_is_named_with_its_rule(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(**{name: text})
 
-    (mistake,) = caught.value.mistakes
+    mistake = caught.value.mistakes[0]
     assert mistake.startswith(f"{name}: must be ")
 
 
 def test_every_variable_is_in_the_tables_above() -> None:
     assert {name for name, _, _ in GOOD} == set(VARIABLES)
-    free_text = {"LISTEN_HOST", "DATA_DIR", "SALT_STORE_FILE_PATH", "GOOGLE_CLOUD_PROJECT", "BUILD_LABEL"}
+    free_text = {"LISTEN_HOST", "DATA_DIR", "SALT_STORE_FILE_PATH", "OTEL_SERVICE_NAME", "BUILD_LABEL"}
     assert {name for name, _ in BAD} == set(VARIABLES) - free_text
     assert all(field.metadata["meaning"] for field in fields(Settings))
 
@@ -135,6 +185,73 @@ def test_delivery_by_spool_needs_a_token_of_our_own() -> None:
         Settings.from_env({"PROXY_TARGET": "http://x", "DELIVERY": "spool"})
 
 
+@pytest.mark.parametrize(
+    ("environment", "mistakes"),
+    [
+        ({"DELIVERY": "pubsub"}, ["PUBSUB_TOPIC_PAGE_HITS_RAW: must be set", "GOOGLE_CLOUD_PROJECT: must be set"]),
+        ({"PUBSUB_TOPIC_PAGE_HITS_RAW": "hits"}, ["GOOGLE_CLOUD_PROJECT: must be set with DELIVERY=pubsub"]),
+        ({"SALT_STORE_TYPE": "firestore"}, ["GOOGLE_CLOUD_PROJECT: must be set with SALT_STORE_TYPE=firestore"]),
+        ({"SALT_STORE_TYPE": "redis"}, ["REDIS_URL: must be set"]),
+        ({"TINYBIRD_SYNC_AUTH": "key"}, ["TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN"]),
+        ({"METRICS_TOKEN": "key"}, ["METRICS_TOKEN: guards nothing"]),
+        (
+            {"WORKER_MODE": "true", "PROXY_TARGET": ""},
+            [
+                "PROXY_TARGET: must be set",
+                "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN",
+                "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW: must be set",
+                "GOOGLE_CLOUD_PROJECT: must be set with WORKER_MODE=true",
+            ],
+        ),
+    ],
+)
+def test_what_is_missing_beside_a_setting_is_said(environment: dict[str, str], mistakes: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**environment)
+
+    assert all(said.startswith(expected) for said, expected in zip(caught.value.mistakes, mistakes, strict=True))
+
+
+def test_a_topic_alone_means_that_hits_are_published() -> None:
+    assert read(**PUBLISHES).delivery == "pubsub"
+    assert read(**PUBLISHES, DELIVERY="direct").delivery == "direct"
+    assert read(**PUBLISHES, PROXY_TARGET="").proxy_target == ""
+
+
+def test_a_worker_is_one_process_unless_told_otherwise() -> None:
+    assert read(**WORKS).web_concurrency == 1
+    assert read(**WORKS, WEB_CONCURRENCY="3").web_concurrency == 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "exporter", "endpoint"),
+    [
+        ({}, "none", None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "otlp", "http://c:4318"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_EXPORTER": "none"}, "none", "http://c:4318"),
+        ({"OTEL_TRACE_EXPORTER": "jaeger"}, "otlp", "http://jaeger:4318"),
+        ({"OTEL_TRACE_EXPORTER": "jaeger", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "otlp", "http://c:4318"),
+        ({"OTEL_TRACE_EXPORTER": "gcp"}, "gcp", None),
+    ],
+)
+def test_where_traces_go_can_be_said_in_several_ways(
+    environment: dict[str, str], exporter: str, endpoint: str | None
+) -> None:
+    settings = read(**environment)
+
+    assert (settings.otel_traces_exporter, settings.otel_exporter_otlp_endpoint) == (exporter, endpoint)
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("traffic_analytics.settings.find_spec", lambda _name: None)
+
+    with pytest.raises(ConfigurationError) as caught:
+        read(**WORKS, SALT_STORE_TYPE="redis", REDIS_URL="redis://x", METRICS="true", OTEL_TRACES_EXPORTER="gcp")
+
+    extras = {mistake.partition("[")[2].partition("]")[0] for mistake in caught.value.mistakes}
+    assert extras == {"gcp", "redis", "metrics", "otel", "otel,gcp"}
+
+
 def test_salts_in_memory_are_for_one_process() -> None:
     assert read(SALT_STORE_TYPE="memory").web_concurrency == 1
     with pytest.raises(ConfigurationError, match="WEB_CONCURRENCY: must be 1"):
@@ -142,7 +259,7 @@ def test_salts_in_memory_are_for_one_process() -> None:
 
 
 def test_all_mistakes_are_listed_at_once() -> None:
-    bad = {name: texts[0] for name, texts in BAD}
+    bad = {name: texts[0] for name, texts in reversed(BAD)}
 
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_env(bad)
@@ -212,6 +329,7 @@ def test_settings_cannot_be_changed() -> None:
 def test_a_file_completes_the_environment_and_never_overrides_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # noqa: TID251 - a copy to write to
     (tmp_path / ".env").write_text("PROXY_TARGET=http://file\n# PORT=1\nTHREADS='7'\nBUILD_LABEL=file\nLOG_LEVEL\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUILD_LABEL", "environment")

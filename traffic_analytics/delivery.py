@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from traffic_analytics.errors import UpstreamFailed
 from traffic_analytics.page_hit import DATA_SOURCES
-from traffic_analytics.tinybird import Reply, Tinybird, Verdict
+from traffic_analytics.tinybird import Reply, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,20 +30,35 @@ class Delivery(Protocol):
     """Where accepted events go."""
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
-        """Deliver an event or see that it will be; Tinybird's answer if it is known already.
+        """Deliver an event or see that it will be; the target's answer if it is known already.
 
         Raises UpstreamFailed or SpoolUnavailable if nothing can be promised.
         """
 
 
-class DirectDelivery:
-    """Forwards each event within its request; what Tinybird does not take goes to the spool."""
+class Target(Protocol):
+    """What takes events: Tinybird, or Pub/Sub on the way there."""
 
-    def __init__(self, tinybird: Tinybird, spool: Spool, monotonic: Callable[[], float]) -> None:
-        self._tinybird = tinybird
+    NAME: str
+    """What logs call it."""
+    WRONG_SETUP: str
+    """What an operator is told who has set it up wrongly; `%s` is what it answers."""
+
+    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
+        """Send one event while a browser waits for it."""
+
+    def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
+        """Send events for which nobody waits."""
+
+
+class DirectDelivery:
+    """Forwards each event within its request; what the target does not take goes to the spool."""
+
+    def __init__(self, target: Target, spool: Spool, monotonic: Callable[[], float]) -> None:
+        self._target = target
         self._spool = spool
         # Each data source has its own: a token or a limit may be wrong for one and right for the other.
-        self._circuits = {name: Circuit(spool, name, monotonic) for name in DATA_SOURCES}
+        self._circuits = {name: Circuit(spool, name, target.NAME, monotonic) for name in DATA_SOURCES}
         self._queue = Queue(monotonic)
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
@@ -51,13 +66,13 @@ class DirectDelivery:
         circuit = self._circuits[data_source]
         if circuit.closed() and self._queue.moves():
             with self._queue:
-                reply = self._tinybird.post(data_source, event, token)
+                reply = self._target.post(data_source, event, token)
             if reply.verdict is Verdict.TAKEN:
                 circuit.succeeded()
                 warn_of_quarantine(data_source, reply)
                 return reply
             _log.warning("an event goes to the spool: %s", reply.reason, extra={"event": "EventSpooled"})
-            if reply.verdict not in (Verdict.REFUSED, Verdict.TOO_LARGE):  # those are about the event, not Tinybird
+            if reply.verdict not in (Verdict.REFUSED, Verdict.TOO_LARGE):  # those are about the event, not the target
                 circuit.failed(reply.reason)
         self._spool.append(data_source, event)
         return None
@@ -70,7 +85,7 @@ class UnspooledDelivery:
     sender is told.
     """
 
-    def __init__(self, tinybird: Tinybird) -> None:
+    def __init__(self, tinybird: Target) -> None:
         self._tinybird = tinybird
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply:
@@ -106,15 +121,16 @@ class ShownDelivery:
 
 
 class Circuit:
-    """Remembers that Tinybird does not take a data source's events, so that no browser waits to find out again.
+    """Remembers that the target does not take a data source's events, so that no browser waits to find out again.
 
     While it is open every hit goes to the spool, and the forwarder, which tries what waits there with one request at a
     time, is the probe: as soon as one of its batches is taken the circuit closes.
     """
 
-    def __init__(self, spool: Spool, data_source: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, spool: Spool, data_source: str, target_name: str, monotonic: Callable[[], float]) -> None:
         self._spool = spool
         self._data_source = data_source
+        self._target_name = target_name
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._failures = 0
@@ -122,7 +138,7 @@ class Circuit:
         self._next_look = 0.0
 
     def closed(self) -> bool:
-        """Whether a hit should try Tinybird itself."""
+        """Whether a hit should try the target itself."""
         if self._opened is None:
             return True
         with self._lock:
@@ -133,29 +149,34 @@ class Circuit:
             if not self._spool.delivered_since(self._data_source, self._opened):
                 return False
             self._opened, self._failures = None, 0
-        _log.info("Tinybird takes events again", extra={"event": "CircuitClosed"})
+        _log.info("%s takes events again", self._target_name, extra={"event": "CircuitClosed"})
         return True
 
     def succeeded(self) -> None:
-        """Note that Tinybird took an event."""
+        """Note that the target took an event."""
         self._failures = 0
 
     def failed(self, reason: str) -> None:
-        """Note that Tinybird did not take an event, for no fault of the event."""
+        """Note that the target did not take an event, for no fault of the event."""
         with self._lock:
             self._failures += 1
             if self._failures < FAILURES_TO_OPEN or self._opened is not None:
                 return
             self._opened = self._monotonic()
             self._next_look = self._opened + LOOK_AGAIN
-        _log.error("events go to the spool until Tinybird takes them: %s", reason, extra={"event": "CircuitOpened"})
+        _log.error(
+            "events go to the spool until %s takes them: %s",
+            self._target_name,
+            reason,
+            extra={"event": "CircuitOpened"},
+        )
 
 
 class Queue:
-    """The hits of this process that wait for Tinybird; it tells a stall before there are failures to count.
+    """The hits of this process that wait for the target; it tells a stall before there are failures to count.
 
     Without it all threads would come to wait one after the other, and the hits behind them would wait first for a
-    thread and then for Tinybird, which is longer than a browser has patience. While one hit waits too long, and for a
+    thread and then for the target, which is longer than a browser has patience. While one hit waits too long, and for a
     moment after it has, others go to the spool.
     """
 

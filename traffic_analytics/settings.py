@@ -3,98 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
-import requests
 from dotenv import dotenv_values
 
 from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.setting_values import (
+    google_id,
+    http_url,
+    one_of,
+    redis_url,
+    secret,
+    statistics_url,
+    trusted_proxies,
+    variable,
+    whole_number,
+    yes_or_no,
+)
 
-type_ = type
-Read = Callable[[str], Any]
-
-
-def whole_number(least: int, most: int) -> Read:
-    """Read a whole number within bounds, both included."""
-
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 20) or not least <= int(text) <= most:
-            raise ValueError(f"must be a whole number from {least} to {most}")
-        return int(text)
-
-    return read
-
-
-def yes_or_no(text: str) -> bool:
-    """Read true or false."""
-    return bool(("false", "true").index(one_of("true", "false")(text.lower())))
-
-
-def one_of(*choices: str) -> Read:
-    """Read one of a few words."""
-
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
-
-    return read
-
-
-def trusted_proxies(text: str) -> bool | int:
-    """Read how many proxies stand in front: true for any number, false for none, or how many."""
-    if text.isascii() and text.isdigit() and len(text) < 3:
-        return int(text)
-    try:
-        return yes_or_no(text)
-    except ValueError:
-        raise ValueError("must be true, false or a number of proxies") from None
-
-
-def http_url(text: str) -> str:
-    """Read the URL of a server."""
-    try:
-        url = urlsplit(text)
-        known = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
-        requests.Request("POST", text).prepare()
-        (url.hostname or "").encode("idna")  # what a look-up of the name would do
-    except (ValueError, requests.RequestException):
-        known = False
-    if not known:
-        raise ValueError("must be a URL like https://api.tinybird.co/v0/events")
-    if url.query or url.fragment or url.username or url.password:
-        raise ValueError("must be a URL without query, fragment or credentials")
-    return text.rstrip("/")
-
-
-def statistics_url(text: str) -> str:
-    """Read the URL of the host whose `/v0/pipes` are asked; the other addresses that Tinybird shows mean it too."""
-    url = http_url(text)
-    for path in ("/v0/pipes", "/v0/events", "/v0"):
-        url = url.removesuffix(path)
-    if "/v0/" in url or url.endswith(".json"):
-        raise ValueError("must be a host like https://api.tinybird.co, without the name of a pipe")
-    return url.rstrip("/")
-
-
-def secret(text: str) -> str:
-    """Read a token or key: anything that fits in a header."""
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("must be printable ASCII without spaces")
-    return text
-
-
-def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any:
-    """Declare one environment variable: its name, how to read it, what it does, its value if it is not set."""
-    return field(default=default, metadata={"name": name, "read": read, "meaning": meaning})
-
-
-SECRET = frozenset({"TINYBIRD_TRACKER_TOKEN", "TINYBIRD_ADMIN_TOKEN", "HMAC_SECRET"})
+SECRET = frozenset(
+    {
+        "TINYBIRD_TRACKER_TOKEN",
+        "TINYBIRD_ADMIN_TOKEN",
+        "TINYBIRD_SYNC_AUTH",
+        "HMAC_SECRET",
+        "METRICS_TOKEN",
+        "REDIS_URL",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +42,10 @@ class Settings:
     """Every setting of the service; docs/configuration.md says the same to operators."""
 
     proxy_target: str = variable(
-        "PROXY_TARGET", http_url, "Where events go: Tinybird's host or its `/v0/events`. Required."
+        "PROXY_TARGET",
+        http_url,
+        "Where events go: Tinybird's host or its `/v0/events`. Required, unless all that this process does is publish.",
+        default="",
     )
     tinybird_tracker_token: str | None = variable(
         "TINYBIRD_TRACKER_TOKEN",
@@ -111,6 +54,11 @@ class Settings:
     )
     tinybird_wait: bool = variable(
         "TINYBIRD_WAIT", yes_or_no, "Ask Tinybird to answer only when events are committed.", default=False
+    )
+    tinybird_sync_auth: str | None = variable(
+        "TINYBIRD_SYNC_AUTH",
+        secret,
+        "Ghost's `tinybird__sync_auth_key`. If set, `/api/v1/tinybird-sync` takes the rows of Ghost's automations.",
     )
     stats_target: str | None = variable(
         "STATS_TARGET",
@@ -146,24 +94,58 @@ class Settings:
         "ENABLE_BOT_DETECTION_HEADER", yes_or_no, "Tell bots with `x-ghost-bot-detected: true`.", default=False
     )
     data_dir: Path = variable("DATA_DIR", Path, "Directory for what must survive a restart.", default=Path("data"))
-    salt_store_type: Literal["sqlite", "file", "memory"] = variable(
+    salt_store_type: str = variable(
         "SALT_STORE_TYPE",
-        one_of("sqlite", "file", "memory"),
-        "Where salts are kept; `file` means `sqlite`; `memory` is for tests and single processes.",
+        one_of("sqlite", "file", "memory", "redis", "firestore"),
+        "Where salts are kept: `sqlite` (`file` means the same) for one machine, `redis` or `firestore` for several; "
+        "`memory` is for tests and single processes.",
         default="sqlite",
     )
     salt_store_file_path: Path | None = variable(
         "SALT_STORE_FILE_PATH", Path, "The salts' file, if not `salts.sqlite3` in DATA_DIR."
+    )
+    redis_url: str | None = variable(
+        "REDIS_URL", redis_url, "The Redis that keeps the salts, with SALT_STORE_TYPE=redis."
+    )
+    firestore_database_id: str = variable(
+        "FIRESTORE_DATABASE_ID",
+        google_id,
+        "The Firestore database that keeps the salts, with SALT_STORE_TYPE=firestore.",
+        default="(default)",
+    )
+    firestore_cleanup_batch_size: int = variable(
+        "FIRESTORE_CLEANUP_BATCH_SIZE",
+        whole_number(1, 500),
+        "How many salts of past days are deleted from Firestore in one request.",
+        default=500,
     )
     enable_salt_cleanup_scheduler: bool = variable(
         "ENABLE_SALT_CLEANUP_SCHEDULER", yes_or_no, "Delete the salts of past days.", default=True
     )
     delivery: str = variable(
         "DELIVERY",
-        one_of("direct", "spool"),
+        one_of("direct", "spool", "pubsub"),
         "`direct` forwards each hit within its request and spools what Tinybird does not take; `spool` spools every "
-        "hit and sends batches. `spool` needs TINYBIRD_TRACKER_TOKEN.",
+        "hit and sends batches, which needs TINYBIRD_TRACKER_TOKEN; `pubsub` publishes each hit for workers to "
+        "deliver, and is the default if PUBSUB_TOPIC_PAGE_HITS_RAW is set.",
         default="direct",
+    )
+    pubsub_topic_page_hits_raw: str | None = variable(
+        "PUBSUB_TOPIC_PAGE_HITS_RAW", google_id, "The Pub/Sub topic to which hits are published."
+    )
+    worker_mode: bool = variable(
+        "WORKER_MODE",
+        yes_or_no,
+        "Take no hits, but deliver to Tinybird what was published. Needs TINYBIRD_TRACKER_TOKEN.",
+        default=False,
+    )
+    pubsub_subscription_page_hits_raw: str | None = variable(
+        "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", google_id, "The Pub/Sub subscription from which a worker takes hits."
+    )
+    pubsub_topic_set_aside: str | None = variable(
+        "PUBSUB_TOPIC_SET_ASIDE",
+        google_id,
+        "The Pub/Sub topic for what a worker cannot deliver; without it, it is set aside in DATA_DIR.",
     )
     spool_sync: str = variable(
         "SPOOL_SYNC",
@@ -201,7 +183,37 @@ class Settings:
         "LOG_EVENTS", yes_or_no, "Log each accepted event as it is sent on; for development.", default=False
     )
     google_cloud_project: str | None = variable(
-        "GOOGLE_CLOUD_PROJECT", str, "Google Cloud project, to which traces in logs belong."
+        "GOOGLE_CLOUD_PROJECT",
+        google_id,
+        "Google Cloud project of topics, subscriptions, salts and traces.",
+    )
+    metrics: bool = variable("METRICS", yes_or_no, "Serve `/metrics` for Prometheus.", default=False)
+    metrics_token: str | None = variable(
+        "METRICS_TOKEN", secret, "If set, `/metrics` is shown only to who brings this as a bearer token."
+    )
+    otel_traces_exporter: str = variable(
+        "OTEL_TRACES_EXPORTER",
+        one_of("none", "otlp", "gcp"),
+        "Where traces go: `otlp` to OTEL_EXPORTER_OTLP_ENDPOINT (the default if that is set), `gcp` to Google Cloud "
+        "Trace, `none` nowhere. OpenTelemetry's other variables hold too.",
+        default="none",
+    )
+    otel_trace_exporter: str | None = variable(
+        "OTEL_TRACE_EXPORTER",
+        one_of("gcp", "jaeger"),
+        "The original's name for OTEL_TRACES_EXPORTER; `jaeger` means `otlp`, to `http://jaeger:4318` if nothing else "
+        "is said.",
+    )
+    otel_exporter_otlp_endpoint: str | None = variable(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", http_url, "Where a collector takes traces over HTTP, without `/v1/traces`."
+    )
+    otel_exporter_otlp_traces_endpoint: str | None = variable(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", http_url, "Where a collector takes traces, the whole URL."
+    )
+    otel_service_name: str | None = variable(
+        "OTEL_SERVICE_NAME",
+        str,
+        "What traces call this service; unset, `analytics-service`, or `analytics-worker` with WORKER_MODE.",
     )
     build_label: str = variable("BUILD_LABEL", str, "What `/info` calls this build.", default="")
     local_proxy: bool = variable(
@@ -210,7 +222,7 @@ class Settings:
     web_concurrency: int = variable(
         "WEB_CONCURRENCY",
         whole_number(1, 512),
-        "Worker processes; unset, one for each CPU, or one with SALT_STORE_TYPE=memory.",
+        "Worker processes; unset, one for each CPU, or one with WORKER_MODE or SALT_STORE_TYPE=memory.",
         default=0,
     )
     threads: int = variable("THREADS", whole_number(1, 512), "Threads of each worker process.", default=16)
@@ -221,37 +233,25 @@ class Settings:
 
         A variable that is set to the empty string counts as not set.
         """
+        given = {name for name, text in environment.items() if text.strip()}
         values: dict[str, Any] = {}
         mistakes: list[str] = []
         for each in fields(cls):
             name = each.metadata["name"]
-            text = environment.get(name, "").strip()
-            if not text:
+            if name not in given:
                 continue
+            text = environment[name].strip()
             try:
                 values[each.name] = each.metadata["read"](text)
             except ValueError as error:
                 secret_inside = name in SECRET or "@" in text or "?" in text  # credentials or a token in a URL
                 mistakes.append(f"{name}: {error}" + ("" if secret_inside else f", but is {text[:80]!r}"))
-        if not environment.get("PROXY_TARGET", "").strip():
-            mistakes.append("PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events")
-        if values.get("delivery") == "spool" and not environment.get("TINYBIRD_TRACKER_TOKEN", "").strip():
-            mistakes.append(
-                "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens that requests bring are not stored"
-            )
-        if values.get("stats_target") and values.get("tinybird_admin_token") and find_spec("jwt") is None:
-            mistakes.append("TINYBIRD_ADMIN_TOKEN: needs PyJWT: pip install 'traffic-analytics[stats]'")
-        one_process = values.get("salt_store_type") == "memory"
-        values.setdefault("web_concurrency", 1 if one_process else len(os.sched_getaffinity(0)))
-        if one_process and values["web_concurrency"] > 1:
-            mistakes.append(
-                "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process names visitors anew"
-            )
+        _settle(values, given)
+        settings = cls(**values)
+        mistakes += [*_contradictions(settings, given), *_missing_packages(settings)]
         if mistakes:
             raise ConfigurationError(mistakes)
-        if any(environment.get(name, "").strip() for name in ("K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT")):
-            values.setdefault("log_format", "gcp")
-        return cls(**values)
+        return settings
 
     @property
     def salt_file(self) -> Path:
@@ -259,7 +259,90 @@ class Settings:
         return self.salt_store_file_path or self.data_dir / "salts.sqlite3"
 
 
+def _settle(values: dict[str, Any], given: Set[str]) -> None:
+    """Decide what nobody has said, where it depends on something else."""
+    if "pubsub_topic_page_hits_raw" in values:
+        values.setdefault("delivery", "pubsub")
+    one_process = values.get("salt_store_type") == "memory" or values.get("worker_mode")
+    values.setdefault("web_concurrency", 1 if one_process else len(os.sched_getaffinity(0)))
+    if given & {"K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT"}:
+        values.setdefault("log_format", "gcp")
+    if "otel_trace_exporter" in values:
+        named = "gcp" if values["otel_trace_exporter"] == "gcp" else "otlp"
+        values.setdefault("otel_traces_exporter", named)
+        if named == "otlp" and "otel_exporter_otlp_traces_endpoint" not in values:
+            values.setdefault("otel_exporter_otlp_endpoint", "http://jaeger:4318")
+    if {"otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"} & set(values):
+        values.setdefault("otel_traces_exporter", "otlp")
+
+
+def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
+    """List what does not go together. A variable that is given but could not be read is not said to be missing."""
+    publishes = settings.delivery == "pubsub" and not settings.worker_mode
+    no_token = "TINYBIRD_TRACKER_TOKEN" not in given
+    on_google = (
+        "DELIVERY=pubsub" if publishes else "",
+        "WORKER_MODE=true" if settings.worker_mode else "",
+        "SALT_STORE_TYPE=firestore" if settings.salt_store_type == "firestore" else "",
+    )
+    if not (publishes and settings.tinybird_sync_auth is None) and "PROXY_TARGET" not in given:
+        yield "PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events"
+    if settings.delivery == "spool" and no_token:
+        yield "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens that requests bring are not stored"
+    if settings.worker_mode and no_token:
+        yield "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN, since messages bring no token"
+    if settings.tinybird_sync_auth is not None and no_token:
+        yield "TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN, to send the rows on"
+    if publishes and "PUBSUB_TOPIC_PAGE_HITS_RAW" not in given:
+        yield "PUBSUB_TOPIC_PAGE_HITS_RAW: must be set with DELIVERY=pubsub"
+    if settings.worker_mode and "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW" not in given:
+        yield "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW: must be set with WORKER_MODE=true"
+    if settings.salt_store_type == "redis" and "REDIS_URL" not in given:
+        yield "REDIS_URL: must be set with SALT_STORE_TYPE=redis"
+    if any(on_google) and "GOOGLE_CLOUD_PROJECT" not in given:
+        yield f"GOOGLE_CLOUD_PROJECT: must be set with {next(filter(None, on_google))}"
+    if settings.salt_store_type == "memory" and settings.web_concurrency > 1:
+        yield "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process names visitors anew"
+    if settings.metrics_token is not None and not settings.metrics:
+        yield "METRICS_TOKEN: guards nothing without METRICS=true"
+
+
+def _missing_packages(settings: Settings) -> Iterator[str]:
+    publishes = settings.delivery == "pubsub" and not settings.worker_mode
+    for needed, name, module, extra in (
+        (settings.stats_target and settings.tinybird_admin_token, "TINYBIRD_ADMIN_TOKEN", "jwt", "stats"),
+        (settings.worker_mode, "WORKER_MODE", "google.cloud.pubsub_v1", "gcp"),
+        (publishes, "DELIVERY", "google.cloud.pubsub_v1", "gcp"),
+        (settings.salt_store_type == "firestore", "SALT_STORE_TYPE", "google.cloud.firestore_v1", "gcp"),
+        (settings.salt_store_type == "redis", "SALT_STORE_TYPE", "redis", "redis"),
+        (settings.metrics, "METRICS", "prometheus_client", "metrics"),
+        (settings.otel_traces_exporter != "none", "OTEL_TRACES_EXPORTER", "opentelemetry.sdk", "otel"),
+        (
+            settings.otel_traces_exporter == "otlp",
+            "OTEL_TRACES_EXPORTER",
+            "opentelemetry.exporter.otlp.proto.http",
+            "otel",
+        ),
+        (
+            settings.otel_traces_exporter == "gcp",
+            "OTEL_TRACES_EXPORTER",
+            "opentelemetry.exporter.cloud_trace",
+            "otel,gcp",
+        ),
+    ):
+        if needed and not _is_installed(module):
+            yield f"{name}: needs {module}: pip install 'traffic-analytics[{extra}]', or the full image"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
+
+
 def read_environment() -> dict[str, str]:
-    """Return the environment, completed by a `.env` file in the working directory (for development) if there is one."""
-    in_file = {name: value or "" for name, value in dotenv_values(".env").items()}
-    return {**in_file, **os.environ}  # noqa: TID251 - the one place that reads it
+    """Complete the environment by a `.env` file in the working directory if there is one, and return it."""
+    for name, value in dotenv_values(".env").items():
+        os.environ.setdefault(name, value or "")  # noqa: TID251 - libraries look there: for proxies, credentials, samplers
+    return dict(os.environ)  # noqa: TID251 - the one place that reads it

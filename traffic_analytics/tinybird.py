@@ -70,6 +70,9 @@ def verdict_of(status: int) -> Verdict:
 class Tinybird:
     """The Events API, reached over kept-alive connections."""
 
+    NAME = "Tinybird"
+    WRONG_SETUP = "Tinybird answers %s: is TINYBIRD_TRACKER_TOKEN right, and PROXY_TARGET its region? Events are kept."
+
     def __init__(self, target: str, token: str | None, *, wait: bool, connections: int) -> None:
         self._url = events_url(target)
         self._token = token

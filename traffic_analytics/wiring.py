@@ -15,6 +15,7 @@ from flask import Flask
 
 from traffic_analytics import commands, logs, referrer, user_agent, web
 from traffic_analytics.background import Background
+from traffic_analytics.batches import Batches
 from traffic_analytics.delivery import Delivery, DirectDelivery, ShownDelivery, SpoolDelivery, UnspooledDelivery
 from traffic_analytics.file_lock import FileLock
 from traffic_analytics.forwarder import Forwarder
@@ -181,13 +182,12 @@ def make_background(
     if spool is not None:
         forwarder = Forwarder(
             spool,
-            tinybird,
+            Batches(tinybird, monotonic=time.monotonic, stopping=background.stopping),
             FileLock(settings.data_dir / "spool.forwarder.lock"),
             batch_size=settings.batch_size,
             flush_interval=settings.batch_flush_interval_ms / 1000,
             monotonic=time.monotonic,
             clock=lambda: clock().timestamp(),
-            stopping=background.stopping,
         )
         background.add("forwarder", forwarder.tick)
     return background
