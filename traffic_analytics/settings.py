@@ -309,29 +309,33 @@ def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
 
 def _missing_packages(settings: Settings) -> Iterator[str]:
     publishes = settings.delivery == "pubsub" and not settings.worker_mode
-    for needed, name, module, extra in (
-        (settings.stats_target and settings.tinybird_admin_token, "TINYBIRD_ADMIN_TOKEN", "jwt", "stats"),
-        (settings.worker_mode, "WORKER_MODE", "google.cloud.pubsub_v1", "gcp"),
-        (publishes, "DELIVERY", "google.cloud.pubsub_v1", "gcp"),
-        (settings.salt_store_type == "firestore", "SALT_STORE_TYPE", "google.cloud.firestore_v1", "gcp"),
-        (settings.salt_store_type == "redis", "SALT_STORE_TYPE", "redis", "redis"),
-        (settings.metrics, "METRICS", "prometheus_client", "metrics"),
-        (settings.otel_traces_exporter != "none", "OTEL_TRACES_EXPORTER", "opentelemetry.sdk", "otel"),
+    pubsub = ("google.cloud.pubsub_v1", "google-cloud-pubsub", "gcp")
+    traces = "OTEL_TRACES_EXPORTER"
+    for needed, name, (module, package, extra) in (
+        (settings.stats_target and settings.tinybird_admin_token, "TINYBIRD_ADMIN_TOKEN", ("jwt", "PyJWT", "stats")),
+        (settings.worker_mode, "WORKER_MODE", pubsub),
+        (publishes, "DELIVERY", pubsub),
+        (
+            settings.salt_store_type == "firestore",
+            "SALT_STORE_TYPE",
+            ("google.cloud.firestore_v1", "google-cloud-firestore", "gcp"),
+        ),
+        (settings.salt_store_type == "redis", "SALT_STORE_TYPE", ("redis", "redis", "redis")),
+        (settings.metrics, "METRICS", ("prometheus_client", "prometheus-client", "metrics")),
+        (settings.otel_traces_exporter != "none", traces, ("opentelemetry.sdk", "opentelemetry-sdk", "otel")),
         (
             settings.otel_traces_exporter == "otlp",
-            "OTEL_TRACES_EXPORTER",
-            "opentelemetry.exporter.otlp.proto.http",
-            "otel",
+            traces,
+            ("opentelemetry.exporter.otlp.proto.http", "opentelemetry-exporter-otlp-proto-http", "otel"),
         ),
         (
             settings.otel_traces_exporter == "gcp",
-            "OTEL_TRACES_EXPORTER",
-            "opentelemetry.exporter.cloud_trace",
-            "otel,gcp",
+            traces,
+            ("opentelemetry.exporter.cloud_trace", "opentelemetry-exporter-gcp-trace", "otel,gcp"),
         ),
     ):
         if needed and not _is_installed(module):
-            yield f"{name}: needs {module}: pip install 'traffic-analytics[{extra}]', or the full image"
+            yield f"{name}: needs {package}: pip install 'traffic-analytics[{extra}]'"
 
 
 def _is_installed(module: str) -> bool:
