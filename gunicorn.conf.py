@@ -65,4 +65,4 @@ def worker_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
     """End background work before the worker is gone."""
     wsgi = getattr(worker, "wsgi", None)
     if wsgi is not None:
-        wsgi.extensions["traffic_analytics"].stop(timeout=5.0)
+        wsgi.extensions["traffic_analytics"].stop(timeout=12.0 if _settings.worker_mode else 5.0)

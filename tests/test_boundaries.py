@@ -12,7 +12,18 @@ import traffic_analytics
 from tests.processes import PATIENCE, ROOT
 
 PACKAGE = Path(traffic_analytics.__file__).parent
-PURE = ["page_hit", "signed_url", "user_agent", "referrer", "visitor", "enrich", "request_end", "errors", "question"]
+PURE = [
+    "message",
+    "page_hit",
+    "signed_url",
+    "user_agent",
+    "referrer",
+    "visitor",
+    "enrich",
+    "request_end",
+    "errors",
+    "question",
+]
 IMPURE = {
     "flask",
     "werkzeug",

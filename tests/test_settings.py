@@ -43,6 +43,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("PUBSUB_TOPIC_PAGE_HITS_RAW", "hits", "hits"),
     ("PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", "projects/p/subscriptions/hits-sub", "projects/p/subscriptions/hits-sub"),
     ("PUBSUB_TOPIC_SET_ASIDE", "set-aside", "set-aside"),
+    ("PUBSUB_EMULATOR_HOST", "localhost:8085", "localhost:8085"),
     ("WORKER_MODE", "true", True),
     ("SALT_STORE_TYPE", "redis", "redis"),
     ("SALT_STORE_TYPE", "firestore", "firestore"),
@@ -175,7 +176,14 @@ def test_a_bad_value_is_named_with_its_rule(name: str, text: str) -> None:
 
 def test_every_variable_is_in_the_tables_above() -> None:
     assert {name for name, _, _ in GOOD} == set(VARIABLES)
-    free_text = {"LISTEN_HOST", "DATA_DIR", "SALT_STORE_FILE_PATH", "OTEL_SERVICE_NAME", "BUILD_LABEL"}
+    free_text = {
+        "LISTEN_HOST",
+        "DATA_DIR",
+        "SALT_STORE_FILE_PATH",
+        "OTEL_SERVICE_NAME",
+        "BUILD_LABEL",
+        "PUBSUB_EMULATOR_HOST",
+    }
     assert {name for name, _ in BAD} == set(VARIABLES) - free_text
     assert all(field.metadata["meaning"] for field in fields(Settings))
 

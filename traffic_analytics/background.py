@@ -20,17 +20,17 @@ class Background:
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
-        self._chores: dict[str, Callable[[], float]] = {}
+        self._chores: dict[str, tuple[Callable[[], float], Callable[[], None]]] = {}
         self._threads: list[threading.Thread] = []
 
-    def add(self, name: str, chore: Callable[[], float]) -> None:
-        """Add a chore before the start."""
-        self._chores[name] = chore
+    def add(self, name: str, chore: Callable[[], float], finish: Callable[[], None] = lambda: None) -> None:
+        """Add a chore before the start; `finish` is called once, in the same thread, after its last call."""
+        self._chores[name] = chore, finish
 
     def start(self) -> None:
         """Start the threads; call it in the process that is to run them, after any fork."""
-        for name, chore in self._chores.items():
-            thread = threading.Thread(target=self._run, args=[chore], name=name, daemon=True)
+        for name, chore_and_finish in self._chores.items():
+            thread = threading.Thread(target=self._run, args=chore_and_finish, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -40,7 +40,7 @@ class Background:
         for thread in self._threads:
             thread.join(timeout)
 
-    def _run(self, chore: Callable[[], float]) -> None:
+    def _run(self, chore: Callable[[], float], finish: Callable[[], None]) -> None:
         wait = 0.0
         while not self.stopping.wait(wait):
             try:
@@ -48,3 +48,4 @@ class Background:
             except Exception as error:  # noqa: BLE001 - a chore that failed is tried again; a dead thread is not
                 _log.error("a chore failed", exc_info=error, extra={"event": "ChoreFailed"})
                 wait = AFTER_FAILURE
+        finish()

@@ -16,23 +16,31 @@ from traffic_analytics.errors import SaltUnavailable, SpoolUnavailable
 from traffic_analytics.tinybird import Reply, Tinybird, Verdict, events_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from flask import Flask
 
+    from traffic_analytics.delivery import Target
     from traffic_analytics.salts import Salts
     from traffic_analytics.settings import Settings
     from traffic_analytics.spool import SetAside, Spool
 
 
-def register(app: Flask, settings: Settings, salts: Salts, spool: Spool | None, tinybird: Tinybird) -> None:
-    """Add the commands to the app."""
+def register(
+    app: Flask,
+    settings: Settings,
+    salts: Salts,
+    spool: Spool | None,
+    target: Target,
+    **more: Callable[[], str | None],
+) -> None:
+    """Add the commands to the app; `more` are other parts to try, each of which returns what is wrong with it."""
 
     @app.cli.command("check")
     def check() -> None:
         """Try the whole configuration; exits with 1 if something is wrong."""
         problems = 0
-        for name, problem in _findings(settings, salts, spool, tinybird):
+        for name, problem in _findings(settings, salts, spool, target, more):
             click.echo(f"{'FAIL' if problem else 'ok':<5} {name}" + (f": {problem}" if problem else ""))
             problems += problem is not None
         sys.exit(1 if problems else 0)
@@ -41,7 +49,11 @@ def register(app: Flask, settings: Settings, salts: Salts, spool: Spool | None, 
 
 
 def _findings(
-    settings: Settings, salts: Salts, spool: Spool | None, tinybird: Tinybird
+    settings: Settings,
+    salts: Salts,
+    spool: Spool | None,
+    target: Target,
+    more: Mapping[str, Callable[[], str | None]],
 ) -> Iterator[tuple[str, str | None]]:
     """Try each part; yields its name and what is wrong with it."""
     yield "settings", None  # or we would not be here
@@ -64,11 +76,25 @@ def _findings(
             yield "spool", None
         except SpoolUnavailable as error:
             yield "spool", str(error)
+    for name, try_it in more.items():
+        yield name, try_it()
+    if not isinstance(target, Tinybird):
+        yield f"{target.NAME} topic", _explain_topic(target.post("analytics_events_test", _test_event()))
+        return
     where = f"Tinybird at {events_url(settings.proxy_target)}"
     if settings.tinybird_tracker_token is None:
         yield where, "TINYBIRD_TRACKER_TOKEN is not set: it can only be tried with a token; failed hits cannot be kept"
         return
-    yield where, _explain(tinybird.post("analytics_events_test", _test_event(), wait=True))
+    yield where, _explain(target.post("analytics_events_test", _test_event(), wait=True))
+
+
+def _explain_topic(reply: Reply) -> str | None:
+    match reply.verdict:
+        case Verdict.TAKEN:
+            return None
+        case Verdict.WRONG_SETUP:
+            return f"refuses ({reply.reason}): does the topic exist, and may this service publish to it?"
+    return f"cannot be reached ({reply.reason}): are project, credentials and network right?"
 
 
 def _explain(reply: Reply) -> str | None:

@@ -43,8 +43,16 @@ class SpoolUnavailable(AnalyticsError):
     """The spool is full or cannot be written, so nothing can be promised."""
 
 
+class NotSubscribed(AnalyticsError):
+    """No messages can come, so this worker delivers nothing; the message names why."""
+
+
 class UpstreamFailed(AnalyticsError):
     """Tinybird did not take the event and there is no spool; the message names why, without client data."""
+
+
+class NoEvent(AnalyticsError):
+    """A Pub/Sub message brings nothing that could be delivered; the reason quotes nothing of it."""
 
 
 class InvalidQuestion(AnalyticsError):

@@ -32,6 +32,7 @@ STATUS: dict[type[errors.AnalyticsError], tuple[int, str]] = {
     errors.UpstreamFailed: (502, "Proxy error"),
     errors.SaltUnavailable: (503, "Service Unavailable"),
     errors.SpoolUnavailable: (503, "Service Unavailable"),
+    errors.NotSubscribed: (503, "Service Unavailable"),
     errors.InvalidQuestion: (400, "Bad Request"),
     errors.TokenRefused: (403, "Forbidden"),
     errors.UnknownPipe: (404, "Not Found"),

@@ -133,6 +133,9 @@ class Settings:
     pubsub_topic_page_hits_raw: str | None = variable(
         "PUBSUB_TOPIC_PAGE_HITS_RAW", google_id, "The Pub/Sub topic to which hits are published."
     )
+    pubsub_emulator_host: str | None = variable(
+        "PUBSUB_EMULATOR_HOST", str, "Host and port of a Pub/Sub emulator to use instead of Google's Pub/Sub."
+    )
     worker_mode: bool = variable(
         "WORKER_MODE",
         yes_or_no,

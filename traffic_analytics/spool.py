@@ -21,12 +21,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import uuid
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traffic_analytics.errors import SpoolUnavailable
+from traffic_analytics.group_commit import BrokenOff, GroupCommit
 from traffic_analytics.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
@@ -59,10 +58,10 @@ CREATE TABLE IF NOT EXISTS marks (data_source TEXT PRIMARY KEY, delivered REAL N
 # An id is the microsecond of its event, or the next number after the last id of those that wait or were set aside: ids
 # grow, and none is used twice, though the table may become empty in between. (AUTOINCREMENT says the same for one more
 # page written with each commit.)
-_INSERT = (
-    "INSERT INTO events SELECT max(:us, coalesce((SELECT max(id) FROM events), 0) + 1,"
-    " coalesce((SELECT max(id) FROM set_aside), 0) + 1), :data_source, :received, :event"
+_NEXT_ID = (
+    "SELECT max(:us, coalesce((SELECT max(id) FROM events), 0) + 1, coalesce((SELECT max(id) FROM set_aside), 0) + 1)"
 )
+_INSERT = f"INSERT INTO events {_NEXT_ID}, :data_source, :received, :event"
 _NEXT_SOURCE = "SELECT min(data_source) FROM events WHERE data_source > ?"
 _OLDEST = (
     "SELECT id FROM events WHERE data_source = ? AND NOT EXISTS (SELECT 1 FROM claims"
@@ -106,17 +105,6 @@ class Backlog(NamedTuple):
     bytes_used: int
 
 
-class _Ticket:
-    """One event on its way into the file, and what came of it."""
-
-    __slots__ = ("error", "row", "settled")
-
-    def __init__(self, row: dict[str, Any]) -> None:
-        self.row = row
-        self.settled = False
-        self.error: sqlite3.Error | None = None
-
-
 class Spool:
     """The queue of one machine, shared by its processes and threads."""
 
@@ -128,9 +116,9 @@ class Spool:
         self._directory = path.parent
         self._max_bytes = max_mb * 1024 * 1024
         max_pages = self._max_bytes // _PAGE + (_ROOM // _PAGE if room_to_work else 0)
-        self._waiting: deque[_Ticket] = deque()
-        self._turn = threading.Condition(threading.Lock())
-        self._committing = False
+        self._appends: GroupCommit[dict[str, Any], sqlite3.Error | None] = GroupCommit(
+            self._insert, is_failure=lambda error: error is not None
+        )
         self._file = SqliteFile(
             path,
             _SCHEMA,
@@ -154,23 +142,13 @@ class Spool:
         commit, not the event.
         """
         now = self._clock()
-        ticket = _Ticket({"us": int(now * 1e6), "data_source": data_source, "received": now, "event": event})
-        with self._turn:
-            self._waiting.append(ticket)
-            # Not the file's own lock: whose ticket is settled should not wait for whoever is next at the file.
-            while self._committing and not ticket.settled:
-                self._turn.wait()
-            mine = not ticket.settled
-            self._committing = self._committing or mine
-        if mine:
-            try:
-                self._commit_waiting()
-            finally:
-                with self._turn:
-                    self._committing = False
-                    self._turn.notify_all()
-        if ticket.error is not None or not ticket.settled:  # not settled: whoever committed for us came to grief
-            raise SpoolUnavailable(str(ticket.error or "a commit broke off")) from ticket.error
+        row = {"us": int(now * 1e6), "data_source": data_source, "received": now, "event": event}
+        try:
+            error = self._appends.add(row)
+        except BrokenOff as broken:
+            raise SpoolUnavailable(str(broken)) from None
+        if error is not None:
+            raise SpoolUnavailable(str(error)) from error
 
     def claim(
         self, limit: int, max_bytes: int, now: float, lease: float = 60.0, without: frozenset[str] = frozenset()
@@ -246,6 +224,16 @@ class Spool:
             )
             connection.execute("DELETE FROM events WHERE id = ?", (event.id,))
 
+    def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
+        """Set an event aside that never waited here, such as one that came by Pub/Sub. Raises SpoolUnavailable."""
+        now = self._clock()
+        with self._transaction() as connection:
+            self._leave_reserve()
+            connection.execute(
+                f"INSERT INTO set_aside {_NEXT_ID}, :data_source, :received, :event, :reason",
+                {"us": int(now * 1e6), "data_source": data_source, "received": now, "event": event, "reason": reason},
+            )
+
     def delivered_since(self, data_source: str, moment: float) -> bool:
         """Whether anything for a data source was acknowledged after a moment of the monotonic clock."""
         with self._own_connection() as connection:
@@ -314,27 +302,14 @@ class Spool:
         """Close the file in this process."""
         self._file.close()
 
-    def _commit_waiting(self) -> None:
-        batch = self._take_waiting()
-        error: sqlite3.Error | None = None
+    def _insert(self, rows: list[dict[str, Any]]) -> sqlite3.Error | None:
         try:
             self._leave_reserve()
             with self._file.lock, _transaction(connection := self._file.connection()):
-                connection.executemany(_INSERT, [ticket.row for ticket in batch])
-        except sqlite3.Error as failure:
-            error = failure
-            # If that was because of a lock it took seconds; who came meanwhile has no time to wait as long again.
-            batch += self._take_waiting()
-        for ticket in batch:
-            ticket.error = error
-            ticket.settled = True
-
-    def _take_waiting(self) -> list[_Ticket]:
-        batch = []
-        with contextlib.suppress(IndexError):
-            while True:
-                batch.append(self._waiting.popleft())
-        return batch
+                connection.executemany(_INSERT, rows)
+        except sqlite3.Error as error:
+            return error
+        return None
 
     def _disk_has_room(self) -> bool:
         try:

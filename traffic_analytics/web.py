@@ -35,8 +35,8 @@ _PREFLIGHT = {
 }
 
 
-def blueprint(settings: Settings, hits: HitEndpoint, check_stores: Callable[[], None]) -> Blueprint:
-    """Return the routes of the service. `check_stores` raises if a hit could not be taken."""
+def blueprint(hits: HitEndpoint) -> Blueprint:
+    """Return the routes of hits."""
     routes = Blueprint("traffic_analytics", __name__)
 
     @routes.post(HIT_PATH, provide_automatic_options=False)
@@ -48,6 +48,13 @@ def blueprint(settings: Settings, hits: HitEndpoint, check_stores: Callable[[], 
     @routes.route(HIT_PATH + "/", methods=["OPTIONS"], provide_automatic_options=False)
     def preflight() -> Response:
         return Response(status=204, headers=_PREFLIGHT)
+
+    return routes
+
+
+def probes(settings: Settings, check: Callable[[], None]) -> Blueprint:
+    """Return the routes that balancers and operators ask. `check` raises if this process cannot do its work."""
+    routes = Blueprint("probes", __name__)
 
     @routes.get("/", provide_automatic_options=False)
     def hello() -> Response:
@@ -63,7 +70,7 @@ def blueprint(settings: Settings, hits: HitEndpoint, check_stores: Callable[[], 
 
     @routes.get("/ready", provide_automatic_options=False)
     def ready() -> Response:
-        check_stores()
+        check()
         return Response('{"status":"ready"}', content_type=_JSON)
 
     return routes

@@ -15,7 +15,7 @@ from flask import Flask
 
 from traffic_analytics import commands, logs, referrer, user_agent, web
 from traffic_analytics.background import Background
-from traffic_analytics.batches import Batches
+from traffic_analytics.batches import MAX_BATCH_BYTES, Batches
 from traffic_analytics.delivery import Delivery, DirectDelivery, ShownDelivery, SpoolDelivery, UnspooledDelivery
 from traffic_analytics.file_lock import FileLock
 from traffic_analytics.forwarder import Forwarder
@@ -28,6 +28,9 @@ from traffic_analytics.tinybird import Tinybird
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from flask import Blueprint
+
+    from traffic_analytics.delivery import Target
     from traffic_analytics.rights import Rights
     from traffic_analytics.settings import Settings
 
@@ -49,10 +52,12 @@ def create_app(
         logs.configuration(settings.log_level, settings.log_format, settings.google_cloud_project)
     )
     clock = clock or now_utc
+    if settings.worker_mode:
+        return create_worker(settings, clock, salt_store or make_salt_store(settings))
     store = salt_store or make_salt_store(settings)
     store.prepare()
     salts = Salts(store)
-    tinybird = make_tinybird(settings)
+    target = make_target(settings)
     spool = make_spool(settings, clock)
     if spool is not None:
         spool.prepare()
@@ -62,27 +67,79 @@ def create_app(
         settings,
         clock=clock,
         salts=salts,
-        delivery=make_delivery(settings, tinybird, spool),
+        delivery=make_delivery(settings, target, spool),
         parse_user_agent=cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())(user_agent.parse),
         new_event_id=lambda: str(uuid4()),
     )
-    app = Flask("traffic_analytics", static_folder=None)
-    # A path is a route or it is not: a redirect would cost a hit its answer.
-    app.url_map.merge_slashes = app.url_map.strict_slashes = False
-    routes = web.blueprint(settings, hits, readiness.check)
-    app.register_blueprint(routes)
-    app.register_blueprint(routes, name="below_ghost", url_prefix=web.PREFIX)
+    app = make_app(web.blueprint(hits), web.probes(settings, readiness.check))
     if settings.stats_target is not None:
         register_statistics(app, settings, settings.stats_target, clock)
     if settings.local_proxy:
         app.register_blueprint(web.local_proxy())
     web.handle_errors(app)
     app.wsgi_app = web.HitDoor(app.wsgi_app, hits)  # type: ignore[method-assign]
-    app.extensions["traffic_analytics"] = make_background(settings, clock, salts, store, tinybird)
-    commands.register(app, settings, salts, spool, tinybird)
+    app.extensions["traffic_analytics"] = background = Background()
+    add_sweeper(background, settings, clock, salts, store)
+    add_forwarder(background, settings, clock, target)
+    commands.register(app, settings, salts, spool, target)
     # The first hit should not pay for reading the lists.
     user_agent.parse("")
     referrer.classify("https://example.com/", None, None, "")
+    return app
+
+
+def create_worker(settings: Settings, clock: Callable[[], datetime], store: SaltStore) -> Flask:
+    """Build the app of a worker: probes to answer, and messages to deliver in the background."""
+    from traffic_analytics.pubsub_topic import PubsubTopic  # noqa: PLC0415
+    from traffic_analytics.subscription import Subscription  # noqa: PLC0415
+    from traffic_analytics.worker import Worker  # noqa: PLC0415
+
+    store.prepare()
+    salts = Salts(store)
+    tinybird = make_tinybird(settings)
+    spool = make_spool(settings, clock)
+    assert spool is not None  # noqa: S101 - there is one wherever there is a token
+    spool.prepare()
+    project, emulator = str(settings.google_cloud_project), settings.pubsub_emulator_host
+    most_messages = max(1000, 4 * settings.batch_size)
+    subscription = Subscription(
+        str(settings.pubsub_subscription_page_hits_raw),
+        project,
+        emulator,
+        most_messages=most_messages,
+        most_bytes=4 * MAX_BATCH_BYTES,
+    )
+    worker = Worker(
+        subscription,
+        Batches(tinybird, monotonic=time.monotonic, stopping=threading.Event()),  # it is to deliver while we stop
+        salts,
+        PubsubTopic(settings.pubsub_topic_set_aside, project, emulator) if settings.pubsub_topic_set_aside else spool,
+        batch_size=settings.batch_size,
+        flush_interval=settings.batch_flush_interval_ms / 1000,
+        most_messages=most_messages,
+        parse_user_agent=cached(LRUCache(CACHED_USER_AGENTS))(user_agent.parse),
+        new_event_id=lambda: str(uuid4()),
+        monotonic=time.monotonic,
+    )
+    readiness = Readiness([worker.check, salts.check, spool.check], clock)
+    app = make_app(web.probes(settings, readiness.check))
+    web.handle_errors(app)
+    app.extensions["traffic_analytics"] = background = Background()
+    background.add("worker", worker.tick, worker.finish)
+    add_sweeper(background, settings, clock, salts, store)
+    add_forwarder(background, settings, clock, tinybird)  # for what an operator puts back
+    commands.register(app, settings, salts, spool, tinybird, **{"Pub/Sub subscription": subscription.look})
+    return app
+
+
+def make_app(*blueprints: Blueprint) -> Flask:
+    """Make an app whose routes answer below Ghost's prefix too."""
+    app = Flask("traffic_analytics", static_folder=None)
+    # A path is a route or it is not: a redirect would cost a hit its answer.
+    app.url_map.merge_slashes = app.url_map.strict_slashes = False
+    for each in blueprints:
+        app.register_blueprint(each)
+        app.register_blueprint(each, name=f"{each.name}_below_ghost", url_prefix=web.PREFIX)
     return app
 
 
@@ -91,6 +148,17 @@ def make_salt_store(settings: Settings) -> SaltStore:
     if settings.salt_store_type == "memory":
         return MemorySalts()
     return SqliteSalts(settings.salt_file)
+
+
+def make_target(settings: Settings) -> Target:
+    """Choose what takes events; nothing is opened yet."""
+    if settings.delivery != "pubsub":
+        return make_tinybird(settings)
+    from traffic_analytics.pubsub_topic import PubsubTopic  # noqa: PLC0415
+
+    return PubsubTopic(
+        str(settings.pubsub_topic_page_hits_raw), str(settings.google_cloud_project), settings.pubsub_emulator_host
+    )
 
 
 def make_tinybird(settings: Settings) -> Tinybird:
@@ -104,8 +172,8 @@ def make_tinybird(settings: Settings) -> Tinybird:
 
 
 def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_work: bool = False) -> Spool | None:
-    """Describe the spool; there is none without a token of our own, since senders' tokens are not stored."""
-    if settings.tinybird_tracker_token is None:
+    """Describe the spool; there is none if events need senders' tokens, which are not stored."""
+    if settings.tinybird_tracker_token is None and settings.delivery != "pubsub":
         return None
     return Spool(
         settings.data_dir / "spool.sqlite3",
@@ -116,15 +184,15 @@ def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_wor
     )
 
 
-def make_delivery(settings: Settings, tinybird: Tinybird, spool: Spool | None) -> Delivery:
+def make_delivery(settings: Settings, target: Target, spool: Spool | None) -> Delivery:
     """Choose how events are delivered."""
     delivery: Delivery
     if spool is None:
-        delivery = UnspooledDelivery(tinybird)
+        delivery = UnspooledDelivery(target)
     elif settings.delivery == "spool":
         delivery = SpoolDelivery(spool)
     else:
-        delivery = DirectDelivery(tinybird, spool, time.monotonic)
+        delivery = DirectDelivery(target, spool, time.monotonic)
     return ShownDelivery(delivery) if settings.log_events else delivery
 
 
@@ -168,29 +236,33 @@ def register_statistics(app: Flask, settings: Settings, target: str, clock: Call
     app.register_blueprint(routes, name="statistics_below_ghost", url_prefix=web.PREFIX)
 
 
-def make_background(
-    settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore, tinybird: Tinybird
-) -> Background:
-    """Put together what a process does beside answering."""
-    background = Background()
-    if settings.enable_salt_cleanup_scheduler:
-        shared = isinstance(store, SqliteSalts)
-        lock = FileLock(settings.salt_file.with_name(settings.salt_file.name + ".sweep.lock")) if shared else None
-        background.add("salts", Sweeper(salts, clock, lock).tick)
+def add_sweeper(
+    background: Background, settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore
+) -> None:
+    """Add the deletion of past salts to what a process does beside answering."""
+    if not settings.enable_salt_cleanup_scheduler:
+        return
+    shared = isinstance(store, SqliteSalts)
+    lock = FileLock(settings.salt_file.with_name(settings.salt_file.name + ".sweep.lock")) if shared else None
+    background.add("salts", Sweeper(salts, clock, lock).tick)
+
+
+def add_forwarder(background: Background, settings: Settings, clock: Callable[[], datetime], target: Target) -> None:
+    """Add the forwarder to what a process does beside answering, if there is a spool."""
     # Its own connection: threads that append should not wait while a batch is read.
     spool = make_spool(settings, clock, room_to_work=True)
-    if spool is not None:
-        forwarder = Forwarder(
-            spool,
-            Batches(tinybird, monotonic=time.monotonic, stopping=background.stopping),
-            FileLock(settings.data_dir / "spool.forwarder.lock"),
-            batch_size=settings.batch_size,
-            flush_interval=settings.batch_flush_interval_ms / 1000,
-            monotonic=time.monotonic,
-            clock=lambda: clock().timestamp(),
-        )
-        background.add("forwarder", forwarder.tick)
-    return background
+    if spool is None:
+        return
+    forwarder = Forwarder(
+        spool,
+        Batches(target, monotonic=time.monotonic, stopping=background.stopping),
+        FileLock(settings.data_dir / "spool.forwarder.lock"),
+        batch_size=settings.batch_size,
+        flush_interval=settings.batch_flush_interval_ms / 1000,
+        monotonic=time.monotonic,
+        clock=lambda: clock().timestamp(),
+    )
+    background.add("forwarder", forwarder.tick)
 
 
 def now_utc() -> datetime:

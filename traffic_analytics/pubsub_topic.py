@@ -1,0 +1,124 @@
+"""A Pub/Sub topic takes events for workers to deliver; what it has answered for is as safe as in the spool."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1.types import PublishRequest
+
+from traffic_analytics.errors import SpoolUnavailable
+from traffic_analytics.group_commit import BrokenOff, GroupCommit
+from traffic_analytics.message import ATTRIBUTE
+from traffic_analytics.tinybird import Reply, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+PUBLISH_TIMEOUT = 2.0
+"""Seconds that a browser waits for Pub/Sub until its hit goes to the spool."""
+BATCH_TIMEOUT = 20.0
+MOST_MESSAGES, MOST_BYTES = 1000, 9_000_000
+"""What one request may hold: Pub/Sub takes 1 000 messages and 10 MB, of which some go to names and framing."""
+CHANNEL = (
+    ("grpc.max_reconnect_backoff_ms", 5_000),  # by itself it would look for a lost Pub/Sub every two minutes
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+RECEIVED = b'{"message":"Page hit event received"}'
+
+_VERDICTS = {
+    grpc.StatusCode.INVALID_ARGUMENT: Verdict.REFUSED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Verdict.TOO_FAST,
+    grpc.StatusCode.NOT_FOUND: Verdict.WRONG_SETUP,
+    grpc.StatusCode.PERMISSION_DENIED: Verdict.WRONG_SETUP,
+    grpc.StatusCode.UNAUTHENTICATED: Verdict.WRONG_SETUP,
+    grpc.StatusCode.FAILED_PRECONDITION: Verdict.WRONG_SETUP,
+}
+"""What an answer means for the events; all others are passing."""
+
+
+class PubsubTopic:
+    """One topic, reached over one gRPC connection of each process, which opens with the first event.
+
+    The generated transport is used as it is. The client that Google builds on top of it batches by waiting, starts a
+    thread for each batch and repeats in the background what its caller has given up; here threads that publish at the
+    same time share a request, and what fails goes to the spool, which has its own way of trying again.
+    """
+
+    NAME = "Pub/Sub"
+    WRONG_SETUP = "Pub/Sub answers %s: does the topic exist, and may this service publish to it? Events are kept."
+
+    def __init__(self, topic: str, project: str, emulator: str | None = None) -> None:
+        """Describe a topic by its id, or by its path if it belongs to another project; nothing is opened yet."""
+        self.path = topic if "/" in topic else f"projects/{project}/topics/{topic}"
+        self._routing = (("x-goog-request-params", f"topic={self.path}"),)
+        self._emulator = emulator
+        self._lock = threading.Lock()
+        self._publish: Callable[..., object] | None = None
+        self._publishes: GroupCommit[tuple[str, bytes], Reply] = GroupCommit(
+            lambda events: self.publish(events, PUBLISH_TIMEOUT), is_failure=lambda reply: reply.status != _OK.status
+        )
+
+    def post(self, data_source: str, event: bytes, _token: str | None = None) -> Reply:
+        """Publish one event while a browser waits for it, together with those of other threads."""
+        try:
+            return self._publishes.add((data_source, event))
+        except BrokenOff as error:
+            return Reply(Verdict.LATER, str(error))
+
+    def post_batch(self, data_source: str, events: Sequence[bytes]) -> Reply:
+        """Publish events for which nobody waits."""
+        return self.publish([(data_source, event) for event in events], BATCH_TIMEOUT)
+
+    def publish(self, events: Sequence[tuple[str, bytes]], timeout: float, **attributes: str) -> Reply:
+        """Publish events, each with its data source; taken means that Pub/Sub has all of them."""
+        try:
+            publish = self._publish or self._open()
+            for request in self._requests(events, attributes):
+                publish(request, timeout=timeout, metadata=self._routing)
+        except grpc.RpcError as error:
+            code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+            return Reply(_VERDICTS.get(code, Verdict.LATER), f"Pub/Sub: {code.name}")
+        except DefaultCredentialsError as error:
+            return Reply(Verdict.WRONG_SETUP, f"Google's credentials: {type(error).__name__}")
+        except GoogleAuthError as error:
+            return Reply(Verdict.LATER, f"Google's credentials: {type(error).__name__}")
+        return _OK
+
+    def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
+        """Publish what a worker cannot deliver, with the reason. Raises SpoolUnavailable if that fails, too."""
+        reply = self.publish([(data_source, event)], BATCH_TIMEOUT, reason=reason)
+        if reply.verdict is not Verdict.TAKEN:
+            raise SpoolUnavailable(reply.reason)
+
+    def _requests(self, events: Sequence[tuple[str, bytes]], attributes: dict[str, str]) -> Iterator[PublishRequest]:
+        request, size = PublishRequest(topic=self.path), 0
+        messages = PublishRequest.pb(request).messages
+        for data_source, event in events:
+            if len(messages) == MOST_MESSAGES or (messages and size + len(event) > MOST_BYTES):
+                yield request
+                request, size = PublishRequest(topic=self.path), 0
+                messages = PublishRequest.pb(request).messages
+            messages.add(data=event, attributes={ATTRIBUTE: data_source, **attributes})
+            size += len(event)
+        yield request
+
+    def _open(self) -> Callable[..., object]:
+        with self._lock:
+            if self._publish is None:
+                channel: Any = _open_channel
+                if self._emulator:
+                    channel = grpc.insecure_channel(self._emulator, options=CHANNEL)
+                self._publish = PublisherGrpcTransport(channel=channel).publish
+            return self._publish
+
+
+_OK = Reply(Verdict.TAKEN, "published", 202, RECEIVED)
+
+
+def _open_channel(host: str, options: Sequence[tuple[str, Any]] = (), **credentials: Any) -> grpc.Channel:
+    return PublisherGrpcTransport.create_channel(host, options=[*options, *CHANNEL], **credentials)

@@ -1,0 +1,156 @@
+"""A message stays leased as long as we hold it: Google's client extends its lease until we are done with it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.api_core.exceptions import GoogleAPICallError, InvalidArgument
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.pubsub_v1 import SubscriberClient
+from google.cloud.pubsub_v1.subscriber.scheduler import Scheduler
+from google.cloud.pubsub_v1.types import FlowControl
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
+    from google.cloud.pubsub_v1.subscriber.message import Message
+
+LONGEST_LEASE = 31 * 86_400.0
+"""Seconds after which a lease would no longer be extended: as long as Pub/Sub keeps a message at most."""
+LONGEST_FAREWELL = 60.0
+"""Seconds that a stream waits for us to be done with its messages, if nobody says that we are."""
+SHORTEST_REST, LONGEST_REST = 10, 600
+"""Seconds for which a message can be given back."""
+
+
+class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
+    """Takes messages off the stream as they come.
+
+    Google's own scheduler has a thread of a pool call back for each. This one only queues them; and when the stream
+    ends, be it asked for or not, it keeps leases and acknowledgements going until whoever holds messages says that it
+    is done with them.
+    """
+
+    def __init__(self) -> None:
+        self._requests: queue.Queue[Any] = queue.Queue()
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._done = threading.Event()
+        self._left: Sequence[Message] = ()
+        self.ending = threading.Event()
+
+    @property
+    def queue(self) -> queue.Queue[Any]:
+        """Where messages put their acknowledgements for the client."""
+        return self._requests
+
+    def schedule(self, _callback: Callable[..., Any], message: Message) -> None:
+        """Queue a message."""
+        self._messages.put(message)
+
+    def shutdown(self, await_msg_callbacks: bool = False) -> list[Message]:  # noqa: ARG002
+        """Wait until the messages are done with; returns those to be given back."""
+        self.ending.set()
+        self._done.wait(LONGEST_FAREWELL)
+        return [*self._left, *self.take(0.0)]
+
+    def take(self, timeout: float) -> list[Message]:
+        """Return what has come, after waiting for it at most `timeout` seconds."""
+        messages = []
+        try:
+            messages.append(self._messages.get(timeout=timeout) if timeout else self._messages.get_nowait())
+            while True:
+                messages.append(self._messages.get_nowait())
+        except queue.Empty:
+            return messages
+
+    def done(self, left: Sequence[Message]) -> None:
+        """Say that all messages were acknowledged but those that are left, which others may have."""
+        self._left = left
+        self._done.set()
+
+
+class Subscription:
+    """One stream of messages, bounded in their number and bytes; used by one thread."""
+
+    def __init__(
+        self, subscription: str, project: str, emulator: str | None = None, *, most_messages: int, most_bytes: int
+    ) -> None:
+        """Describe a subscription by its id, or by its path; nothing is opened yet."""
+        self.path = subscription if "/" in subscription else f"projects/{project}/subscriptions/{subscription}"
+        self._emulator = emulator
+        self._flow = FlowControl(max_messages=most_messages, max_bytes=most_bytes, max_lease_duration=LONGEST_LEASE)
+        self._stream: StreamingPullFuture | None = None
+        self.inbox = Inbox()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may come."""
+        return self._stream is not None
+
+    def open(self) -> str | None:
+        """Begin a stream; returns why that failed, if it did at once: most failures show only by `ended`."""
+        self.inbox = Inbox()
+        try:
+            self._stream = self._client().subscribe(
+                self.path, callback=_no_callback, flow_control=self._flow, scheduler=self.inbox
+            )
+        except GoogleAuthError as error:
+            return f"Google's credentials: {type(error).__name__}"
+        return None
+
+    def ended(self) -> str | None:
+        """Return why the stream has ended, if it has; until `done` was said it goes on holding messages."""
+        if self._stream is None or not self._stream.done():
+            return None
+        error = self._stream.exception()
+        self._stream = None
+        return "closed" if error is None else type(error).__name__
+
+    def close(self, left: Sequence[Message], timeout: float) -> None:
+        """End the stream, give back what is left, and wait until acknowledgements have gone out."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        stream.cancel()
+        self.inbox.done(left)
+        with contextlib.suppress(Exception):  # what was not acknowledged comes again
+            stream.result(timeout)
+
+    def stop_taking(self) -> None:
+        """Let no more messages come; those that are held stay leased."""
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def look(self) -> str | None:
+        """Say what is wrong with the subscription, if anything is; takes no message."""
+        try:
+            # Asks for nothing but the right to consume: no message has this id, and Google knows that at best.
+            self._client().modify_ack_deadline(
+                subscription=self.path, ack_ids=["none"], ack_deadline_seconds=SHORTEST_REST, timeout=5.0, retry=None
+            )
+        except InvalidArgument:
+            return None
+        except (GoogleAPICallError, GoogleAuthError) as error:
+            return f"{type(error).__name__}: does it exist, and may this service consume it?"
+        return None
+
+    def _client(self) -> SubscriberClient:
+        if self._emulator is None:
+            return SubscriberClient()
+        return SubscriberClient(transport=SubscriberGrpcTransport(channel=grpc.insecure_channel(self._emulator)))
+
+
+def give_back(message: Message, seconds: float) -> None:
+    """Let others, or us, have a message again after some seconds."""
+    message.modify_ack_deadline(round(min(max(seconds, SHORTEST_REST), LONGEST_REST)))
+    message.drop()
+
+
+def _no_callback(_message: Message) -> None:
+    """Never called: the inbox takes messages itself."""
