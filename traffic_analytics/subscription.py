@@ -16,7 +16,7 @@ from google.cloud.pubsub_v1.types import FlowControl
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
     from google.cloud.pubsub_v1.subscriber.message import Message
@@ -25,8 +25,13 @@ LONGEST_LEASE = 31 * 86_400.0
 """Seconds after which a lease would no longer be extended: as long as Pub/Sub keeps a message at most."""
 LONGEST_FAREWELL = 60.0
 """Seconds that a stream waits for us to be done with its messages, if nobody says that we are."""
-SHORTEST_REST, LONGEST_REST = 10, 600
-"""Seconds for which a message can be given back."""
+AFTER_FAREWELL = 1.0
+"""Seconds until others get what a stream gives back at its end: at once, Pub/Sub would send it down that very stream,
+and then wait for an answer until the lease has run out."""
+LONGEST_REST = 600
+"""Seconds for which a message can be given back at most."""
+LEASE = 30
+"""Seconds for which a lease is extended at a time, and after which others get what a killed worker held."""
 
 
 class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
@@ -41,7 +46,6 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
         self._requests: queue.Queue[Any] = queue.Queue()
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._done = threading.Event()
-        self._left: Sequence[Message] = ()
         self.ending = threading.Event()
 
     @property
@@ -54,10 +58,11 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
         self._messages.put(message)
 
     def shutdown(self, await_msg_callbacks: bool = False) -> list[Message]:  # noqa: ARG002
-        """Wait until the messages are done with; returns those to be given back."""
+        """Wait until the messages are done with; returns none, for the client would give them back to its own stream."""
         self.ending.set()
         self._done.wait(LONGEST_FAREWELL)
-        return [*self._left, *self.take(0.0)]
+        give_back(self.take(0.0), AFTER_FAREWELL)
+        return []
 
     def take(self, timeout: float) -> list[Message]:
         """Return what has come, after waiting for it at most `timeout` seconds."""
@@ -71,7 +76,7 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
 
     def done(self, left: Sequence[Message]) -> None:
         """Say that all messages were acknowledged but those that are left, which others may have."""
-        self._left = left
+        give_back(left, AFTER_FAREWELL)
         self._done.set()
 
 
@@ -84,7 +89,12 @@ class Subscription:
         """Describe a subscription by its id, or by its path; nothing is opened yet."""
         self.path = subscription if "/" in subscription else f"projects/{project}/subscriptions/{subscription}"
         self._emulator = emulator
-        self._flow = FlowControl(max_messages=most_messages, max_bytes=most_bytes, max_lease_duration=LONGEST_LEASE)
+        self._flow = FlowControl(
+            max_messages=most_messages,
+            max_bytes=most_bytes,
+            max_lease_duration=LONGEST_LEASE,
+            max_duration_per_lease_extension=LEASE,
+        )
         self._stream: StreamingPullFuture | None = None
         self.inbox = Inbox()
 
@@ -132,7 +142,7 @@ class Subscription:
         try:
             # Asks for nothing but the right to consume: no message has this id, and Google knows that at best.
             self._client().modify_ack_deadline(
-                subscription=self.path, ack_ids=["none"], ack_deadline_seconds=SHORTEST_REST, timeout=5.0, retry=None
+                subscription=self.path, ack_ids=["none"], ack_deadline_seconds=10, timeout=5.0, retry=None
             )
         except InvalidArgument:
             return None
@@ -146,10 +156,11 @@ class Subscription:
         return SubscriberClient(transport=SubscriberGrpcTransport(channel=grpc.insecure_channel(self._emulator)))
 
 
-def give_back(message: Message, seconds: float) -> None:
-    """Let others, or us, have a message again after some seconds."""
-    message.modify_ack_deadline(round(min(max(seconds, SHORTEST_REST), LONGEST_REST)))
-    message.drop()
+def give_back(messages: Iterable[Message], seconds: float) -> None:
+    """Let others, or us, have messages again after some seconds."""
+    for message in messages:
+        message.modify_ack_deadline(round(min(max(seconds, AFTER_FAREWELL), LONGEST_REST)))
+        message.drop()
 
 
 def _no_callback(_message: Message) -> None:

@@ -84,6 +84,10 @@ class Pending:
             chosen.append(each)
         return chosen
 
+    def beyond(self, most: int) -> list[Held]:
+        """Let go of the youngest events, as far as there are more than `most`."""
+        return [self.events.pop() for _ in range(len(self.events) - most)]
+
     def acknowledge(self, events: Sequence[Held]) -> None:
         """Let go of events that Tinybird has. A batch is settled from its beginning, so these are the oldest."""
         for each in events:
@@ -222,6 +226,8 @@ class Worker:
 
     def _take(self, arrived: Sequence[Message]) -> None:
         now = self._monotonic()
+        if arrived:
+            _log.debug("%d messages came", len(arrived), extra={"event": "MessagesTaken", "count": len(arrived)})
         for message in arrived:
             self._received += 1
             try:
@@ -229,7 +235,7 @@ class Worker:
             except NoEvent as error:
                 self._keep_aside(message, str(error))
             except SaltUnavailable as error:
-                give_back(message, SALT_AGAIN_AFTER)
+                give_back([message], SALT_AGAIN_AFTER)
                 self._batches.complain("hits wait for a salt: %s", error, event="SaltUnavailable")
             except Exception as error:  # noqa: BLE001 - or this message, and those behind it, would stay leased for good
                 _log.error("a defect of this service", exc_info=error, extra={"event": "UnhandledError"})
@@ -258,7 +264,7 @@ class Worker:
         try:
             self._aside.keep_aside(DATA_SOURCES[0], messages.without_address(message.data), reason)
         except SpoolUnavailable as error:
-            give_back(message, ASIDE_AGAIN_AFTER)
+            give_back([message], ASIDE_AGAIN_AFTER)
             self._batches.complain("nothing can be set aside: %s", error, event="SpoolUnavailable")
             return
         message.ack()
@@ -275,8 +281,7 @@ class Worker:
         now = self._monotonic()
         rest = self._batches.resting().get(pending.data_source)
         if rest is not None:
-            while len(pending.events) > self._most_messages // 2:
-                give_back(pending.events.pop().message, rest)
+            give_back([each.message for each in pending.beyond(self._most_messages // 2)], rest)
         elif now >= self._aside_from:
             while self._is_due(pending, now) and self._deliver(pending):
                 pass

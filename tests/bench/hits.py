@@ -25,6 +25,7 @@ import time
 import uuid
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
@@ -33,8 +34,9 @@ from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from traffic_analytics.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent
 HITS = 2000
@@ -174,7 +176,9 @@ def running_nginx(nginx: str, work: Path, port: int, cpus: set[int]) -> Iterator
 
 
 @contextlib.contextmanager
-def running_service(work: Path, log: Path, port: int, upstream: int, workers: int, cpus: set[int]) -> Iterator[int]:
+def running_service(
+    work: Path, log: Path, port: int, upstream: int, workers: int, cpus: set[int], more: Mapping[str, str] = EMPTY
+) -> Iterator[int]:
     """Run the service; gives the process id of gunicorn's master."""
     of_the_file = {each.metadata["name"]: "" for each in fields(Settings)}  # set, though empty: `.env` has no say
     environment = of_the_file | {
@@ -183,6 +187,7 @@ def running_service(work: Path, log: Path, port: int, upstream: int, workers: in
         "LOG_LEVEL": "warn",
     }
     environment |= os.environ
+    environment |= more
     environment |= {
         "PORT": str(port),
         "LISTEN_HOST": "127.0.0.1",

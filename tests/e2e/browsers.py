@@ -46,9 +46,9 @@ class Browser:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
 
-    def hit(self, **payload: object) -> Outcome:
+    def hit(self, target: str = TARGET, **payload: object) -> Outcome:
         """Post one hit."""
-        event_id = str(uuid.uuid4())
+        event_id = str(payload.pop("event_id", uuid.uuid4()))
         body = json.dumps(page_hit(event_id=event_id, **payload))
         begun = time.monotonic()
         status, headers = 0, {}
@@ -56,7 +56,7 @@ class Browser:
             if self._connection.sock is None:
                 self._connection.connect()
                 self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connection.request("POST", TARGET, body, _HEADERS)
+            self._connection.request("POST", target, body, _HEADERS)
             response = self._connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
             response.read()
@@ -70,11 +70,11 @@ class Browser:
         self._connection.close()
 
 
-def hit(port: int, count: int = 1, **payload: object) -> list[Outcome]:
+def hit(port: int, count: int = 1, target: str = TARGET, **payload: object) -> list[Outcome]:
     """Post hits one after the other."""
     browser = Browser(port)
     try:
-        return [browser.hit(**payload) for _ in range(count)]
+        return [browser.hit(target, **payload) for _ in range(count)]
     finally:
         browser.close()
 
@@ -89,12 +89,20 @@ class Load:
     """Browsers that post hit after hit until the block ends; whom nobody answers tries again."""
 
     def __init__(
-        self, port: int, browsers: int = 8, *, hits_each: int = 1_000_000, pause: float = 0.0, **payload: object
+        self,
+        port: int,
+        browsers: int = 8,
+        *,
+        hits_each: int = 1_000_000,
+        pause: float = 0.0,
+        target: str = TARGET,
+        **payload: object,
     ) -> None:
         self.outcomes: list[Outcome] = []
         self._port = port
         self._hits_each = hits_each
         self._pause = pause
+        self._target = target
         self._payload = payload
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._browse) for _ in range(browsers)]
@@ -123,7 +131,7 @@ class Load:
         for _ in range(self._hits_each):
             if self._stop.is_set():
                 break
-            outcome = browser.hit(**self._payload)
+            outcome = browser.hit(self._target, **self._payload)
             self.outcomes.append(outcome)
             self._stop.wait(self._pause if outcome.status else max(self._pause, 0.02))
         browser.close()

@@ -137,15 +137,15 @@ class Service:
         finally:
             connection.close()
 
-    def command(self, *words: str) -> str:
-        """Run `flask --app app …` and return what it prints."""
+    def command(self, *words: str, check: bool = True) -> str:
+        """Run `flask --app app …` and return what it prints; with `check` it must go well."""
         return subprocess.run(
             [sys.executable, "-m", "flask", "--app", "app", *words],
             cwd=self.log_file.parent,
             env=self.environment,
             capture_output=True,
             text=True,
-            check=True,
+            check=check,
             timeout=30,
         ).stdout
 
@@ -159,11 +159,15 @@ class Service:
         with contextlib.closing(sqlite3.connect(self.data_dir / "spool.sqlite3")) as connection:
             return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
 
+    def salts(self) -> list[str]:
+        """Read the salts in the file."""
+        with contextlib.closing(sqlite3.connect(self.data_dir / "salts.sqlite3")) as connection:
+            return [salt for (salt,) in connection.execute("SELECT salt FROM salts")]
+
     def secrets_on_disk(self) -> list[str]:
         """Name the files that hold what they must not: an address, a token, or a salt outside the salts' own file."""
         salts_file = self.data_dir / "salts.sqlite3"
-        with contextlib.closing(sqlite3.connect(salts_file)) as connection:
-            salts = [salt.encode() for (salt,) in connection.execute("SELECT salt FROM salts")]
+        salts = [salt.encode() for salt in self.salts()]
         found = []
         for file in [*filter(Path.is_file, self.data_dir.rglob("*")), self.log_file]:
             content = file.read_bytes()

@@ -1,0 +1,383 @@
+"""Services publish to Google's Pub/Sub emulator, workers deliver from it, and whatever fails, no accepted hit is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import pubsub_emulator
+from tests.conftest import FIREFOX, SITE
+from tests.e2e.browsers import Load, hit, hit_together
+from tests.e2e.fake_tinybird import FakeTinybird, Request, always, hanging, taken
+from tests.e2e.service import ADDRESS, Service, wait_until
+from tests.pubsub_emulator import PubsubEmulator
+from traffic_analytics import visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.e2e.fake_tinybird import Answer
+
+pytestmark = pytest.mark.e2e
+
+TEST_TARGET = "/api/v1/page_hit?name=analytics_events_test"
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubEmulator]:
+    if what := pubsub_emulator.missing():
+        reason = f"{what} is not installed"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)  # noqa: TID251
+    emulator = PubsubEmulator(tmp_path_factory.mktemp("pubsub") / "emulator.log")
+    try:
+        emulator.start()
+        yield emulator
+    finally:
+        emulator.kill()
+
+
+class World:
+    """One topic of the emulator, and the services and workers of a test around it."""
+
+    def __init__(self, emulator: PubsubEmulator, directory: Path, fake: FakeTinybird) -> None:
+        self.emulator = emulator
+        self.fake = fake
+        self.topic = f"hits-{uuid.uuid4().hex[:8]}"
+        self._directory = directory
+        self.processes: list[Service] = []
+
+    def service(self, **environment: str) -> Service:
+        """Start a service that publishes."""
+        return self._start("service", PUBSUB_TOPIC_PAGE_HITS_RAW=self.topic, **environment)
+
+    def worker(self, **environment: str) -> Service:
+        """Start a worker."""
+        worker = {"WORKER_MODE": "true", "WEB_CONCURRENCY": "1", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": self.topic}
+        return self._start("worker", **worker | environment)
+
+    def _start(self, kind: str, **environment: str) -> Service:
+        directory = self._directory / f"{kind}-{len(self.processes)}"
+        settings = pubsub_emulator.environment(self.emulator) | environment
+        process = Service(directory, self.fake.url, **settings)
+        self.processes.append(process)
+        process.start()
+        return process
+
+
+@pytest.fixture
+def world(emulator: PubsubEmulator, tmp_path: Path, fake: FakeTinybird) -> Iterator[World]:
+    world = World(emulator, tmp_path, fake)
+    emulator.create(world.topic)
+    yield world
+    emulator.resume()
+    for each in world.processes:
+        with contextlib.suppress(AssertionError):
+            each.terminate()
+        each.kill_tree()
+    for each in world.processes:
+        assert '"event": "UnhandledError"' not in each.log
+        assert '"event": "ChoreFailed"' not in each.log
+        assert each.secrets_on_disk() == []
+
+
+def records(service: Service, event: str) -> list[dict[str, Any]]:
+    lines = [line for line in service.log.splitlines() if line.startswith("{")]
+    return [record for record in map(json.loads, lines) if record["event"] == event]
+
+
+def accepted(outcomes: list[Any]) -> set[str]:
+    assert {each.status for each in outcomes} == {202}
+    return {each.event_id for each in outcomes}
+
+
+def refusing(guilty: str, answer: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
+    return lambda request: answer(request) if guilty in request.event_ids else taken(request)
+
+
+def raw_message(**changes: Any) -> dict[str, Any]:
+    """Make a message as ghost/traffic-analytics publishes it."""
+    event_id = changes.pop("event_id", str(uuid.uuid4()))
+    return {
+        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.123Z", time.gmtime()),
+        "action": "page_hit",
+        "version": "1",
+        "site_uuid": SITE,
+        "payload": {
+            "event_id": event_id,
+            "member_uuid": "undefined",
+            "member_status": "undefined",
+            "post_uuid": "undefined",
+            "post_type": "null",
+            "locale": "en-US",
+            "location": "DE",
+            "referrer": None,
+            "parsedReferrer": {"source": None, "medium": None, "url": "https://www.google.com/"},
+            "pathname": "/",
+            "href": "https://blog.example/",
+            "utm_source": None,
+            "utm_medium": None,
+            "utm_campaign": None,
+            "utm_term": None,
+            "utm_content": None,
+            "meta": {"received_timestamp": "2026-11-22T00:30:13.714Z"},
+        },
+        "meta": {"ip": ADDRESS, "user-agent": FIREFOX},
+    } | changes
+
+
+def test_hits_travel_from_services_through_pubsub_and_a_worker_to_tinybird(world: World) -> None:
+    world.emulator.create_subscription(f"{world.topic}-look", world.topic)
+    service, _ = world.service(), world.worker()
+
+    outcomes = hit(service.port, 40)
+    (test,) = hit(service.port, target=TEST_TARGET)
+
+    world.fake.wait_for(accepted([*outcomes, test]), 10)
+    assert set(world.fake.delivered.values()) == {1}
+    sources = {name: request.data_source for request in world.fake.requests for name in request.event_ids}
+    assert sources[test.event_id] == "analytics_events_test"
+    assert {sources[each.event_id] for each in outcomes} == {"analytics_events"}
+    messages = world.emulator.take(f"{world.topic}-look")
+    assert messages
+    for message in messages:
+        assert ADDRESS not in message.data.decode()
+        assert json.loads(message.data)["session_id"]
+    delivered = {line for request in world.fake.requests for line in request.lines}
+    assert {message.data for message in messages} <= delivered, "what arrives is what was published"
+
+
+def test_a_worker_shows_probes_and_takes_no_hits(world: World) -> None:
+    worker = world.worker()
+
+    assert worker.get("/")[0] == worker.get("/health")[0] == worker.get("/ready")[0] == 200
+    assert hit(worker.port)[0].status == 404
+
+
+def test_hits_do_not_wait_for_a_pubsub_that_hangs_and_are_published_later(world: World) -> None:
+    service, _ = world.service(), world.worker()
+    world.fake.wait_for(accepted(hit(service.port, 3)), 10)
+
+    world.emulator.pause()
+    outcomes = hit_together(service.port, 30)
+    late = hit(service.port, 10)
+    assert max(each.seconds for each in outcomes) < 3.5
+    assert max(each.seconds for each in late) < 2.5
+    assert service.waiting() == 40
+    world.emulator.resume()
+
+    world.fake.wait_for(accepted([*outcomes, *late]), 30)
+    wait_until(lambda: service.waiting() == 0)
+
+
+def test_a_missing_topic_loses_nothing(world: World) -> None:
+    world.topic += "-new"
+    service = world.service()
+
+    outcomes = hit(service.port, 5)
+
+    assert service.waiting() == 5
+    wait_until(lambda: records(service, "DeliveryMisconfigured"))
+    assert service.get("/ready")[0] == 200
+    world.emulator.create(world.topic)
+    world.worker()
+    world.fake.wait_for(accepted(outcomes), 20)
+
+
+def test_a_missing_subscription_is_said_and_found_once_it_is_there(world: World) -> None:
+    topic, world.topic = world.topic, f"{world.topic}-new"
+    worker = Service(world._directory / "worker", world.fake.url, **worker_environment(world))
+    world.processes.append(worker)
+    worker.spawn()
+    wait_until(lambda: records(worker, "SubscriptionUnavailable"), 20)
+
+    assert worker.get("/health")[0] == 200
+    assert worker.get("/ready")[0] == 503
+    assert "FAIL  Pub/Sub subscription" in worker.command("check", check=False)
+    world.emulator.create_subscription(world.topic, topic)
+    wait_until(lambda: worker.get("/ready")[0] == 200, 20)
+    assert "ok    Pub/Sub subscription" in worker.command("check", check=False)
+
+
+def worker_environment(world: World) -> dict[str, str]:
+    return pubsub_emulator.environment(world.emulator) | {
+        "WORKER_MODE": "true",
+        "WEB_CONCURRENCY": "1",
+        "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": world.topic,
+    }
+
+
+def test_what_a_killed_worker_held_is_delivered_by_another(world: World) -> None:
+    service, worker = world.service(), world.worker()
+    world.fake.fail(hanging)
+    outcomes = hit(service.port, 20)
+    wait_until(lambda: world.fake.requests)
+    worker.kill_tree()
+    world.fake.heal()
+
+    world.worker()
+
+    world.fake.wait_for(accepted(outcomes), 90)
+
+
+def test_a_stopped_worker_delivers_what_it_holds_first(world: World) -> None:
+    service = world.service()
+    worker = world.worker(BATCH_FLUSH_INTERVAL_MS="60000", LOG_LEVEL="debug")
+    outcomes = hit(service.port, 20)
+    wait_until(lambda: sum(record["count"] for record in records(worker, "MessagesTaken")) == 20)
+
+    assert worker.terminate() < 10
+
+    assert set(world.fake.delivered) == accepted(outcomes)
+    (stopped,) = records(worker, "WorkerStopped")
+    assert (stopped["delivered"], stopped["given_back"]) == (20, 0)
+    assert world.emulator.take(world.topic) == [], "all was acknowledged"
+
+
+def test_a_worker_that_stops_while_tinybird_fails_gives_back_what_it_holds(world: World) -> None:
+    service, worker = world.service(), world.worker()
+    world.fake.fail(always(500))
+    outcomes = hit(service.port, 20)
+    wait_until(lambda: world.fake.requests)
+    wait_until(lambda: records(worker, "DeliveryDelayed"))
+    assert worker.terminate() < 10
+    world.fake.heal()
+
+    (stopped,) = records(worker, "WorkerStopped")
+    assert (stopped["delivered"], stopped["given_back"]) == (0, 20)
+    world.worker()
+    world.fake.wait_for(accepted(outcomes), 60)  # the emulator may still count on the closed stream for a lease's time
+
+
+def test_leases_are_extended_while_tinybird_is_away(world: World) -> None:
+    service, _ = world.service(), world.worker()
+    world.fake.fail(always(503))
+    outcomes = hit(service.port, 20)
+    wait_until(lambda: world.fake.requests)
+
+    seen = world.emulator.take(world.topic, timeout=15)  # longer than the subscription's 10 seconds
+
+    assert seen == [], "nobody else was given them"
+    world.fake.heal()
+    world.fake.wait_for(accepted(outcomes), 40)
+    assert set(world.fake.delivered.values()) == {1}
+
+
+@pytest.mark.parametrize("to_topic", [False, True])
+def test_an_event_that_tinybird_refuses_is_set_aside_and_the_others_go_through(world: World, to_topic: bool) -> None:
+    world.emulator.create(f"{world.topic}-aside")
+    service = world.service()
+    worker = world.worker(**{"PUBSUB_TOPIC_SET_ASIDE": f"{world.topic}-aside"} if to_topic else {})
+    guilty = str(uuid.uuid4())
+    world.fake.fail(refusing(guilty, always(400)))
+
+    outcomes = hit(service.port, 10)
+    (poison,) = hit(service.port, event_id=guilty)
+    outcomes += hit(service.port, 10)
+
+    world.fake.wait_for(accepted(outcomes), 20)
+    wait_until(lambda: records(worker, "EventSetAside"))
+    assert poison.status == 202
+    if to_topic:
+        (message,) = world.emulator.take(f"{world.topic}-aside")
+        assert json.loads(message.data)["payload"]["event_id"] == guilty
+        assert dict(message.attributes) == {"data_source": "analytics_events", "reason": "status 400"}
+        return
+    assert "status 400" in worker.command("spool", "list")
+    world.fake.heal()
+    worker.command("spool", "retry", "--all")
+    world.fake.wait_for({guilty}, 10)
+
+
+def test_hits_that_the_node_service_has_left_are_enriched_and_delivered(world: World) -> None:
+    raw, other = raw_message(), raw_message()
+    bot = raw_message(meta={"ip": ADDRESS, "user-agent": "Googlebot/2.1 (+http://www.google.com/bot.html)"})
+    world.emulator.publish(world.topic, [json.dumps(each).encode() for each in (raw, bot, other)])
+
+    worker = world.worker()
+
+    world.fake.wait_for({each["payload"]["event_id"] for each in (raw, other)}, 20)
+    events = [json.loads(line) for request in world.fake.requests for line in request.lines]
+    event = next(each for each in events if each["payload"]["event_id"] == raw["payload"]["event_id"])
+    assert len(events) == 2, "the bot went no further"
+    assert event["timestamp"] == raw["timestamp"]
+    assert event["payload"]["device"] == "desktop"
+    assert event["payload"]["referrerSource"] == "Google"
+    assert event["payload"]["meta"] == raw["payload"]["meta"]
+    (salt,) = worker.salts()
+    assert event["session_id"] == visitor.session_id(salt, SITE, ADDRESS, FIREFOX)
+    assert world.emulator.take(world.topic, timeout=12) == [], "all three were acknowledged"
+
+
+@pytest.mark.parametrize("to_topic", [False, True])
+def test_messages_that_are_no_events_are_set_aside_without_addresses(world: World, to_topic: bool) -> None:
+    world.emulator.create(f"{world.topic}-aside")
+    broken = raw_message(site_uuid="x")
+    messages = [b"\x00\xff", b"[1]", json.dumps(broken).encode(), f"not JSON {ADDRESS}".encode()]
+    world.emulator.publish(world.topic, messages)
+
+    worker = world.worker(**{"PUBSUB_TOPIC_SET_ASIDE": f"{world.topic}-aside"} if to_topic else {})
+
+    wait_until(lambda: len(records(worker, "MessageSetAside")) == 4, 20)
+    assert world.emulator.take(world.topic, timeout=12) == [], "they are not retried"
+    if to_topic:
+        aside = [message.data for message in world.emulator.take(f"{world.topic}-aside")]
+        assert len(aside) == 4
+        assert not any(ADDRESS.encode() in each for each in aside)
+    else:
+        assert len(worker.command("spool", "list").splitlines()) == 4
+    assert world.fake.requests == []
+
+
+def test_a_data_source_that_is_refused_does_not_keep_the_other_waiting(world: World) -> None:
+    def answer(request: Request) -> Answer:
+        return always(403)(request) if request.data_source.endswith("_test") else taken(request)
+
+    service = world.service()
+    world.fake.fail(answer)
+    with Load(service.port, 16, hits_each=100, target=TEST_TARGET) as load:
+        load.wait()  # more than a worker holds
+    world.worker(BATCH_SIZE="100")
+    wait_until(lambda: world.fake.requests, 20)
+
+    outcomes = hit(service.port, 5)
+
+    world.fake.wait_for(accepted(outcomes), 20)
+
+
+def test_every_accepted_hit_arrives_though_workers_are_killed_and_the_emulator_is_restarted(
+    tmp_path: Path, fake: FakeTinybird, emulator: PubsubEmulator
+) -> None:
+    """Two services, one topic. What the emulator forgets with its end is what nobody may have entrusted to it then."""
+    own = PubsubEmulator(tmp_path / "emulator.log")
+    own.start()
+    world = World(own, tmp_path, fake)
+    own.create(world.topic)
+    try:
+        first, second = world.service(), world.service()
+        worker = world.worker()
+        with Load(first.port, 4, pause=0.01) as one, Load(second.port, 4, pause=0.01) as other:
+            wait_until(lambda: len(one.accepted()) > 200)
+            worker.kill_tree()
+            wait_until(lambda: len(one.accepted()) > 400)
+            worker = world.worker()
+        fake.wait_for(one.accepted() | other.accepted(), 120)
+
+        own.kill()
+        with Load(first.port, 4, pause=0.01) as three, Load(second.port, 4, pause=0.01) as four:
+            wait_until(lambda: len(three.accepted()) > 200 and len(four.accepted()) > 200, 30)
+            own.start()
+            own.create(world.topic)
+            wait_until(lambda: len(three.accepted()) > 400, 30)
+        fake.wait_for(three.accepted() | four.accepted(), 60)
+        assert {each.status for load in (one, other, three, four) for each in load.outcomes} == {202}
+    finally:
+        for each in world.processes:
+            each.kill_tree()
+        own.kill()
