@@ -1,4 +1,4 @@
-"""Google's own Pub/Sub emulator, started and stopped here: it keeps messages in memory, and forgets all with its end."""
+"""Google's own Pub/Sub emulator, started and stopped here: it keeps messages in memory only."""
 
 from __future__ import annotations
 

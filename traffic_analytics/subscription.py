@@ -58,7 +58,7 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
         self._messages.put(message)
 
     def shutdown(self, await_msg_callbacks: bool = False) -> list[Message]:  # noqa: ARG002
-        """Wait until the messages are done with; returns none, for the client would give them back to its own stream."""
+        """Wait until the messages are done with; returns none, or the client would give them to its own stream."""
         self.ending.set()
         self._done.wait(LONGEST_FAREWELL)
         give_back(self.take(0.0), AFTER_FAREWELL)

@@ -1,4 +1,4 @@
-"""Services publish to Google's Pub/Sub emulator, workers deliver from it, and whatever fails, no accepted hit is lost."""
+"""Services publish to Google's Pub/Sub emulator, workers deliver from it, and no accepted hit is lost."""
 
 from __future__ import annotations
 
