@@ -55,9 +55,8 @@ def main() -> None:
             seen = load(options.seconds)
             time.sleep(2)
             cpu = (hits.cpu_seconds(master) - before) / seen["hits"] * 1e6
-            print(
-                f"publishing {cpu:8.0f} µs CPU/hit, {seen['hits'] / seen['seconds']:.0f} hits/s, p99 {seen['p99']:.1f} ms"
-            )
+            rate = seen["hits"] / seen["seconds"]
+            print(f"publishing {cpu:8.0f} µs CPU/hit, {rate:.0f} hits/s, p99 {seen['p99']:.1f} ms")
             print(f"memory     {hits.memory_mb(master):8.0f} MB; not 2xx {seen['refused']}, broken {seen['broken']}")
 
         works = shared | {"WORKER_MODE": "true", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": NAME, "LOG_LEVEL": "info"}
