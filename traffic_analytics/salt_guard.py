@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 DEADLINE = 1.0
 """Seconds that anybody waits for an answer."""
 PAUSE = 1.0
-"""Seconds for which a store that did not answer is left alone; after DEADLINE no question of before is open anymore."""
+"""Seconds for which a store that did not answer is left alone."""
 LOOK_EVERY = 5.0
 """Seconds between the chore's looks for a store that is away."""
 
@@ -80,13 +80,13 @@ class GuardedSalts:
             said = answer.result(self._deadline)
         except TimeoutError:
             late = SaltUnavailable(f"the salt store has not answered within {self._deadline:g} s")
-            self._lost(late, looking=looking)
+            self._lost(late)
             raise late from None
         except SaltUnavailable as error:
             if error.store_answered:
                 self._found()
             else:
-                self._lost(error, looking=looking)
+                self._lost(error)
             raise
         finally:
             if looking:
@@ -104,15 +104,14 @@ class GuardedSalts:
             self._looking = True
             return True
 
-    def _lost(self, error: SaltUnavailable, *, looking: bool) -> None:
+    def _lost(self, error: SaltUnavailable) -> None:
         with self._lock:
             self._answers = False
             now = self._monotonic()
             begins = self._away_since is None
             if begins:
                 self._away_since = now
-            if begins or looking:
-                self._look_at = now + PAUSE
+            self._look_at = now + PAUSE
         if begins:
             _log.error(
                 "hits of sites whose salt is not cached are answered 503: %s",

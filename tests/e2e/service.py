@@ -162,8 +162,10 @@ class Service:
     def secrets_on_disk(self) -> list[str]:
         """Name the files that hold what they must not: an address, a token, or a salt outside the salts' own file."""
         salts_file = self.data_dir / "salts.sqlite3"
-        with contextlib.closing(sqlite3.connect(salts_file)) as connection:
-            salts = [salt.encode() for (salt,) in connection.execute("SELECT salt FROM salts")]
+        salts = []
+        if salts_file.exists():
+            with contextlib.closing(sqlite3.connect(salts_file)) as connection:
+                salts = [salt.encode() for (salt,) in connection.execute("SELECT salt FROM salts")]
         found = []
         for file in [*filter(Path.is_file, self.data_dir.rglob("*")), self.log_file]:
             content = file.read_bytes()
