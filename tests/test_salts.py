@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import SITE, Log
 from traffic_analytics.errors import DamagedFile, SaltUnavailable
 from traffic_analytics.file_lock import FileLock
-from traffic_analytics.salts import CACHE_SECONDS, GRACE, MemorySalts, Salts, SqliteSalts, Sweeper
+from traffic_analytics.salts import GRACE, MemorySalts, Salts, SqliteSalts, Sweeper
 from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
 
@@ -473,13 +473,71 @@ def test_an_empty_file_is_taken_for_new_but_not_in_silence(start: Any, tmp_path:
     SqliteSalts(path).get_or_create("site", date(2026, 11, 22))
 
 
-def test_a_salt_that_has_outlived_the_cache_is_not_kept_in_memory_either() -> None:
-    now = [0.0]
-    salts = Salts(MemorySalts(), lambda: now[0])
-    salts.get_or_create("site", date(2026, 11, 21))
-    now[0] += 2 * CACHE_SECONDS
+class AbsentSalts(CountingSalts):
+    """A store that can be taken away."""
 
-    salts.forget_cached_before(date(2026, 11, 22))
+    away = False
 
-    now[0] = 0.0  # shows what is still there, but hidden
-    assert list(salts._cache) == []
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        if self.away:
+            self.asked += 1
+            raise SaltUnavailable("away")
+        return super().get_or_create(site_uuid, day)
+
+
+def test_a_cached_salt_serves_for_its_whole_day_while_the_store_is_away(start: Any) -> None:
+    store = AbsentSalts()
+    service = start(salts=store)
+    service.now = datetime(2026, 11, 22, tzinfo=UTC)
+    assert service.hit().status_code == 202
+    store.away = True
+
+    service.now = datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC)
+    assert service.hit().status_code == 202
+    names = {event["session_id"] for event in service.events}
+    service.now = datetime(2026, 11, 23, tzinfo=UTC)
+    refused = service.hit()
+
+    assert len(names) == 1
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert len(service.events) == 2, "no visitor gets another name for want of a salt"
+
+
+def test_salts_leave_the_memory_after_their_day_also_if_nobody_is_to_delete_them_from_the_store(start: Any) -> None:
+    store = CountingSalts()
+    salts, clock = Salts(store), Clock(MIDNIGHT - timedelta(hours=1))
+    sweeper = Sweeper(salts, clock, None, deletes=False)
+    salts.get_or_create(SITE, YESTERDAY)
+
+    sweeper.tick()
+    assert len(salts._cache) == 1
+    clock.now = MIDNIGHT + GRACE
+    sweeper.tick()
+
+    assert len(salts._cache) == 0
+    assert (store.sweeps, store.days) == (0, {YESTERDAY})
+
+
+class SlowSalts(CountingSalts):
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        self.entered.set()
+        assert self.go.wait(30)
+        return super().get_or_create(site_uuid, day)
+
+
+def test_threads_that_want_the_same_salt_ask_the_store_once() -> None:
+    store, seen = SlowSalts(), []
+    salts = Salts(store)
+    threads = [threading.Thread(target=lambda: seen.append(salts.get_or_create(SITE, TODAY))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert store.entered.wait(30)
+    store.go.set()
+    for thread in threads:
+        thread.join()
+
+    assert (len(seen), len(set(seen)), store.asked) == (8, 1, 1)

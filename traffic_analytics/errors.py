@@ -36,7 +36,14 @@ class UnsignedUrl(RefusedHit):
 
 
 class SaltUnavailable(AnalyticsError):
-    """No salt can be had, so the visitor cannot be named without naming them wrongly."""
+    """No salt can be had, so the visitor cannot be named without naming them wrongly.
+
+    `store_answered` tells a store that answers, but with something that is no salt, from one that cannot be used.
+    """
+
+    def __init__(self, message: str, *, store_answered: bool = False) -> None:
+        super().__init__(message)
+        self.store_answered = store_answered
 
 
 class SpoolUnavailable(AnalyticsError):

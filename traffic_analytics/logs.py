@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
+import time
 import traceback
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -26,6 +28,8 @@ _LEVELS = {
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE = re.compile(r"([0-9a-f]{32})(?:[/-]([0-9a-f]{1,16}))?.*|00-([0-9a-f]{32})-([0-9a-f]{16})-.*", re.IGNORECASE)
+
+_OF_REFUSED_HITS = frozenset({"SaltUnavailable", "SpoolUnavailable"})
 
 _request: ContextVar[Mapping[str, Any] | None] = ContextVar("request", default=None)
 
@@ -61,6 +65,36 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
             if _PLAIN_ID.fullmatch(value):
                 said[name] = value
     return said
+
+
+class Seldom(logging.Filter):
+    """Lets records of refused hits pass once a second, with the number of `others` that were held back.
+
+    A neighbour that is away refuses thousands of hits, and one record says as much as all.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._next: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether the record is to be written."""
+        event = getattr(record, "event", "")
+        if event not in _OF_REFUSED_HITS:
+            return True
+        now = self._monotonic()
+        with self._lock:
+            if now < self._next.get(event, now):
+                self._held_back[event] += 1
+                return False
+            self._next[event] = now + 1.0
+            others, self._held_back[event] = self._held_back.get(event, 0), 0
+        if others:
+            record.others = others
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -119,7 +153,15 @@ def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"form": formatter[form]},
-        "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "form"}},
+        "filters": {"seldom": {"()": Seldom}},
+        "handlers": {
+            "out": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stdout",
+                "formatter": "form",
+                "filters": ["seldom"],
+            }
+        },
         "root": {"level": max(_LEVELS[level], logging.WARNING), "handlers": ["out"]},
         # urllib3's warnings quote URLs, and a sender's token may stand in one. transport.py names every failure itself.
         "loggers": {

@@ -6,13 +6,13 @@ import logging
 import secrets
 import sqlite3
 import threading
-import time
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from cachetools import TTLCache
+from cachetools import LRUCache
 
 from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.single_flight import SingleFlight
 from traffic_analytics.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-CACHE_SECONDS = 3600.0
 CACHED_SITES = 20_000
+PATIENCE = 5.0
+"""Seconds that a thread waits for another that asks for the same salt; no store takes as long."""
 GRACE = timedelta(minutes=5)
 """How long after midnight yesterday's salts are kept, for hits that arrived before it."""
 
@@ -136,12 +137,16 @@ class SqliteSalts:
 
 
 class Salts:
-    """A store behind an in-process cache, so that most hits touch no file."""
+    """A store behind an in-process cache, so that most hits touch no file and no network.
 
-    def __init__(self, store: SaltStore, monotonic: Callable[[], float] = time.monotonic) -> None:
+    A cached salt serves for its whole day, also while the store is away; the Sweeper drops it after the day.
+    """
+
+    def __init__(self, store: SaltStore) -> None:
         self._store = store
-        self._cache: TTLCache[tuple[str, date], str] = TTLCache(CACHED_SITES, CACHE_SECONDS, monotonic)
+        self._cache: LRUCache[tuple[str, date], str] = LRUCache(CACHED_SITES)
         self._lock = threading.Lock()
+        self._flights: SingleFlight[str] = SingleFlight()
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day. Raises SaltUnavailable."""
@@ -149,17 +154,17 @@ class Salts:
         with self._lock:
             salt = self._cache.get(key)
         if salt is None:
-            salt = self._store.get_or_create(site_uuid, day)
-            with self._lock:
-                self._cache[key] = salt
+            try:
+                salt, _ = self._flights.share(key, lambda: self._ask(key), PATIENCE)
+            except TimeoutError:
+                raise SaltUnavailable("another thread has asked for it, in vain so far") from None
         return salt
 
     def forget_cached_before(self, day: date) -> None:
         """Drop the salts of earlier days from this process's memory."""
         with self._lock:
-            self._cache.expire()  # what is past its time is hidden from the loop, but still in memory
             for key in [key for key in self._cache if key[1] < day]:
-                self._cache.pop(key, None)
+                del self._cache[key]
 
     def forget_before(self, day: date) -> int:
         """Delete the salts of earlier days from the store. Raises SaltUnavailable."""
@@ -169,18 +174,31 @@ class Salts:
         """Find out whether the store can be used. Raises SaltUnavailable."""
         self._store.check()
 
+    def _ask(self, key: tuple[str, date]) -> str:
+        with self._lock:
+            salt = self._cache.get(key)  # another flight may have landed since the caller looked
+        if salt is None:
+            salt = self._store.get_or_create(*key)
+            with self._lock:
+                self._cache[key] = salt
+        return salt
+
 
 class Sweeper:
     """Forgets the salts of past days soon after midnight UTC, whether hits arrive or not.
 
-    Every process forgets what it has cached; the one that holds the lock deletes from the store. A sweep that failed is
-    tried again at the next tick.
+    Every process forgets what it has cached; the one that holds the lock deletes from the store, if that `deletes` at
+    all. A sweep that failed is tried again at the next tick. Of several machines that share a store each sweeps it:
+    whoever comes late finds nothing.
     """
 
-    def __init__(self, salts: Salts, clock: Callable[[], datetime], lock: FileLock | None) -> None:
+    def __init__(
+        self, salts: Salts, clock: Callable[[], datetime], lock: FileLock | None, *, deletes: bool = True
+    ) -> None:
         self._salts = salts
         self._clock = clock
         self._lock = lock
+        self._deletes = deletes
         self._swept: date | None = None
 
     def tick(self) -> float:
@@ -192,6 +210,9 @@ class Sweeper:
 
     def _sweep(self, day: date) -> None:
         self._salts.forget_cached_before(day)
+        if not self._deletes:
+            self._swept = day
+            return
         if self._lock is not None and not self._lock.try_acquire():
             return
         try:
@@ -207,3 +228,15 @@ class Sweeper:
 def new_salt() -> str:
     """Make a salt: 32 random bytes in hex."""
     return secrets.token_hex(32)
+
+
+def key_of(site_uuid: str, day: date) -> str:
+    """Name a salt where several services keep it; Node services look for it under the same name."""
+    return f"salt:{day.isoformat()}:{site_uuid}"
+
+
+def salt_of(stored: object) -> str:
+    """Return what a store holds as a salt. Raises SaltUnavailable rather than to name visitors by something else."""
+    if not isinstance(stored, str) or not stored:
+        raise SaltUnavailable("what the store holds is no salt", store_answered=True)
+    return stored

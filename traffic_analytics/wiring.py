@@ -7,6 +7,7 @@ import logging.config
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from traffic_analytics.file_lock import FileLock
 from traffic_analytics.forwarder import Forwarder
 from traffic_analytics.hit_endpoint import HitEndpoint
 from traffic_analytics.readiness import Readiness
+from traffic_analytics.salt_guard import GuardedSalts
 from traffic_analytics.salts import MemorySalts, Salts, SaltStore, SqliteSalts, Sweeper
 from traffic_analytics.spool import Spool
 from traffic_analytics.tinybird import Tinybird
@@ -53,8 +55,8 @@ def create_app(
     )
     clock = clock or now_utc
     if settings.worker_mode:
-        return create_worker(settings, clock, salt_store or make_salt_store(settings))
-    store = salt_store or make_salt_store(settings)
+        return create_worker(settings, clock, salt_store or make_salt_store(settings, clock))
+    store = salt_store or make_salt_store(settings, clock)
     store.prepare()
     salts = Salts(store)
     target = make_target(settings)
@@ -143,10 +145,21 @@ def make_app(*blueprints: Blueprint) -> Flask:
     return app
 
 
-def make_salt_store(settings: Settings) -> SaltStore:
-    """Choose the salt store."""
+def make_salt_store(settings: Settings, clock: Callable[[], datetime]) -> SaltStore:
+    """Choose the salt store; what the shared ones are made of is imported only here, for those who want them."""
     if settings.salt_store_type == "memory":
         return MemorySalts()
+    if settings.salt_store_type == "redis":
+        from traffic_analytics import redis_salts  # noqa: PLC0415
+
+        return GuardedSalts(redis_salts.RedisSalts(redis_salts.client_of(settings.redis_url or ""), clock))
+    if settings.salt_store_type == "firestore":
+        from traffic_analytics import firestore_salts  # noqa: PLC0415
+
+        open_client = partial(firestore_salts.client_of, settings.google_cloud_project, settings.firestore_database_id)
+        return GuardedSalts(
+            firestore_salts.FirestoreSalts(open_client, clock, batch_size=settings.firestore_cleanup_batch_size)
+        )
     return SqliteSalts(settings.salt_file)
 
 
@@ -240,11 +253,10 @@ def add_sweeper(
     background: Background, settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore
 ) -> None:
     """Add the deletion of past salts to what a process does beside answering."""
-    if not settings.enable_salt_cleanup_scheduler:
-        return
-    shared = isinstance(store, SqliteSalts)
-    lock = FileLock(settings.salt_file.with_name(settings.salt_file.name + ".sweep.lock")) if shared else None
-    background.add("salts", Sweeper(salts, clock, lock).tick)
+    sweeper = Sweeper(salts, clock, sweep_lock(settings, store), deletes=settings.enable_salt_cleanup_scheduler)
+    background.add("salts", sweeper.tick)
+    if isinstance(store, GuardedSalts):
+        background.add("salt store", store.tick)
 
 
 def add_forwarder(background: Background, settings: Settings, clock: Callable[[], datetime], target: Target) -> None:
@@ -263,6 +275,18 @@ def add_forwarder(background: Background, settings: Settings, clock: Callable[[]
         clock=lambda: clock().timestamp(),
     )
     background.add("forwarder", forwarder.tick)
+
+
+def sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
+    """Let one process of the machine delete salts from a store that its processes share."""
+    if not isinstance(store, SqliteSalts | GuardedSalts):
+        return None
+    path = settings.salt_file.with_name(settings.salt_file.name + ".sweep.lock")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:  # salts across the network need no disk; then every process sweeps, which harms nothing
+        return None
+    return FileLock(path)
 
 
 def now_utc() -> datetime:

@@ -46,7 +46,7 @@ class Browser:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
 
-    def hit(self, target: str = TARGET, **payload: object) -> Outcome:
+    def hit(self, target: str = TARGET, *, site: str = SITE, **payload: object) -> Outcome:
         """Post one hit."""
         event_id = str(payload.pop("event_id", uuid.uuid4()))
         body = json.dumps(page_hit(event_id=event_id, **payload))
@@ -56,7 +56,7 @@ class Browser:
             if self._connection.sock is None:
                 self._connection.connect()
                 self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connection.request("POST", target, body, _HEADERS)
+            self._connection.request("POST", target, body, _HEADERS | {"x-site-uuid": site})
             response = self._connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
             response.read()

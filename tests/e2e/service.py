@@ -167,7 +167,7 @@ class Service:
     def secrets_on_disk(self) -> list[str]:
         """Name the files that hold what they must not: an address, a token, or a salt outside the salts' own file."""
         salts_file = self.data_dir / "salts.sqlite3"
-        salts = [salt.encode() for salt in self.salts()]
+        salts = [salt.encode() for salt in self.salts()] if salts_file.exists() else []
         found = []
         for file in [*filter(Path.is_file, self.data_dir.rglob("*")), self.log_file]:
             content = file.read_bytes()

@@ -1,0 +1,279 @@
+"""Several machines, one salt store across the network: they name visitors alike, and never wrongly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.firestore_v1 import Client
+from redis import Redis
+
+from tests import neighbours
+from tests.conftest import FIREFOX, SITE
+from tests.e2e.browsers import Browser, Outcome
+from tests.e2e.conftest import running
+from tests.e2e.fake_tinybird import FakeTinybird
+from tests.e2e.service import ADDRESS, Service, wait_until
+from tests.neighbours import PASSWORD
+from traffic_analytics.visitor import session_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+NODE_SALT = "ab" * 32
+
+
+def site(number: int) -> str:
+    return f"940b73e9-4952-4752-b23d-{number:012}"
+
+
+def today() -> date:
+    return datetime.now(UTC).date()  # noqa: TID251 - the services go by this clock
+
+
+class SharedRedis:
+    """A Redis as another machine sees it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.neighbour = neighbours.redis(directory)
+        self._url = f"redis://:{PASSWORD}@127.0.0.1:{self.neighbour.port}/0"
+        self.environment = {"SALT_STORE_TYPE": "redis", "REDIS_URL": self._url}
+
+    def connect(self) -> None:
+        self._redis = Redis.from_url(self._url, decode_responses=True)
+
+    def salts(self) -> dict[str, str]:
+        return {key: self._redis.get(key) for key in self._redis.scan_iter("salt:*")}
+
+    def put(self, key: str, salt: str) -> None:
+        self._redis.set(key, salt)
+
+    def ends_when_it_should(self, key: str, day: date) -> bool:
+        end = datetime.fromtimestamp(time.time() + self._redis.ttl(key), UTC)  # noqa: TID251 - the services' clock
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+        return timedelta(minutes=4) < end - midnight < timedelta(minutes=6)
+
+
+class SharedFirestore:
+    """Firestore as a Node service sees it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.neighbour = neighbours.firestore(directory)
+        self._host = f"127.0.0.1:{self.neighbour.port}"
+        self.environment = {
+            "SALT_STORE_TYPE": "firestore",
+            "FIRESTORE_EMULATOR_HOST": self._host,
+            "FIRESTORE_CLEANUP_BATCH_SIZE": "3",
+            "GOOGLE_CLOUD_PROJECT": "demo",
+            "LOG_FORMAT": "json",
+        }
+
+    def connect(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:  # the library reads it from the environment when it opens
+            patch.setenv("FIRESTORE_EMULATOR_HOST", self._host)
+            self._collection = Client("demo", credentials=AnonymousCredentials()).collection("salts")
+
+    def salts(self) -> dict[str, str]:
+        return {each.id: each.to_dict()["salt"] for each in self._collection.stream()}
+
+    def put(self, key: str, salt: str) -> None:
+        self._collection.document(key).set({"salt": salt, "created_at": datetime(2026, 11, 22, tzinfo=UTC)})
+
+    def ends_when_it_should(self, key: str, day: date) -> bool:
+        fields = self._collection.document(key).get().to_dict()
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return (
+            set(fields) == {"salt", "created_at", "expires_at"}
+            and fields["expires_at"] == midnight + timedelta(days=2)
+            and midnight <= fields["created_at"] < midnight + timedelta(days=1)
+        )
+
+
+@pytest.fixture(params=[SharedRedis, SharedFirestore])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    store = request.param(tmp_path)
+    with store.neighbour:
+        store.connect()
+        yield store
+
+
+@contextlib.contextmanager
+def machine(directory: Path, store: Any, **environment: str) -> Iterator[tuple[Service, FakeTinybird]]:
+    """Run the service on a machine of its own; afterwards its files and records hold no salt and no password."""
+    directory.mkdir()
+    with running(directory / "data", **store.environment, **environment) as (service, fake):
+        yield service, fake
+        written = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+    secrets = [PASSWORD, *store.salts().values()]
+    assert [secret for secret in secrets if any(secret.encode() in each for each in written)] == []
+
+
+def visit(service: Service, site: str) -> Outcome:
+    browser = Browser(service.port)
+    try:
+        return browser.hit(site)
+    finally:
+        browser.close()
+
+
+def visit_together(service: Service, sites: list[str]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    threads = [threading.Thread(target=lambda each=each: outcomes.append(visit(service, each))) for each in sites]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def names(*fakes: FakeTinybird) -> set[tuple[str, str]]:
+    """Return which visitors Tinybird was told of: site and name."""
+    events = [json.loads(line) for fake in fakes for request in fake.requests for line in request.lines]
+    return {(event["site_uuid"], event["session_id"]) for event in events}
+
+
+def named_by(store: Any) -> set[tuple[str, str]]:
+    """Return how the visitor of these tests is called by the salts that the store holds for today."""
+    salts = {key.split(":", 2)[2]: salt for key, salt in store.salts().items() if key.split(":")[1] == str(today())}
+    return {(site, session_id(salt, site, ADDRESS, FIREFOX)) for site, salt in salts.items()}
+
+
+def events_in(service: Service) -> list[str]:
+    return [json.loads(line)["event"] for line in service.log.splitlines() if line.startswith("{")]
+
+
+def test_two_machines_that_start_at_once_name_a_visitor_alike(store: Any, tmp_path: Path) -> None:
+    sites = [site(number) for number in range(5)]
+    with machine(tmp_path / "one", store) as (one, seen), machine(tmp_path / "two", store) as (two, seen_too):
+        racers = [threading.Thread(target=visit_together, args=[each, sites * 6]) for each in (one, two)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+        assert len(seen.requests) == len(seen_too.requests) == 30
+        assert names(seen) == names(seen_too) == named_by(store)
+        assert len(named_by(store)) == 5
+        assert [key for key in store.salts() if not store.ends_when_it_should(key, today())] == []
+
+
+def test_a_salt_that_a_node_service_made_is_used(store: Any, tmp_path: Path) -> None:
+    store.put(f"salt:{today()}:{SITE}", NODE_SALT)
+    with machine(tmp_path / "one", store) as (service, fake):
+        assert visit(service, SITE).status == 202
+        assert names(fake) == {(SITE, session_id(NODE_SALT, SITE, ADDRESS, FIREFOX))}
+
+
+def test_what_holds_no_salt_refuses_the_hits_of_its_site_only(store: Any, tmp_path: Path) -> None:
+    store.put(f"salt:{today()}:{SITE}", "")
+    with machine(tmp_path / "one", store) as (service, fake):
+        assert visit(service, SITE).status == 503
+        assert visit(service, site(1)).status == 202
+        assert {site for site, _ in names(fake)} == {site(1)}
+        store.put(f"salt:{today()}:{SITE}", NODE_SALT)
+        assert visit(service, SITE).status == 202
+        assert "SaltStoreUnavailable" not in events_in(service)
+
+
+def test_a_store_that_hangs_refuses_new_sites_at_once_and_goes_on_for_the_others(store: Any, tmp_path: Path) -> None:
+    with machine(tmp_path / "one", store, WEB_CONCURRENCY="1") as (service, fake):
+        assert visit(service, SITE).status == 202
+        store.neighbour.hang()
+        together = visit_together(service, [site(number) for number in range(16)])
+        after = [visit(service, site(number)) for number in range(16, 200)]
+        cached = [visit(service, SITE) for _ in range(20)]
+        ready, _ = service.get("/ready")
+        begun = time.monotonic()
+        store.neighbour.go_on()
+        wait_until(lambda: visit(service, site(0)).status == 202)
+        print(
+            f"together {max(each.seconds for each in together):.3f} s, then at most "
+            f"{sorted(each.seconds for each in after)[-5:]}, cached {max(each.seconds for each in cached):.3f} s, "
+            f"back after {time.monotonic() - begun:.3f} s"
+        )
+
+        assert {each.status for each in together + after} == {503}
+        assert {each.headers["retry-after"] for each in together + after} == {"5"}
+        assert {each.status for each in cached} == {202}
+        assert ready == 503
+        assert max(each.seconds for each in together) < 2
+        assert sum(each.seconds > 0.5 for each in after) <= 2, "one hit at a time looks for the store"
+        assert max(each.seconds for each in cached) < 1
+        assert {site for site, _ in names(fake)} == {SITE, site(0)}
+        assert names(fake) == {name for name in named_by(store) if name[0] in (SITE, site(0))}
+        events = events_in(service)
+        assert events.count("SaltStoreUnavailable") == events.count("SaltStoreAvailable") == 1
+        assert events.count("SaltUnavailable") < 20
+
+
+def test_a_store_that_dies_is_used_again_once_it_is_back(store: Any, tmp_path: Path) -> None:
+    with machine(tmp_path / "one", store) as (service, fake):
+        assert visit(service, site(0)).status == 202
+        before = names(fake)
+        salts = store.salts()
+        store.neighbour.stop()
+        refused = [visit(service, site(number)) for number in range(1, 50)]
+        begun = time.monotonic()
+        while time.monotonic() - begun < 6:  # long enough for whoever waits longer with each failure
+            refused.append(visit(service, site(1)))
+            time.sleep(0.1)
+        store.neighbour.start()
+        store.connect()
+        for key, salt in salts.items():
+            store.put(key, salt)
+        begun = time.monotonic()
+        wait_until(lambda: {visit(service, site(1)).status for _ in range(8)} == {202})
+        print(f"refused in {max(each.seconds for each in refused):.3f} s, back in {time.monotonic() - begun:.3f} s")
+        assert time.monotonic() - begun < 5
+        assert {each.status for each in refused} == {503}
+        assert max(each.seconds for each in refused) < 2
+        assert before <= names(fake) == named_by(store)
+
+
+def test_a_machine_starts_while_the_store_is_away_and_says_so(store: Any, tmp_path: Path) -> None:
+    store.neighbour.stop()
+    fake = FakeTinybird()
+    service = Service(tmp_path / "data", fake.url, **store.environment)
+    try:
+        service.spawn()
+        wait_until(lambda: service.get("/health")[0] == 200, 20)
+        wait_until(lambda: "SaltStoreUnavailable" in events_in(service))
+        assert visit(service, SITE).status == 503
+        store.neighbour.start()
+        store.connect()
+        wait_until(lambda: visit(service, SITE).status == 202)
+        assert names(fake) == named_by(store)
+        assert PASSWORD not in service.log
+    finally:
+        service.kill_tree()
+        fake.refuse()
+
+
+def test_salts_of_past_days_are_deleted_and_nothing_else(tmp_path: Path) -> None:
+    store = SharedFirestore(tmp_path)
+    with store.neighbour:
+        store.connect()
+        for days in range(10):
+            store.put(f"salt:{today() - timedelta(days=days)}:{SITE}", NODE_SALT)
+        for other in ("sale", "salt", "zebra"):
+            store.put(other, "not-a-salt")
+        left = {f"salt:{today()}:{SITE}", "sale", "salt", "zebra"}
+        with machine(tmp_path / "one", store) as (one, _), machine(tmp_path / "two", store) as (two, _):
+            wait_until(lambda: set(store.salts()) == left)
+            assert visit(one, SITE).status == visit(two, SITE).status == 202
+            wait_until(lambda: "SaltCleanupCompleted" in events_in(one) + events_in(two))
+            assert "SaltCleanupFailed" not in events_in(one) + events_in(two)
+
+
+def test_check_tries_the_store(store: Any, tmp_path: Path) -> None:
+    with machine(tmp_path / "one", store) as (service, _):
+        kind = store.environment["SALT_STORE_TYPE"]
+        assert f"ok    salt store ({kind})" in service.command("check")

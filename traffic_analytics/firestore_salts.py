@@ -1,0 +1,140 @@
+"""In Firestore a salt is a document that only one machine can create and everybody can read, Node services included."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.api_core.exceptions import Aborted, AlreadyExists, DeadlineExceeded, GoogleAPIError, ServiceUnavailable
+from google.api_core.retry import Retry, if_exception_type
+from google.auth.exceptions import GoogleAuthError
+from google.cloud.firestore_v1 import Client, FieldFilter
+
+from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.salts import key_of, new_salt, salt_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import date
+
+COLLECTION = "salts"
+TIMEOUT = 1.0
+"""Seconds for all that one hit asks."""
+SWEEP_TIMEOUT = 10.0
+"""Seconds for each request of a sweep, for which nobody waits."""
+
+# A closed channel is a ValueError: another thread has given the client up while this one was about to use it.
+_FAILURES = (GoogleAPIError, GoogleAuthError, grpc.RpcError, ValueError)
+
+
+def client_of(project: str | None, database: str) -> Client:
+    """Open Firestore, or the emulator that FIRESTORE_EMULATOR_HOST names."""
+    return Client(project=project, database=database)
+
+
+class FirestoreSalts:
+    """Salts of all machines that use the same database, as documents `salts/salt:YYYY-MM-DD:site_uuid`.
+
+    A document holds `salt`, `created_at`, and `expires_at` for Firestore's own deletion, should nobody sweep. The
+    client opens with the first question in the process that asks: gRPC does not survive a fork.
+    """
+
+    def __init__(self, open_client: Callable[[], Client], clock: Callable[[], datetime], *, batch_size: int) -> None:
+        self._open_client = open_client
+        self._clock = clock
+        self._batch_size = batch_size
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._owner: int | None = None
+
+    def prepare(self) -> None:
+        """Need nothing: this runs before the fork, and what is opened there is dead after it."""
+
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        """Return the salt of a site and day, made by whichever machine came first."""
+        deadline = time.monotonic() + TIMEOUT
+        with self._use() as client:
+            document = client.collection(COLLECTION).document(key_of(site_uuid, day))
+            snapshot = _read(document, deadline)
+            if not snapshot.exists:
+                mine = new_salt()
+                try:
+                    document.create(self._fields(mine, day), retry=None, timeout=deadline - time.monotonic())
+                except AlreadyExists:
+                    snapshot = _read(document, deadline)
+                else:
+                    return mine
+        return salt_of((snapshot.to_dict() or {}).get("salt"))
+
+    def forget_before(self, day: date) -> int:
+        """Delete the salts of all earlier days, a batch at a time, and say how many there were.
+
+        Several machines may do so at once: what another has deleted already is no error, only counted twice.
+        """
+        count = 0
+        with self._use() as client:
+            salts = client.collection(COLLECTION)
+            past = (
+                salts.where(filter=FieldFilter("__name__", ">=", salts.document("salt:")))
+                .where(filter=FieldFilter("__name__", "<", salts.document(key_of("", day))))
+                .select([])
+                .limit(self._batch_size)
+            )
+            while True:
+                found = [each.reference for each in past.stream(retry=None, timeout=SWEEP_TIMEOUT)]
+                if not found:
+                    return count
+                batch = client.batch()
+                for reference in found:
+                    batch.delete(reference)
+                batch.commit(retry=_contended(), timeout=SWEEP_TIMEOUT)
+                count += len(found)
+
+    def check(self) -> None:
+        """Find out whether Firestore answers, by reading a document that need not exist."""
+        with self._use() as client:
+            _read(client.collection(COLLECTION).document("check"), time.monotonic() + TIMEOUT)
+
+    def _fields(self, salt: str, day: date) -> dict[str, Any]:
+        end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=2)
+        return {"salt": salt, "created_at": self._clock(), "expires_at": end}
+
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[Client]:
+        """Lend this process's client, and name what goes wrong by its class: messages may quote anything."""
+        client = None
+        try:
+            client = self._opened()
+            yield client
+        except _FAILURES as error:
+            if isinstance(error, ServiceUnavailable | DeadlineExceeded):
+                self._give_up(client)
+            raise SaltUnavailable(f"Firestore: {type(error).__name__}") from error
+
+    def _opened(self) -> Client:
+        with self._lock:
+            if self._client is None or self._owner != os.getpid():
+                self._client, self._owner = self._open_client(), os.getpid()
+            return self._client
+
+    def _give_up(self, client: Client | None) -> None:
+        """Let the next question open a new client: gRPC waits up to two minutes before it tries an address again."""
+        with self._lock:
+            if client is None or self._client is not client:
+                return
+            self._client = None
+        client.close()  # type: ignore[no-untyped-call]
+
+
+def _read(document: Any, deadline: float) -> Any:
+    return document.get(["salt"], retry=None, timeout=deadline - time.monotonic())
+
+
+def _contended() -> Retry:
+    """Try again for a few seconds if another machine deletes the same documents at this moment."""
+    return Retry(if_exception_type(Aborted), initial=0.1, maximum=1.0, timeout=SWEEP_TIMEOUT)
