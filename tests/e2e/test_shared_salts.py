@@ -120,7 +120,7 @@ def machine(directory: Path, store: Any, **environment: str) -> Iterator[tuple[S
 def visit(service: Service, site: str) -> Outcome:
     browser = Browser(service.port)
     try:
-        return browser.hit(site)
+        return browser.hit(site=site)
     finally:
         browser.close()
 
