@@ -58,6 +58,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     # from the master's), and hits leave no cycles behind that would have to be looked for after every 700 objects.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
+    worker.large_bodies = worker.wsgi.extensions.get("large_bodies")
     worker.wsgi.extensions["traffic_analytics"].start()
 
 
