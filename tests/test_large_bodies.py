@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import platform
+import re
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +20,6 @@ from traffic_analytics.sync_rows import BODY_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 LIMIT, MOST, DEADLINE = 1_000_000, 2, 1.5
 APP = """
@@ -263,25 +265,24 @@ def test_slow_syncs_keep_nobody_from_being_served_and_one_too_many_comes_again(b
     for sock in slow:
         sock.sendall(sync_head(begun))
 
-    def one_more() -> Answer | None:
-        with running.connect() as sock, sock.makefile("rb") as stream:
-            sock.settimeout(1.0)
-            with contextlib.suppress(TimeoutError):
-                sock.sendall(sync_head(begun))
-                return read_answer(stream)
-        return None
+    answers: list[Answer] = []
 
-    wait_until(one_more)
+    def is_one_too_many() -> bool:
+        with running.connect() as sock, sock.makefile("rb") as stream, contextlib.suppress(TimeoutError):
+            sock.settimeout(1.0)
+            sock.sendall(sync_head(begun))
+            answers.append(read_answer(stream))
+            return answers[-1].status == 503
+        return False
+
+    wait_until(is_one_too_many)
     began = time.monotonic()
     assert running.hit().status == 202
     assert time.monotonic() - began < 2.0
     small = body_of(step())
     assert running.say(sync_head(length(small) + small)).status == 202
-    answer = one_more()
-    assert answer is not None
-    assert answer.status == 503
-    assert answer.headers["retry-after"] == "30"
-    assert "under way" in answer.json["message"]
+    assert answers[-1].headers["retry-after"] == "30"
+    assert "under way" in answers[-1].json["message"]
     for sock in slow:
         sock.close()
     body = nine_mebibytes()
@@ -307,6 +308,29 @@ def test_two_syncs_are_sent_on_at_a_time_and_a_third_comes_again(running: Runnin
 
     assert answers == [202, 202]
     assert running.say(small).status == 202
+
+
+def resident(service: Running) -> int:
+    """Return the MiB of memory that the worker has."""
+    pid = service.process.pid
+    (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{worker}/status").read_text())[0]) // 1024
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library may keep what is freed")
+def test_a_process_gives_back_what_large_bodies_took(running: Running, upstream: Upstream) -> None:
+    body = nine_mebibytes()
+    before = resident(running)
+
+    for framed in [length(body) + body, CHUNKED + chunks(body, 16_384), CHUNKED + chunks(body, 16_384)[:-9]] * 5:
+        with running.connect() as sock:
+            sock.sendall(sync_head(framed))
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(1000):
+                pass
+        upstream.events.clear()
+
+    wait_until(lambda: resident(running) < before + 45)
 
 
 @pytest.mark.e2e

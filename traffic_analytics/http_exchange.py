@@ -63,22 +63,27 @@ class Exchange:
 
     def _attach_body(self, request: Request, environ: dict[str, Any]) -> bool:
         """Give the application the body; False if not all of it is here, so that nobody knows where the next begins."""
-        length = environ.get("CONTENT_LENGTH")
         if "HTTP_TRANSFER_ENCODING" in environ:
-            framed = self._source.rest()
-            try:
-                environ["wsgi.input"] = io.BytesIO(request.body.read())
-            except NoMoreData:
-                # The loop stopped waiting for the end, as there is more than anybody takes: let the application say so.
-                environ["wsgi.input"] = io.BytesIO(framed)
-                return False
-            return True
-        wanted = int(length) if length else 0
-        body = self._source.read(wanted)
+            body, complete = self._read_chunks(request)
+        else:
+            wanted = int(environ.get("CONTENT_LENGTH") or 0)
+            body = self._source.read(wanted)
+            complete = len(body) == wanted
         environ["wsgi.input"] = io.BytesIO(body)
-        if len(body) > PIECE:
-            self._source.forget()
-        return len(body) == wanted
+        if len(self._source.data) > PIECE:
+            self._source.forget()  # the application may take its time
+        return complete
+
+    def _read_chunks(self, request: Request) -> tuple[bytes, bool]:
+        begin = self._source.at
+        try:
+            return request.body.read(), True
+        except NoMoreData:
+            # The loop stopped waiting for the end, as there is more than anybody takes: let the application say so.
+            return self._source.data[begin:], False
+        except Exception:
+            self._source.forget()  # parser and body refer to each other, and would keep it until they are collected
+            raise
 
 
 class _Memory(Unreader):  # type: ignore[misc] # gunicorn is not typed
@@ -86,24 +91,24 @@ class _Memory(Unreader):  # type: ignore[misc] # gunicorn is not typed
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._at = 0
+        self.at = 0
 
     def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:  # noqa: ARG002
-        begin = self._at
+        begin = self.at
         end = begin + (PIECE if size is None or size < 0 else size)
         taken = self.data[begin:end]
-        self._at = begin + len(taken)
+        self.at = begin + len(taken)
         return taken
 
     def unread(self, data: bytes) -> None:
-        self._at -= len(data)  # the parser gives back the end of what it took
+        self.at -= len(data)  # the parser gives back the end of what it took
 
     def rest(self) -> bytes:
-        return self.data[self._at :]
+        return self.data[self.at :]
 
     def forget(self) -> None:
         """Let go of what has been read."""
-        self.data, self._at = self.rest(), 0
+        self.data, self.at = self.rest(), 0
 
 
 class _Nowhere:

@@ -72,17 +72,17 @@ class SyncEndpoint:
         if not self._slots.acquire(blocking=False):
             raise SyncDelayed("as many syncs as may be are under way", RETRY_AFTER)
         try:
-            rows = sync_rows.parse(read_rows(environ), site_uuid, asked_for)
-            quarantined = sum(self._send(data_source, part) for data_source, part in rows.items())
+            parts = sync_rows.parse(read_rows(environ), site_uuid, asked_for)
+            quarantined = sum(self._send(data_source, part.ndjson) for data_source, part in parts.items())
         finally:
             self._slots.release()
-        taken = sum(len(part) for part in rows.values())
+        taken = sum(part.count for part in parts.values())
         _log.info("%d rows of automations were taken", taken, extra={"event": "RowsSynced", "rows": taken})
         return Answer(202, json.dumps({"rows": taken, "quarantined_rows": quarantined}).encode())
 
-    def _send(self, data_source: str, rows: list[bytes]) -> int:
+    def _send(self, data_source: str, rows: bytearray) -> int:
         """Send rows on; returns how many went to quarantine, where it would not help to send them again."""
-        reply = self._target.post_batch(data_source, rows)
+        reply = self._target.post_batch(data_source, [bytes(rows)])
         if reply.verdict is Verdict.TAKEN:
             warn_of_quarantine(data_source, reply)
             return reply.quarantined
