@@ -4,7 +4,7 @@ import gc
 import resource
 import sys
 
-from traffic_analytics import logs, memory
+from traffic_analytics import logs
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.settings import Settings, read_environment
 
@@ -60,6 +60,8 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     gc.set_threshold(20_000, 50, 50)
     worker.large_bodies = worker.wsgi.extensions.get("large_bodies")
     if worker.large_bodies is not None:
+        from traffic_analytics import memory  # noqa: PLC0415 - only who takes large bodies needs it
+
         memory.give_back_large_blocks()
     worker.wsgi.extensions["traffic_analytics"].start()
 
