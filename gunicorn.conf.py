@@ -58,6 +58,11 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     # from the master's), and hits leave no cycles behind that would have to be looked for after every 700 objects.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
+    worker.large_bodies = worker.wsgi.extensions.get("large_bodies")
+    if worker.large_bodies is not None:
+        from traffic_analytics import memory  # noqa: PLC0415 - only who takes large bodies needs it
+
+        memory.give_back_large_blocks()
     worker.wsgi.extensions["traffic_analytics"].start()
 
 

@@ -49,7 +49,8 @@ class Upstream:
                 super().setup()
 
             def do_POST(self) -> None:
-                upstream.events.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                upstream.events += [json.loads(line) for line in body.splitlines()]
                 time.sleep(upstream.delay)
                 body = b'{"successful_rows":1,"quarantined_rows":0}'
                 self.send_response(202)
@@ -117,11 +118,12 @@ def read_answer(stream: BinaryIO) -> Answer:
 class Running:
     """The whole service, as it runs in production."""
 
-    def __init__(self, directory: Path, target: str, **environment: str) -> None:
+    def __init__(self, directory: Path, target: str, *arguments: str, **environment: str) -> None:
         self.directory = directory
         self.port = free_port()
         self.process = gunicorn(
             directory,
+            *arguments,
             **{
                 "PORT": str(self.port),
                 "LISTEN_HOST": "127.0.0.1",

@@ -24,11 +24,11 @@ class InvalidHit(RefusedHit):
 
 
 class UnsupportedMediaType(RefusedHit):
-    """The body claims to be something other than JSON."""
+    """The body claims to be something other than JSON as we take it."""
 
 
 class BodyTooLarge(RefusedHit):
-    """The body is longer than any page hit."""
+    """The body is longer than what is taken."""
 
 
 class UnsignedUrl(RefusedHit):
@@ -76,6 +76,26 @@ class TokenRefused(AnalyticsError):
 
 class TargetIsOurselves(AnalyticsError):
     """The question was sent by this service: what it takes for the statistics' source leads back to it."""
+
+
+class KeyRefused(AnalyticsError):
+    """The request brings no key, or not the one that lets rows be sent."""
+
+
+class InvalidRows(AnalyticsError):
+    """The rows of a sync break the contract; the message names the line and the rule, and repeats nothing of it."""
+
+
+class SyncDelayed(AnalyticsError):
+    """Rows cannot be taken now, and can be in `retry_after` seconds; the message may be shown to whoever sent them."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SyncFailed(AnalyticsError):
+    """Tinybird does not take the rows, and will not until somebody acts; the message may be shown to their sender."""
 
 
 class DamagedFile(AnalyticsError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -37,6 +38,10 @@ STATUS: dict[type[errors.AnalyticsError], tuple[int, str]] = {
     errors.TokenRefused: (403, "Forbidden"),
     errors.UnknownPipe: (404, "Not Found"),
     errors.TargetIsOurselves: (508, "Loop Detected"),
+    errors.KeyRefused: (401, "Unauthorized"),
+    errors.InvalidRows: (400, "Bad Request"),
+    errors.SyncDelayed: (503, "Service Unavailable"),
+    errors.SyncFailed: (502, "Bad Gateway"),
 }
 """What each error means to the sender. Those that are not here stop the start and never meet a request."""
 
@@ -112,25 +117,25 @@ class HitEndpoint:
                 raise
 
 
-def read_body(environ: dict[str, Any]) -> bytes:
-    """Read the request's body, chunked or not, but no more of it than a page hit may have."""
+def read_body(environ: dict[str, Any], limit: int = page_hit.BODY_LIMIT) -> bytes:
+    """Read the request's body, chunked or not, but no more of it than it may have."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length:
         if not (length.isascii() and length.isdigit()):
             raise errors.InvalidHit("headers.content-length", "must be a number")
-        if len(length) > 1000 or int(length) > page_hit.BODY_LIMIT:
-            raise errors.BodyTooLarge(f"body: must be at most {page_hit.BODY_LIMIT} bytes")
+        if len(length) > 1000 or int(length) > limit:
+            raise errors.BodyTooLarge(f"body: must be at most {limit} bytes")
         to_read = int(length)
     elif environ.get("wsgi.input_terminated"):  # chunked: the server marks the end
-        to_read = page_hit.BODY_LIMIT + 1
+        to_read = limit + 1
     else:
         to_read = 0
     try:
         body: bytes = environ["wsgi.input"].read(to_read)
     except OSError:
         raise errors.InvalidHit("body", "ended early or is not framed as HTTP") from None
-    if len(body) > page_hit.BODY_LIMIT:
-        raise errors.BodyTooLarge(f"body: must be at most {page_hit.BODY_LIMIT} bytes")
+    if len(body) > limit:
+        raise errors.BodyTooLarge(f"body: must be at most {limit} bytes")
     return body
 
 
@@ -158,6 +163,8 @@ def answer_to(error: Exception) -> Answer:
         case errors.SpoolUnavailable():
             _log.error("no spool: %s", error, extra={"event": "SpoolUnavailable"})
             return error_answer(status, name, "the spool is full or cannot be used", (("retry-after", "5"),))
+        case errors.SyncDelayed(retry_after=seconds):
+            return error_answer(status, name, str(error), (("retry-after", str(math.ceil(seconds))),))
     return error_answer(status, name, str(error))
 
 

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+PIECE = 65_536
+"""Bytes that the parser is given at a time."""
+
 
 class Exchange:
     """Parses with gunicorn's parser; what was sent beyond the request is left in `ahead`."""
 
     def __init__(self, data: bytes, client: Any, server: Any, cfg: Any) -> None:
         self.ahead = b""
-        self._data = data
         self._source = _Memory(data)
         self._client = client
         self._server = server
@@ -45,53 +47,68 @@ class Exchange:
             _, environ = wsgi.create(request, _Nowhere, self._client, self._server, self._cfg)
             environ["wsgi.multithread"] = True
             complete = self._attach_body(request, environ)
+            environ["traffic_analytics.unread"] = not complete
             status, headers, body = _run(app, environ)
             if complete:
-                self.ahead = self._source.take()
+                self.ahead = self._source.rest()
             keep = keep_alive and complete and not request.should_close()
             return _write(request.method, status, headers, body, keep=keep), keep
         except NoMoreData:
             # The loop stopped waiting for the headers' end, or even the first line's.
-            endless = LimitRequestHeaders("headers") if b"\n" in self._data else LimitRequestLine(len(self._data), 0)
+            data = self._source.data
+            endless = LimitRequestHeaders("headers") if b"\n" in data else LimitRequestLine(len(data), 0)
             return _refuse(endless), False
         except Exception as error:  # noqa: BLE001 - whatever it is, this client gets an answer and others live on
             return _refuse(error), False
 
     def _attach_body(self, request: Request, environ: dict[str, Any]) -> bool:
         """Give the application the body; False if not all of it is here, so that nobody knows where the next begins."""
-        length = environ.get("CONTENT_LENGTH")
         if "HTTP_TRANSFER_ENCODING" in environ:
-            framed = self._source.data
-            try:
-                environ["wsgi.input"] = io.BytesIO(request.body.read())
-            except NoMoreData:
-                # The loop stopped waiting for the end, as there is more than anybody takes: let the application say so.
-                environ["wsgi.input"] = io.BytesIO(framed)
-                return False
-            return True
-        wanted = int(length) if length else 0
-        body = self._source.read(wanted)
+            body, complete = self._read_chunks(request)
+        else:
+            wanted = int(environ.get("CONTENT_LENGTH") or 0)
+            body = self._source.read(wanted)
+            complete = len(body) == wanted
         environ["wsgi.input"] = io.BytesIO(body)
-        return len(body) == wanted
+        if len(self._source.data) > PIECE:
+            self._source.forget()  # the application may take its time
+        return complete
+
+    def _read_chunks(self, request: Request) -> tuple[bytes, bool]:
+        begin = self._source.at
+        try:
+            return request.body.read(), True
+        except NoMoreData:
+            # The loop stopped waiting for the end, as there is more than anybody takes: let the application say so.
+            return self._source.data[begin:], False
+        except Exception:
+            self._source.forget()  # parser and body refer to each other, and would keep it until they are collected
+            raise
 
 
 class _Memory(Unreader):  # type: ignore[misc] # gunicorn is not typed
-    """A source that holds all there will ever be."""
+    """A source that holds all there will ever be, and gives it in pieces: the parser copies what it is given."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.at = 0
 
     def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:  # noqa: ARG002
-        if size is None or size < 0:
-            size = len(self.data)
-        taken, self.data = self.data[:size], self.data[size:]
+        begin = self.at
+        end = begin + (PIECE if size is None or size < 0 else size)
+        taken = self.data[begin:end]
+        self.at = begin + len(taken)
         return taken
 
     def unread(self, data: bytes) -> None:
-        self.data = bytes(data) + self.data
+        self.at -= len(data)  # the parser gives back the end of what it took
 
-    def take(self) -> bytes:
-        return self.read()
+    def rest(self) -> bytes:
+        return self.data[self.at :]
+
+    def forget(self) -> None:
+        """Let go of what has been read."""
+        self.data, self.at = self.rest(), 0
 
 
 class _Nowhere:

@@ -129,7 +129,7 @@ def parse_body(body: bytes) -> Body:
     """Decode and check a body."""
     hit = _decode(body)
     payload = hit.payload
-    if not _TIMESTAMP.fullmatch(hit.timestamp) or not _is_date(hit.timestamp):
+    if not _TIMESTAMP.fullmatch(hit.timestamp) or not is_date(hit.timestamp):
         raise InvalidHit("body.timestamp", "must be a date and time like 2026-01-31T23:59:59.999Z")
     for place, value in (
         ("user-agent", payload.user_agent),
@@ -176,18 +176,20 @@ _CHOICES = {
 
 
 def _refusal(error: msgspec.ValidationError) -> InvalidHit:
-    """Turn msgspec's words into a place and a rule, without the value that they may quote."""
+    place, rule = place_and_rule(error)
+    return InvalidHit(f"body{place}", _CHOICES[place] if rule.startswith("Invalid enum value") else rule)
+
+
+def place_and_rule(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Take msgspec's words apart; only those of an "Invalid enum value" quote what was sent."""
     match = _RULE_AND_PLACE.fullmatch(str(error))
-    place = (match["place"] or "") if match else ""
     rule = match["rule"] if match else ""
-    if rule.startswith("Invalid enum value"):
-        rule = _CHOICES[place]
-    else:
-        rule = rule.replace("`", "").replace("Expected", "must be", 1).replace("Object missing", "misses", 1)
-    return InvalidHit(f"body{place}", rule)
+    rule = rule.replace("`", "").replace("Expected", "must be", 1).replace("Object missing", "misses", 1)
+    return (match["place"] or "") if match else "", rule
 
 
-def _is_date(timestamp: str) -> bool:
+def is_date(timestamp: str) -> bool:
+    """Whether there is such a day and such a time."""
     try:
         datetime.fromisoformat(timestamp)
     except ValueError:

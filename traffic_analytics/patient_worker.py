@@ -10,6 +10,7 @@ loop reads all connections without ever waiting for one of them, and a thread se
                          dropped                         draining (2 s)    closed
 
 The loop alone reads sockets, opens and closes them; a thread parses from memory, and writes the answer in one piece.
+A body longer than any hit's is read only if `large_bodies` says so, as one of a few and for as long as it says.
 Sockets stay registered with the poller for as long as they live, which saves the system calls of moving them in and
 out. What gunicorn has and this has not: TLS and HTTP/2 (a proxy in front does that), access logs (they hold addresses),
 and answers that are streamed.
@@ -35,8 +36,10 @@ from traffic_analytics.request_end import Progress, RequestEnd
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from traffic_analytics.large_bodies import LargeBodies
+
 READ_DEADLINE = 10.0
-"""Seconds from a request's first byte to its last; the browser itself gives up after 5."""
+"""Seconds from a request's first byte to its last, but for large bodies; the browser itself gives up after 5."""
 DRAIN_DEADLINE = 2.0
 """Seconds for which a closed connection is still read, so that the client gets the answer and no reset."""
 IDLE_AFTER_STOP = 2.0
@@ -68,6 +71,9 @@ class Connection:
 class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     """gunicorn's threaded worker, with all reading done by its event loop."""
 
+    large_bodies: LargeBodies | None = None
+    """Which bodies may be long; set by gunicorn.conf.py once the application is loaded."""
+
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
         """Refuse what this worker does not do."""
@@ -80,8 +86,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         self.connections: set[Connection] = set()
         # Each is in the order of its deadlines, which are all equally long.
         self.reading: dict[Connection, None] = {}
+        self.reading_large: dict[Connection, None] = {}
         self.idle: dict[Connection, None] = {}
         self.draining: dict[Connection, None] = {}
+        self.stages = (self.idle, self.reading, self.reading_large, self.draining)
+        self.large: set[Connection] = set()  # those of which a large body is in memory
         self.last_complaint = -COMPLAIN_EVERY
         self.jobs: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
         self.plain_cfg = http_exchange.plain(self.cfg)
@@ -169,20 +178,40 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         """Queue a connection whose request is complete, or too large to be read at all; holds the lock."""
         state = connection.end.progress(connection.buffer)
         self.idle.pop(connection, None)
+        if state is Progress.TOO_LONG:
+            state = self.admit(connection)
         if state is Progress.COMPLETE:
             self.reading.pop(connection, None)
+            self.reading_large.pop(connection, None)
             connection.told_to_continue = False
             connection.end = RequestEnd()
             connection.busy = True
             self.jobs.put(connection)
             return
-        if connection not in self.reading:
+        if connection not in self.reading and connection not in self.reading_large:
             connection.deadline = time.monotonic() + READ_DEADLINE
             self.reading[connection] = None
         if state is Progress.CONTINUE and not connection.told_to_continue:
             connection.told_to_continue = True
             with contextlib.suppress(OSError):
                 connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def admit(self, connection: Connection) -> Progress:
+        """Wait for a large body if its sender may send one and there is room; else hand its request on unread."""
+        bodies = self.large_bodies
+        if bodies is None or connection in self.large or len(self.large) >= bodies.most:
+            return Progress.COMPLETE
+        if not bodies.wanted(connection.end.head(connection.buffer)):
+            return Progress.COMPLETE
+        connection.end.allow(bodies.limit)
+        state = connection.end.progress(connection.buffer)
+        if state is Progress.TOO_LONG:
+            return Progress.COMPLETE
+        self.large.add(connection)
+        self.reading.pop(connection, None)
+        connection.deadline = time.monotonic() + bodies.deadline
+        self.reading_large[connection] = None
+        return state
 
     def rest(self, connection: Connection) -> None:
         """Keep a connection without a request until its client sends one or the time is up."""
@@ -195,6 +224,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         Unless it rests it stays busy until the loop goes on with it, or what arrives meanwhile would be served twice.
         """
         with self.state_lock:
+            self.large.discard(connection)
             if keep and not connection.paused and not connection.buffer:
                 connection.busy = False
                 self.rest(connection)
@@ -233,8 +263,9 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
 
     def close(self, connection: Connection) -> None:
         """Forget a connection; holds the lock."""
-        for stage in (self.reading, self.idle, self.draining):
+        for stage in self.stages:
             stage.pop(connection, None)
+        self.large.discard(connection)
         self.connections.discard(connection)
         with contextlib.suppress(KeyError, ValueError, OSError):
             self.poller.unregister(connection.sock)
@@ -249,7 +280,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
     def expire(self, now: float) -> None:
         """Close what has waited for too long."""
         with self.state_lock:
-            for stage in (self.reading, self.idle, self.draining):
+            for stage in self.stages:
                 while stage:
                     first = next(iter(stage))
                     if first.deadline > now:
@@ -262,7 +293,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         A new visitor should not be kept waiting for either: the first costs its owner nothing, and the second is slow.
         """
         with self.state_lock:
-            for stage in (self.idle, self.reading, self.draining):
+            for stage in self.stages:
                 if stage:
                     self.close(next(iter(stage)))
                     return
@@ -281,9 +312,10 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         keep = False
         try:
             with self.state_lock:
-                data = bytes(connection.buffer)
+                exchange = http_exchange.Exchange(
+                    bytes(connection.buffer), connection.client, self.server, self.plain_cfg
+                )
                 connection.buffer.clear()
-            exchange = http_exchange.Exchange(data, connection.client, self.server, self.plain_cfg)
             answer, keep = exchange.answer(self.wsgi, keep_alive=self.alive)
             if exchange.ahead and keep:
                 with self.state_lock:

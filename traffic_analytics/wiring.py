@@ -76,6 +76,8 @@ def create_app(
     app = make_app(web.blueprint(hits), web.probes(settings, readiness.check))
     if settings.stats_target is not None:
         register_statistics(app, settings, settings.stats_target, clock)
+    if settings.tinybird_sync_auth is not None:
+        register_sync(app, settings, settings.tinybird_sync_auth)
     if settings.local_proxy:
         app.register_blueprint(web.local_proxy())
     web.handle_errors(app)
@@ -247,6 +249,23 @@ def register_statistics(app: Flask, settings: Settings, target: str, clock: Call
     routes = stats_web.blueprint(statistics)
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="statistics_below_ghost", url_prefix=web.PREFIX)
+
+
+def register_sync(app: Flask, settings: Settings, key: str) -> None:
+    """Add Ghost's sync to the app; what it is made of is imported only here, for those who want it."""
+    from traffic_analytics import sync_web  # noqa: PLC0415
+    from traffic_analytics.sync_endpoint import SyncEndpoint  # noqa: PLC0415
+    from traffic_analytics.sync_key import SyncKey  # noqa: PLC0415
+
+    # Ghost sends both tables together; more at a time would take threads from hits.
+    slots = max(1, min(2, settings.threads // 2))
+    shared = SyncKey(key, web.PREFIX)
+    # Connections of its own, and answers that say what is committed: nobody waits, and Ghost forgets what was taken.
+    tinybird = Tinybird(settings.proxy_target, settings.tinybird_tracker_token, wait=True, connections=slots)
+    routes = sync_web.blueprint(SyncEndpoint(tinybird, shared, threading.BoundedSemaphore(slots)))
+    app.register_blueprint(routes)
+    app.register_blueprint(routes, name="sync_below_ghost", url_prefix=web.PREFIX)
+    app.extensions["large_bodies"] = sync_web.large_bodies(shared)
 
 
 def add_sweeper(

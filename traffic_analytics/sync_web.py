@@ -1,0 +1,38 @@
+"""The route of Ghost's sync of its automations, and what the worker must know of its bodies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, request
+
+from traffic_analytics import sync_rows
+from traffic_analytics.large_bodies import LargeBodies
+from traffic_analytics.sync_key import SYNC_PATH
+from traffic_analytics.web import response_of
+
+if TYPE_CHECKING:
+    from traffic_analytics.sync_endpoint import SyncEndpoint
+    from traffic_analytics.sync_key import SyncKey
+
+MOST_BODIES = 4
+"""Bodies that a process holds at a time; Ghost sends two together, one for each table."""
+BODY_DEADLINE = 150.0
+"""Seconds for a body to arrive: 9 MiB at 500 kbit/s. The other half of Ghost's five minutes is for sending on."""
+
+
+def blueprint(sync: SyncEndpoint) -> Blueprint:
+    """Return the route."""
+    routes = Blueprint("sync", __name__)
+
+    @routes.post(SYNC_PATH, provide_automatic_options=False)
+    @routes.post(SYNC_PATH + "/", provide_automatic_options=False)
+    def take() -> Response:
+        return response_of(sync(request.environ))
+
+    return routes
+
+
+def large_bodies(key: SyncKey) -> LargeBodies:
+    """Say whose bodies may be long. Without the key nobody can make a process hold more than a hit's."""
+    return LargeBodies(wanted=key.opens, limit=sync_rows.BODY_LIMIT, most=MOST_BODIES, deadline=BODY_DEADLINE)
