@@ -51,6 +51,23 @@ accesslog = None
 logconfig_dict = logs.configuration(_settings.log_level, _settings.log_format, _settings.google_cloud_project)
 proc_name = "traffic-analytics"
 
+if _settings.metrics:
+    from traffic_analytics import metric_files
+
+    metric_files.prepare()
+
+    def pre_fork(server, worker):  # type: ignore[no-untyped-def]
+        """Give the worker a place whose counts it goes on with."""
+        worker.place = metric_files.free_place({each.place for each in server.WORKERS.values()})
+
+    def post_fork(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
+        """Let the worker take its place."""
+        metric_files.take(worker.place)
+
+    def child_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
+        """Forget what was true only of the worker that is gone."""
+        metric_files.leave(worker.place)
+
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Start background work in the worker: a thread started before the fork would be dead in it."""

@@ -28,8 +28,11 @@ from traffic_analytics.tinybird import Tinybird
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from traffic_analytics.delivery import Target
+    from traffic_analytics.metrics import Metrics
     from traffic_analytics.rights import Rights
     from traffic_analytics.settings import Settings
+    from traffic_analytics.user_agent import UserAgent
 
 CACHED_USER_AGENTS = 4096
 
@@ -51,8 +54,10 @@ def create_app(
     clock = clock or now_utc
     store = salt_store or make_salt_store(settings)
     store.prepare()
-    salts = Salts(store)
+    metrics = make_metrics(settings)
+    salts = Salts(store) if metrics is None else metrics.salts(store)
     tinybird = make_tinybird(settings)
+    target: Target = tinybird if metrics is None else metrics.target(tinybird)
     spool = make_spool(settings, clock)
     if spool is not None:
         spool.prepare()
@@ -62,9 +67,10 @@ def create_app(
         settings,
         clock=clock,
         salts=salts,
-        delivery=make_delivery(settings, tinybird, spool),
-        parse_user_agent=cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())(user_agent.parse),
+        delivery=make_delivery(settings, target, spool, metrics),
+        parse_user_agent=make_user_agent_parser(metrics),
         new_event_id=lambda: str(uuid4()),
+        answer_error=None if metrics is None else metrics.answer_to,
     )
     app = Flask("traffic_analytics", static_folder=None)
     # A path is a route or it is not: a redirect would cost a hit its answer.
@@ -73,12 +79,14 @@ def create_app(
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="below_ghost", url_prefix=web.PREFIX)
     if settings.stats_target is not None:
-        register_statistics(app, settings, settings.stats_target, clock)
+        register_statistics(app, settings, settings.stats_target, clock, metrics)
+    if metrics is not None:
+        register_metrics(app, settings, metrics, spool, clock)
     if settings.local_proxy:
         app.register_blueprint(web.local_proxy())
     web.handle_errors(app)
     app.wsgi_app = web.HitDoor(app.wsgi_app, hits)  # type: ignore[method-assign]
-    app.extensions["traffic_analytics"] = make_background(settings, clock, salts, store, tinybird)
+    app.extensions["traffic_analytics"] = make_background(settings, clock, salts, store, target, metrics)
     commands.register(app, settings, salts, spool, tinybird)
     # The first hit should not pay for reading the lists.
     user_agent.parse("")
@@ -116,19 +124,55 @@ def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_wor
     )
 
 
-def make_delivery(settings: Settings, tinybird: Tinybird, spool: Spool | None) -> Delivery:
+def make_delivery(settings: Settings, target: Target, spool: Spool | None, metrics: Metrics | None) -> Delivery:
     """Choose how events are delivered."""
     delivery: Delivery
     if spool is None:
-        delivery = UnspooledDelivery(tinybird)
+        delivery = UnspooledDelivery(target)
     elif settings.delivery == "spool":
         delivery = SpoolDelivery(spool)
     else:
-        delivery = DirectDelivery(tinybird, spool, time.monotonic)
-    return ShownDelivery(delivery) if settings.log_events else delivery
+        observer = None if metrics is None else metrics.circuit_observer()
+        delivery = DirectDelivery(target, spool, time.monotonic, observer)
+    if settings.log_events:
+        delivery = ShownDelivery(delivery)
+    return delivery if metrics is None else metrics.delivery(delivery)
 
 
-def register_statistics(app: Flask, settings: Settings, target: str, clock: Callable[[], datetime]) -> None:
+def make_user_agent_parser(metrics: Metrics | None) -> Callable[[str], UserAgent]:
+    """Put a cache before the parser."""
+    remember = cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())
+    return remember(user_agent.parse) if metrics is None else metrics.user_agents(remember, user_agent.parse)
+
+
+def make_metrics(settings: Settings) -> Metrics | None:
+    """Count, or not: then nothing of it is imported."""
+    if not settings.metrics:
+        return None
+    from traffic_analytics.metrics import Metrics  # noqa: PLC0415
+
+    return Metrics(time.monotonic)
+
+
+def register_metrics(
+    app: Flask, settings: Settings, metrics: Metrics, spool: Spool | None, clock: Callable[[], datetime]
+) -> None:
+    """Add the route of the metrics to an app, whether it takes hits or not."""
+    from traffic_analytics import metrics_web  # noqa: PLC0415
+    from traffic_analytics.scrape import BuildInfo, SpoolState  # noqa: PLC0415
+
+    metrics.show(BuildInfo(settings.build_label))
+    if spool is not None:
+        state = SpoolState(spool, settings.spool_max_mb, clock=lambda: clock().timestamp(), monotonic=time.monotonic)
+        metrics.show(state)
+    routes = metrics_web.blueprint(metrics.text, settings.metrics_token)
+    app.register_blueprint(routes)
+    app.register_blueprint(routes, name="metrics_below_ghost", url_prefix=web.PREFIX)
+
+
+def register_statistics(
+    app: Flask, settings: Settings, target: str, clock: Callable[[], datetime], metrics: Metrics | None
+) -> None:
     """Add the statistics to the app; what they are made of is imported only here, for those who want them."""
     from traffic_analytics import stats_web  # noqa: PLC0415
     from traffic_analytics.answer_cache import PRAGMAS, SCHEMA, AnswerCache  # noqa: PLC0415
@@ -152,8 +196,10 @@ def register_statistics(app: Flask, settings: Settings, target: str, clock: Call
     cache = AnswerCache(file, seconds)
     cache.prepare()
     slots = max(1, settings.threads * 3 // 4)
+    pipes = Pipes(target, connections=slots, monotonic=time.monotonic)
+    answers = None if metrics is None else metrics.statistics_answers()
     statistics = Statistics(
-        Pipes(target, connections=slots, monotonic=time.monotonic),
+        pipes if answers is None else answers.watch(pipes),
         cache,
         SingleFlight(),
         rights_of=rights_of,
@@ -163,13 +209,18 @@ def register_statistics(app: Flask, settings: Settings, target: str, clock: Call
         clock=seconds,
         sleep=time.sleep,
     )
-    routes = stats_web.blueprint(statistics)
+    routes = stats_web.blueprint(statistics.answer if answers is None else answers.count(statistics.answer))
     app.register_blueprint(routes)
     app.register_blueprint(routes, name="statistics_below_ghost", url_prefix=web.PREFIX)
 
 
 def make_background(
-    settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore, tinybird: Tinybird
+    settings: Settings,
+    clock: Callable[[], datetime],
+    salts: Salts,
+    store: SaltStore,
+    target: Target,
+    metrics: Metrics | None,
 ) -> Background:
     """Put together what a process does beside answering."""
     background = Background()
@@ -182,7 +233,7 @@ def make_background(
     if spool is not None:
         forwarder = Forwarder(
             spool,
-            Batches(tinybird, monotonic=time.monotonic, stopping=background.stopping),
+            make_batches(target, background.stopping, metrics),
             FileLock(settings.data_dir / "spool.forwarder.lock"),
             batch_size=settings.batch_size,
             flush_interval=settings.batch_flush_interval_ms / 1000,
@@ -191,6 +242,13 @@ def make_background(
         )
         background.add("forwarder", forwarder.tick)
     return background
+
+
+def make_batches(target: Target, stopping: threading.Event, metrics: Metrics | None) -> Batches:
+    """Put together what sends batches."""
+    if metrics is None:
+        return Batches(target, monotonic=time.monotonic, stopping=stopping)
+    return metrics.batches(target, stopping)
 
 
 def now_utc() -> datetime:
