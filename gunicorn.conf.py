@@ -58,7 +58,8 @@ if _settings.metrics:
 
     def pre_fork(server, worker):  # type: ignore[no-untyped-def]
         """Give the worker a place whose counts it goes on with."""
-        worker.place = metric_files.free_place({each.place for each in server.WORKERS.values()})
+        # Those that were there before a reload turned metrics on have none.
+        worker.place = metric_files.free_place({getattr(each, "place", None) for each in server.WORKERS.values()})
 
     def post_fork(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
         """Let the worker take its place."""
@@ -66,7 +67,7 @@ if _settings.metrics:
 
     def child_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
         """Forget what was true only of the worker that is gone."""
-        metric_files.leave(worker.place)
+        metric_files.leave(getattr(worker, "place", None))
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
@@ -75,6 +76,9 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     # from the master's), and hits leave no cycles behind that would have to be looked for after every 700 objects.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
+    metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
+    if metrics is not None:
+        metrics.begin()
     worker.wsgi.extensions["traffic_analytics"].start()
 
 

@@ -48,7 +48,7 @@ def prepare() -> None:
     os.environ[VARIABLE] = str(directory)  # noqa: TID251 - as above
 
 
-def free_place(taken: Container[int]) -> int:
+def free_place(taken: Container[int | None]) -> int:
     """Return the first place that no living worker has."""
     return next(place for place in count() if place not in taken)
 
@@ -56,6 +56,9 @@ def free_place(taken: Container[int]) -> int:
 def take(place: int) -> None:
     """Count in the files of a place from now on; called in the worker, after the fork."""
     global _place
+    if directory is not None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # whoever cleans up temporary files may have been here
+    leave(place)
     _place = str(place)
 
 
@@ -64,9 +67,9 @@ def place() -> str:
     return _place
 
 
-def leave(place: int) -> None:
-    """Forget what was true only while the worker in a place lived; called in the master. Counts stay."""
-    if directory is not None:
+def leave(place: int | None) -> None:
+    """Forget what was true only while the last worker in a place lived. Counts stay."""
+    if directory is not None and place is not None:
         for file in directory.glob(f"gauge_live*_{place}.db"):
             file.unlink(missing_ok=True)
 

@@ -116,6 +116,10 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
+    def begin(self) -> None:
+        """Open this process's files, whose room is then there, so that no hit can fail for want of it."""
+        self.circuits.labels(OTHER).set(0)  # the first value that changes opens the files of all
+
     def text(self) -> bytes:
         """Write what is counted, in all processes, as Prometheus reads it."""
         return generate_latest(self._shown)

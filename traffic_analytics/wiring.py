@@ -161,6 +161,7 @@ def register_metrics(
     from traffic_analytics import metrics_web  # noqa: PLC0415
     from traffic_analytics.scrape import BuildInfo, SpoolState  # noqa: PLC0415
 
+    app.extensions["traffic_analytics_metrics"] = metrics
     metrics.show(BuildInfo(settings.build_label))
     if spool is not None:
         state = SpoolState(spool, settings.spool_max_mb, clock=lambda: clock().timestamp(), monotonic=time.monotonic)
