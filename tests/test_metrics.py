@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 
 import pytest
 import requests
+from flask import Flask
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import FIREFOX, SITE, TARGET, Service, page_hit
+from tests.conftest import FIREFOX, NOW, SITE, TARGET, Service, page_hit
 from tests.processes import PATIENCE, ROOT
 from traffic_analytics.delivery import FAILURES_TO_OPEN
 from traffic_analytics.errors import SaltUnavailable
-from traffic_analytics.metrics import OUTCOMES, PLACES, Metrics
+from traffic_analytics.metrics import OUTCOMES, PLACES, MessageMetrics, Metrics
 from traffic_analytics.salts import MemorySalts
+from traffic_analytics.settings import Settings
 from traffic_analytics.tinybird import Reply, Verdict
+from traffic_analytics.wiring import make_metrics, register_metrics
 
 BOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 PREFIX = "traffic_analytics_"
@@ -393,6 +396,25 @@ def test_many_who_ask_at_once_hold_up_nobody(metered: Any) -> None:
     assert scrape(metered).counted("hits_total") == {("accepted", ""): 50}
 
 
+def test_an_app_without_hits_shows_what_it_counts(tmp_path: Any) -> None:
+    settings = Settings.from_env({"PROXY_TARGET": TARGET, "METRICS": "true", "DATA_DIR": str(tmp_path)})
+    metrics = make_metrics(settings)
+    assert metrics is not None
+    app = Flask("worker")
+    register_metrics(app, settings, metrics, None, lambda: NOW)
+    messages = MessageMetrics(metrics)
+    messages.received.inc(3)
+    messages.held.set(2)
+    messages.set_aside.inc()
+
+    samples = Samples(app.test_client().get("/metrics").text)
+
+    numbers = [samples(f"messages_{name}") for name in ("received_total", "held", "set_aside_total")]
+    assert numbers == [3, 2, 1]
+    assert samples.counted("hits_total") == {}
+    assert not [name for name, _ in samples.all if name.startswith("hits")], "nobody is to be told that no hits arrive"
+
+
 ALLOWED = {
     "outcome": {"accepted", "bot", "invalid", *(outcome for outcome, _ in OUTCOMES.values()), "failed"},
     "rule": {"", "defect", "other", *(rule for _, rule in OUTCOMES.values()), *PLACES},
@@ -413,12 +435,6 @@ JSON = st.recursive(
 )
 
 
-class Hostile:
-    """One service that gets all that hypothesis thinks of."""
-
-    service: Any = None
-
-
 @pytest.fixture(scope="module")
 def hostile_service(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import requests_mock
@@ -434,7 +450,7 @@ def hostile_service(tmp_path_factory: pytest.TempPathFactory) -> Any:
         )
 
 
-@hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     field=st.sampled_from(sorted({each.removeprefix("body.payload.") for each in PLACES if "payload." in each}))
     | SHREDS,
