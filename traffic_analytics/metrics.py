@@ -15,7 +15,7 @@ from prometheus_client import values as prometheus_values
 
 from traffic_analytics import errors, hit_endpoint, metered, metric_files
 from traffic_analytics.metered import OTHER, by_data_source
-from traffic_analytics.page_hit import Body
+from traffic_analytics.page_hit import DATA_SOURCES, Body
 from traffic_analytics.scrape import CountsOfAll
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Metrics:
 
     def begin(self) -> None:
         """Open this process's files, whose room is then there, so that no hit can fail for want of it."""
-        self.circuits.labels(OTHER).set(0)  # the first value that changes opens the files of all
+        self.events.labels(OTHER, "direct", "taken").inc(0)  # the first count opens the files of all
 
     def text(self) -> bytes:
         """Write what is counted, in all processes, as Prometheus reads it."""
@@ -164,8 +164,8 @@ class Metrics:
 
     def circuit_observer(self) -> Callable[[str, bool], None]:
         """Return what is to be told when a circuit opens or closes."""
-        gauges = by_data_source(self.circuits.labels)
-        return lambda data_source, is_open: gauges.get(data_source, gauges[OTHER]).set(is_open)
+        gauges = {name: self.circuits.labels(name) for name in DATA_SOURCES}  # all are closed until one opens
+        return lambda data_source, is_open: gauges[data_source].set(is_open)
 
     @cached_property
     def _outcomes(self) -> HitOutcomes:

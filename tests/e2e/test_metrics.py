@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -34,8 +35,24 @@ def samples(service: Service) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def have_begun(service: Service, workers: int = 2) -> bool:
+    """Whether so many workers are there and count; gunicorn forgets to end one that is not quite there yet."""
+    maps = [Path(f"/proc/{pid}/maps") for pid in service.workers()]
+    with contextlib.suppress(OSError):
+        return len(maps) == workers and all(re.search(r"/counter_\d+\.db", each.read_text()) for each in maps)
+    return False
+
+
+def kill(service: Service, how: signal.Signals = signal.SIGKILL, workers: int = 2) -> None:
+    """End each of the workers, and return when there are others."""
+    for worker in service.workers():
+        os.kill(worker, how)
+        wait_until(lambda gone=worker: gone not in service.workers() and have_begun(service, workers), PATIENCE)
+
+
 def load_until(service: Service, condition: Callable[[], object]) -> int:
-    """Send hits until a condition holds; returns how many were accepted."""
+    """Send hits to both workers until a condition holds; returns how many were accepted."""
+    wait_until(lambda: have_begun(service), PATIENCE)
     with Load(service.port) as load:
         wait_until(condition, PATIENCE)
     return len(load.accepted())
@@ -51,20 +68,14 @@ def test_the_counts_of_two_workers_add_up_and_outlive_them(tmp_path: Path) -> No
         def both_have_counted(before: list[bytes]) -> bool:
             return all(now != was for now, was in zip(contents(), before, strict=True))
 
-        def both_are_there() -> bool:
-            return len(list(files.glob("counter_[01].db"))) == 2
-
-        wait_until(both_are_there, PATIENCE)
+        wait_until(lambda: have_begun(service), PATIENCE)
         before = contents()
         accepted = load_until(service, lambda: both_have_counted(before))
         assert samples(service)[ACCEPTED] == accepted
 
         known = sorted(files.iterdir())
-        for end in (signal.SIGKILL, signal.SIGTERM):
-            for worker in service.workers():
-                os.kill(worker, end)
-                wait_until(lambda gone=worker: gone not in service.workers() and len(service.workers()) == 2, PATIENCE)
-        wait_until(lambda: service.get("/ready")[0] == 200, PATIENCE)
+        kill(service, signal.SIGKILL)
+        kill(service, signal.SIGTERM)
         assert samples(service)[ACCEPTED] == accepted, "the dead have counted, too"
 
         before = contents()
@@ -74,7 +85,7 @@ def test_the_counts_of_two_workers_add_up_and_outlive_them(tmp_path: Path) -> No
 
         service.terminate()
         service.start()
-        wait_until(both_are_there, PATIENCE)  # gunicorn forgets to end a worker that is not quite there yet
+        wait_until(lambda: have_begun(service), PATIENCE)
         assert samples(service)[ACCEPTED] == 0, "the service begins anew when it is started anew"
 
 
@@ -83,7 +94,7 @@ def test_a_reload_keeps_the_counts(tmp_path: Path) -> None:
         accepted = load_until(service, lambda: samples(service)[ACCEPTED] > 10)
         old = set(service.workers())
         os.kill(service.pids()[0], signal.SIGHUP)
-        wait_until(lambda: not old & set(service.workers()) and len(service.workers()) == 2, 40)
+        wait_until(lambda: not old & set(service.workers()) and have_begun(service), 40)
         accepted += load_until(service, lambda: samples(service)[ACCEPTED] > accepted + 10)
 
         assert samples(service)[ACCEPTED] == accepted
@@ -92,13 +103,11 @@ def test_a_reload_keeps_the_counts(tmp_path: Path) -> None:
 def test_hits_are_taken_though_somebody_deletes_the_counts(tmp_path: Path) -> None:
     files = tmp_path / "counts"
     with running(tmp_path / "data", METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(files)) as (service, _fake):
+        wait_until(lambda: have_begun(service), PATIENCE)
         shutil.rmtree(files)
         assert [each.status for each in hit(service.port, 20)] == [202] * 20
 
-        for worker in service.workers():
-            os.kill(worker, signal.SIGKILL)
-            wait_until(lambda gone=worker: gone not in service.workers() and len(service.workers()) == 2, PATIENCE)
-        wait_until(lambda: service.get("/ready")[0] == 200, PATIENCE)
+        kill(service)
         assert {each.status for each in hit(service.port, 20)} == {202}
         assert samples(service)[ACCEPTED] == 20, "those who come next make the files anew"
 
@@ -123,9 +132,9 @@ def test_a_circuit_is_open_if_it_is_in_any_process_that_lives(tmp_path: Path) ->
         fake.fail(always(503))
         load_until(service, lambda: samples(service)[CIRCUIT] == 1)
 
-        for worker in service.workers():
-            os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: service.get("/ready")[0] == 200 and samples(service)[CIRCUIT] == 0, PATIENCE)
+        kill(service)
+
+        assert samples(service)[CIRCUIT] == 0
 
 
 def test_scrapes_succeed_while_hits_arrive_and_workers_die(tmp_path: Path) -> None:
@@ -144,7 +153,7 @@ def test_scrapes_succeed_while_hits_arrive_and_workers_die(tmp_path: Path) -> No
                 so_far = len(load.accepted())
                 wait_until(lambda so_far=so_far: len(load.accepted()) > so_far + 20, PATIENCE)
                 os.kill(service.workers()[0], signal.SIGKILL)
-                wait_until(lambda: len(service.workers()) == 3, PATIENCE)
+                wait_until(lambda: have_begun(service, 3), PATIENCE)
         stopping.set()
         scraper.join(PATIENCE)
 
