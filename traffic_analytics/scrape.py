@@ -52,8 +52,11 @@ class SpoolState(Collector):
         yield _gauge("spool_set_aside_events", "Events that were set aside and are still there.", backlog.set_aside)
 
     def _read(self) -> Backlog | None:
-        """Count what waits, once a second at most and one at a time: each takes a thread, and hits need them, too."""
-        if self._lock.acquire(blocking=False):
+        """Count what waits, once a second at most and one at a time.
+
+        Who comes meanwhile takes what was found before and waits only if nothing was: threads are for hits.
+        """
+        if self._lock.acquire(blocking=self._backlog is None):
             try:
                 if self._monotonic() - self._read_at >= GOOD_FOR:
                     self._backlog = self._look()
