@@ -43,11 +43,11 @@ def have_begun(service: Service, workers: int = 2) -> bool:
     return False
 
 
-def kill(service: Service, how: signal.Signals = signal.SIGKILL, workers: int = 2) -> None:
+def kill(service: Service, how: signal.Signals = signal.SIGKILL) -> None:
     """End each of the workers, and return when there are others."""
     for worker in service.workers():
         os.kill(worker, how)
-        wait_until(lambda gone=worker: gone not in service.workers() and have_begun(service, workers), PATIENCE)
+        wait_until(lambda gone=worker: gone not in service.workers() and have_begun(service), PATIENCE)
 
 
 def load_until(service: Service, condition: Callable[[], object]) -> int:
