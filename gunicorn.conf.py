@@ -51,6 +51,24 @@ accesslog = None
 logconfig_dict = logs.configuration(_settings.log_level, _settings.log_format, _settings.google_cloud_project)
 proc_name = "traffic-analytics"
 
+if _settings.metrics:
+    from traffic_analytics import metric_files
+
+    metric_files.prepare()
+
+    def pre_fork(server, worker):  # type: ignore[no-untyped-def]
+        """Give the worker a place whose counts it goes on with."""
+        # Those that were there before a reload turned metrics on have none.
+        worker.place = metric_files.free_place({getattr(each, "place", None) for each in server.WORKERS.values()})
+
+    def post_fork(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
+        """Let the worker take its place."""
+        metric_files.take(worker.place)
+
+    def child_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
+        """Forget what was true only of the worker that is gone."""
+        metric_files.leave(getattr(worker, "place", None))
+
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Start background work in the worker: a thread started before the fork would be dead in it."""
@@ -63,6 +81,9 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
         from traffic_analytics import memory  # noqa: PLC0415 - only who takes large bodies needs it
 
         memory.give_back_large_blocks()
+    metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
+    if metrics is not None:
+        metrics.begin()
     worker.wsgi.extensions["traffic_analytics"].start()
 
 

@@ -86,7 +86,7 @@ def test_a_pure_module_asks_no_clock(module: str) -> None:
 def test_only_the_edge_knows_http() -> None:
     with_flask = {module for module in MODULES if any(name.startswith("flask") for name in imports_of(module))}
 
-    assert with_flask <= {"web", "wiring", "commands", "stats_web", "sync_web"}
+    assert with_flask <= {"web", "wiring", "commands", "stats_web", "sync_web", "metrics_web"}
 
 
 @pytest.mark.parametrize("module", [*MODULES, "app"])

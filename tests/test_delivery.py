@@ -93,7 +93,8 @@ def test_the_circuit_closes_when_the_forwarder_got_through(tmp_path: Any) -> Non
     spool = Spool(tmp_path / "spool.sqlite3", sync="normal", max_mb=8, clock=lambda: 0.0)
     spool.prepare()
     spool.append("analytics_events", b"1")
-    circuit = Circuit(spool, "analytics_events", "Tinybird", now)
+    changes: list[tuple[str, bool]] = []
+    circuit = Circuit(spool, "analytics_events", "Tinybird", now, lambda *change: changes.append(change))
     for _ in range(FAILURES_TO_OPEN):
         assert circuit.closed()
         circuit.failed("status 503")
@@ -107,6 +108,7 @@ def test_the_circuit_closes_when_the_forwarder_got_through(tmp_path: Any) -> Non
     now.value += LOOK_AGAIN
     assert circuit.closed()
     assert circuit.closed()
+    assert changes == [("analytics_events", True), ("analytics_events", False)], "each change is told once"
     spool.close()
 
 

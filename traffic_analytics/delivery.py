@@ -54,11 +54,18 @@ class Target(Protocol):
 class DirectDelivery:
     """Forwards each event within its request; what the target does not take goes to the spool."""
 
-    def __init__(self, target: Target, spool: Spool, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        spool: Spool,
+        monotonic: Callable[[], float],
+        on_circuit: Callable[[str, bool], None] | None = None,
+    ) -> None:
+        """Put the parts together; `on_circuit` is told the data source whose circuit has opened (True) or closed."""
         self._target = target
         self._spool = spool
         # Each data source has its own: a token or a limit may be wrong for one and right for the other.
-        self._circuits = {name: Circuit(spool, name, target.NAME, monotonic) for name in DATA_SOURCES}
+        self._circuits = {name: Circuit(spool, name, target.NAME, monotonic, on_circuit) for name in DATA_SOURCES}
         self._queue = Queue(monotonic)
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
@@ -127,11 +134,19 @@ class Circuit:
     time, is the probe: as soon as one of its batches is taken the circuit closes.
     """
 
-    def __init__(self, spool: Spool, data_source: str, target_name: str, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        data_source: str,
+        target_name: str,
+        monotonic: Callable[[], float],
+        on_change: Callable[[str, bool], None] | None = None,
+    ) -> None:
         self._spool = spool
         self._data_source = data_source
         self._target_name = target_name
         self._monotonic = monotonic
+        self._on_change = on_change
         self._lock = threading.Lock()
         self._failures = 0
         self._opened: float | None = None
@@ -149,6 +164,7 @@ class Circuit:
             if not self._spool.delivered_since(self._data_source, self._opened):
                 return False
             self._opened, self._failures = None, 0
+            self._tell(is_open=False)
         _log.info("%s takes events again", self._target_name, extra={"event": "CircuitClosed"})
         return True
 
@@ -164,12 +180,17 @@ class Circuit:
                 return
             self._opened = self._monotonic()
             self._next_look = self._opened + LOOK_AGAIN
+            self._tell(is_open=True)
         _log.error(
             "events go to the spool until %s takes them: %s",
             self._target_name,
             reason,
             extra={"event": "CircuitOpened"},
         )
+
+    def _tell(self, *, is_open: bool) -> None:
+        if self._on_change is not None:
+            self._on_change(self._data_source, is_open)
 
 
 class Queue:

@@ -66,12 +66,14 @@ class HitEndpoint:
         delivery: Delivery,
         parse_user_agent: Callable[[str], UserAgent],
         new_event_id: Callable[[], str],
+        answer_error: Callable[[Exception], Answer] | None = None,
     ) -> None:
         self._clock = clock
         self._salts = salts
         self._delivery = delivery
         self._parse_user_agent = parse_user_agent
         self._new_event_id = new_event_id
+        self._answer_error = answer_error or answer_to
         self._trust_proxy = settings.trust_proxy
         self._hmac_secret = settings.hmac_secret.encode() if settings.hmac_secret else None
         self._hmac_log_only = settings.hmac_validation_log_only
@@ -82,9 +84,9 @@ class HitEndpoint:
         try:
             return self._receive(environ)
         except errors.AnalyticsError as error:
-            return answer_to(error)
+            return self._answer_error(error)
         except Exception as error:  # noqa: BLE001 - the last line: the sender gets an answer, and we the trace
-            return answer_to(error)
+            return self._answer_error(error)
 
     def _receive(self, environ: dict[str, Any]) -> Answer:
         now = self._clock()

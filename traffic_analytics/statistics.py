@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from traffic_analytics import question as questions
 from traffic_analytics.answer_cache import Kept
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from traffic_analytics.answer_cache import AnswerCache
-    from traffic_analytics.pipes import Pipes
     from traffic_analytics.question import Question
     from traffic_analytics.rights import Rights
     from traffic_analytics.single_flight import SingleFlight
@@ -50,12 +49,19 @@ _HEADERS = (
 )
 
 
+class Asked(Protocol):
+    """What is asked for what is not known yet."""
+
+    def get(self, question: Question, token: str) -> Reply:
+        """Ask."""
+
+
 class Statistics:
     """Takes a question from the request's words to the answer."""
 
     def __init__(
         self,
-        pipes: Pipes,
+        pipes: Asked,
         cache: AnswerCache,
         flights: SingleFlight[Kept | Reply],
         *,

@@ -11,7 +11,9 @@ from traffic_analytics.pipes import USER_AGENT
 from traffic_analytics.web import response_of
 
 if TYPE_CHECKING:
-    from traffic_analytics.statistics import Statistics
+    from collections.abc import Callable
+
+    from traffic_analytics.hit_endpoint import Answer
 
 _PATH = "/v0/pipes/<path:file>"
 _PREFLIGHT = {
@@ -21,8 +23,8 @@ _PREFLIGHT = {
 }
 
 
-def blueprint(statistics: Statistics) -> Blueprint:
-    """Return the routes."""
+def blueprint(answer: Callable[[str, str, str | None], Answer]) -> Blueprint:
+    """Return the routes. `answer` takes what follows `/v0/pipes/`, the query and the Authorization header."""
     routes = Blueprint("statistics", __name__)
 
     @routes.get(_PATH, provide_automatic_options=False)
@@ -30,7 +32,7 @@ def blueprint(statistics: Statistics) -> Blueprint:
         if request.headers.get("User-Agent") == USER_AGENT:
             raise TargetIsOurselves("STATS_TARGET leads back to this service")
         query = request.environ.get("QUERY_STRING", "")
-        return response_of(statistics.answer(file, query, request.headers.get("Authorization")))
+        return response_of(answer(file, query, request.headers.get("Authorization")))
 
     @routes.route(_PATH, methods=["OPTIONS"], provide_automatic_options=False)
     def preflight(file: str) -> Response:  # noqa: ARG001
