@@ -28,8 +28,12 @@ from traffic_analytics.tinybird import Tinybird
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from opentelemetry.sdk.trace import SpanProcessor
+
+    from traffic_analytics.delivery import Target
     from traffic_analytics.rights import Rights
     from traffic_analytics.settings import Settings
+    from traffic_analytics.trace_export import Traces
 
 CACHED_USER_AGENTS = 4096
 
@@ -39,6 +43,7 @@ def create_app(
     *,
     clock: Callable[[], datetime] | None = None,
     salt_store: SaltStore | None = None,
+    span_processor: SpanProcessor | None = None,
 ) -> Flask:
     """Build the service from its settings; whatever else is given takes the place of a part.
 
@@ -46,23 +51,31 @@ def create_app(
     `app.extensions["traffic_analytics"].start()`, in the process that is to run them.
     """
     logging.config.dictConfig(
-        logs.configuration(settings.log_level, settings.log_format, settings.google_cloud_project)
+        logs.configuration(
+            settings.log_level,
+            settings.log_format,
+            settings.google_cloud_project,
+            traces=settings.otel_traces_exporter != "none",
+        )
     )
+    traces = make_traces(settings, span_processor)
     clock = clock or now_utc
     store = salt_store or make_salt_store(settings)
     store.prepare()
-    salts = Salts(store)
+    salts = Salts(traces.around_salts(store) if traces else store)
     tinybird = make_tinybird(settings)
+    target = traces.around_target(tinybird, settings.proxy_target) if traces else tinybird
     spool = make_spool(settings, clock)
     if spool is not None:
         spool.prepare()
 
     readiness = Readiness([salts.check, *([spool.check] if spool is not None else [])], clock)
+    delivery = make_delivery(settings, target, spool)
     hits = HitEndpoint(
         settings,
         clock=clock,
         salts=salts,
-        delivery=make_delivery(settings, tinybird, spool),
+        delivery=traces.around_delivery(delivery) if traces else delivery,
         parse_user_agent=cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())(user_agent.parse),
         new_event_id=lambda: str(uuid4()),
     )
@@ -78,12 +91,27 @@ def create_app(
         app.register_blueprint(web.local_proxy())
     web.handle_errors(app)
     app.wsgi_app = web.HitDoor(app.wsgi_app, hits)  # type: ignore[method-assign]
-    app.extensions["traffic_analytics"] = make_background(settings, clock, salts, store, tinybird)
+    background = app.extensions["traffic_analytics"] = make_background(settings, clock, salts, store, target)
+    if traces is not None:
+        app.wsgi_app = traces.around_requests(app.wsgi_app)  # type: ignore[method-assign]
+        background.accompany(traces)
     commands.register(app, settings, salts, spool, tinybird)
     # The first hit should not pay for reading the lists.
     user_agent.parse("")
     referrer.classify("https://example.com/", None, None, "")
     return app
+
+
+def make_traces(settings: Settings, processor: SpanProcessor | None) -> Traces | None:
+    """Choose whether there are traces; OpenTelemetry is imported only if there are."""
+    if settings.otel_traces_exporter == "none":
+        return None
+    from traffic_analytics.trace_export import Traces  # noqa: PLC0415
+
+    traces = Traces(settings)
+    if processor is not None:
+        traces.start(processor)
+    return traces
 
 
 def make_salt_store(settings: Settings) -> SaltStore:
@@ -116,15 +144,15 @@ def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_wor
     )
 
 
-def make_delivery(settings: Settings, tinybird: Tinybird, spool: Spool | None) -> Delivery:
+def make_delivery(settings: Settings, target: Target, spool: Spool | None) -> Delivery:
     """Choose how events are delivered."""
     delivery: Delivery
     if spool is None:
-        delivery = UnspooledDelivery(tinybird)
+        delivery = UnspooledDelivery(target)
     elif settings.delivery == "spool":
         delivery = SpoolDelivery(spool)
     else:
-        delivery = DirectDelivery(tinybird, spool, time.monotonic)
+        delivery = DirectDelivery(target, spool, time.monotonic)
     return ShownDelivery(delivery) if settings.log_events else delivery
 
 
@@ -169,7 +197,7 @@ def register_statistics(app: Flask, settings: Settings, target: str, clock: Call
 
 
 def make_background(
-    settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore, tinybird: Tinybird
+    settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore, target: Target
 ) -> Background:
     """Put together what a process does beside answering."""
     background = Background()
@@ -182,7 +210,7 @@ def make_background(
     if spool is not None:
         forwarder = Forwarder(
             spool,
-            Batches(tinybird, monotonic=time.monotonic, stopping=background.stopping),
+            Batches(target, monotonic=time.monotonic, stopping=background.stopping),
             FileLock(settings.data_dir / "spool.forwarder.lock"),
             batch_size=settings.batch_size,
             flush_interval=settings.batch_flush_interval_ms / 1000,
