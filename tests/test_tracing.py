@@ -27,6 +27,7 @@ from traffic_analytics.wiring import create_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -407,7 +408,7 @@ def test_what_opentelemetry_says_holds_no_words_of_others_and_is_not_repeated(tr
     assert PRIVATE not in log.text
 
 
-def test_without_traces_opentelemetry_is_not_imported(tmp_path: Any) -> None:
+def test_without_traces_opentelemetry_is_not_imported(tmp_path: Path) -> None:
     program = """
 import sys
 from app import app
@@ -430,7 +431,7 @@ assert bool(loaded) is (len(sys.argv) > 1), loaded
         assert done.returncode == 0, done.stderr
 
 
-def test_traces_begin_in_the_process_that_is_to_send_them(tmp_path: Any) -> None:
+def test_traces_begin_in_the_process_that_is_to_send_them(tmp_path: Path) -> None:
     """With preloading, a thread of the master would be dead in every worker."""
     before = threading.active_count()
     environment = {"PROXY_TARGET": TARGET, "DATA_DIR": str(tmp_path), "ENABLE_SALT_CLEANUP_SCHEDULER": "false"}
@@ -444,6 +445,15 @@ def test_traces_begin_in_the_process_that_is_to_send_them(tmp_path: Any) -> None
     finally:
         background.stop(timeout=PATIENCE)
     assert "OtelBatchSpanRecordProcessor" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_numbers_that_do_not_go_together_stop_the_start(start: Any, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
+    service = start(OTEL_TRACES_EXPORTER="otlp", ENABLE_SALT_CLEANUP_SCHEDULER="false")
+
+    with pytest.raises(ValueError, match="max_queue_size"):
+        service.app.extensions["traffic_analytics"].start()
+    assert "max_queue_size" in log.records[0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -479,6 +489,21 @@ def test_spans_go_where_the_settings_say(environment: dict[str, str], endpoint: 
 
     assert exporter._endpoint == endpoint
     exporter.shutdown()
+
+
+def test_google_is_sent_the_spans_of_its_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    (tmp_path / "credentials.json").write_text(json.dumps(credentials))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "credentials.json"))
+    settings = {"PROXY_TARGET": TARGET, "OTEL_TRACES_EXPORTER": "gcp", "GOOGLE_CLOUD_PROJECT": "my-project"}
+
+    make = exporter_for(Settings.from_env(settings))
+    with pytest.warns(DeprecationWarning, match="migration"):  # Google's advice is OTLP, one day
+        exporter: Any = make()
+
+    assert type(exporter).__name__ == "CloudTraceSpanExporter"
+    assert exporter.project_id == "my-project"
+    exporter.client.transport.close()
 
 
 class Refusing(SpanExporter):

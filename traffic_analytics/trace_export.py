@@ -45,6 +45,7 @@ class Traces:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._make_exporter = exporter_for(settings)
         self._spans = Spans()
         self._provider: TracerProvider | None = None
 
@@ -68,9 +69,14 @@ class Traces:
         """Begin to send spans, or to hand them to `processor`; call it in the process that has them, after any fork."""
         if self._provider is not None:
             return
-        # Not the global provider, and no atexit: there may be several apps in a process, each with its own end.
-        self._provider = TracerProvider(resource=resource(self._settings), shutdown_on_exit=False)
-        self._provider.add_span_processor(processor or BatchSpanProcessor(LazyExporter(exporter_for(self._settings))))
+        try:
+            processor = processor or BatchSpanProcessor(LazyExporter(self._make_exporter))
+            # Not the global provider, and no atexit: there may be several apps in a process, each with its own end.
+            self._provider = TracerProvider(resource=resource(self._settings), shutdown_on_exit=False)
+        except ValueError as error:  # numbers that do not go together
+            _log.critical("the OTEL_ variables hold a mistake: %s", error, extra={"event": "TracesFailed"})
+            raise
+        self._provider.add_span_processor(processor)
         self._spans.tracer = self._provider.get_tracer("traffic_analytics", __version__)
 
     def stop(self, timeout: float) -> None:
@@ -96,22 +102,24 @@ def resource(settings: Settings) -> Resource:
 
 
 def exporter_for(settings: Settings) -> Callable[[], SpanExporter]:
-    """Choose how spans are sent; nothing is imported or opened yet."""
+    """Choose how spans are sent; nothing is opened yet."""
+    if settings.otel_traces_exporter == "gcp":
+        return lambda: _google(settings.google_cloud_project)
+    # Before the fork, so that workers share it.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-    def otlp() -> SpanExporter:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+    # As settings say it, for they know more names than OpenTelemetry does.
+    base = settings.otel_exporter_otlp_endpoint
+    endpoint = settings.otel_exporter_otlp_traces_endpoint or (f"{base}/v1/traces" if base else None)
+    return lambda: OTLPSpanExporter(endpoint)
 
-        base = settings.otel_exporter_otlp_endpoint
-        # As settings say it, for they know more names than OpenTelemetry does.
-        return OTLPSpanExporter(settings.otel_exporter_otlp_traces_endpoint or (f"{base}/v1/traces" if base else None))
 
-    def gcp() -> SpanExporter:
-        from opentelemetry.exporter.cloud_trace import CloudTraceSpanExporter  # noqa: PLC0415
+def _google(project: str | None) -> SpanExporter:
+    # After the fork, since gRPC does not go well with one.
+    from opentelemetry.exporter.cloud_trace import CloudTraceSpanExporter  # noqa: PLC0415
 
-        make: Callable[..., SpanExporter] = CloudTraceSpanExporter
-        return make(project_id=settings.google_cloud_project)
-
-    return gcp if settings.otel_traces_exporter == "gcp" else otlp
+    make: Callable[..., SpanExporter] = CloudTraceSpanExporter
+    return make(project_id=project)
 
 
 class LazyExporter(SpanExporter):
