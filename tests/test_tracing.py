@@ -447,6 +447,18 @@ def test_traces_begin_in_the_process_that_is_to_send_them(tmp_path: Path) -> Non
     assert "OtelBatchSpanRecordProcessor" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_where_spans_go_instead_is_the_only_place(start: Any, spans: Spans) -> None:
+    service = start(OTEL_TRACES_EXPORTER="otlp", span_processor=spans.processor, ENABLE_SALT_CLEANUP_SCHEDULER="false")
+    background = service.app.extensions["traffic_analytics"]
+    background.start()
+    try:
+        assert "OtelBatchSpanRecordProcessor" not in {thread.name for thread in threading.enumerate()}
+        service.hit()
+        assert HIT in spans.names
+    finally:
+        background.stop(timeout=PATIENCE)
+
+
 def test_numbers_that_do_not_go_together_stop_the_start(start: Any, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "10")
     service = start(OTEL_TRACES_EXPORTER="otlp", ENABLE_SALT_CLEANUP_SCHEDULER="false")

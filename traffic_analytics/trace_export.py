@@ -1,7 +1,7 @@
 """Spans leave in a thread of their own; whether they get through concerns no hit and no shutdown.
 
 They wait in a bounded queue of this process (OTEL_BSP_MAX_QUEUE_SIZE). While the collector is away it fills up, and
-what is more is dropped.
+the oldest are dropped.
 """
 
 from __future__ import annotations
