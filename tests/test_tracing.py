@@ -433,27 +433,29 @@ assert bool(loaded) is (len(sys.argv) > 1), loaded
 
 def test_traces_begin_in_the_process_that_is_to_send_them(tmp_path: Path) -> None:
     """With preloading, a thread of the master would be dead in every worker."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     environment = {"PROXY_TARGET": TARGET, "DATA_DIR": str(tmp_path), "ENABLE_SALT_CLEANUP_SCHEDULER": "false"}
     app = create_app(Settings.from_env(environment | {"OTEL_TRACES_EXPORTER": "otlp"}))
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
     background = app.extensions["traffic_analytics"]
     background.start()
     try:
-        assert "OtelBatchSpanRecordProcessor" in {thread.name for thread in threading.enumerate()}
+        (sender,) = set(threading.enumerate()) - before
+        assert sender.name == "OtelBatchSpanRecordProcessor"
     finally:
         background.stop(timeout=PATIENCE)
-    assert "OtelBatchSpanRecordProcessor" not in {thread.name for thread in threading.enumerate()}
+    assert not sender.is_alive()
 
 
 def test_where_spans_go_instead_is_the_only_place(start: Any, spans: Spans) -> None:
     no_chores = {"ENABLE_SALT_CLEANUP_SCHEDULER": "false", "TINYBIRD_TRACKER_TOKEN": ""}
     service = start(OTEL_TRACES_EXPORTER="otlp", span_processor=spans.processor, **no_chores)
     background = service.app.extensions["traffic_analytics"]
+    before = set(threading.enumerate())
     background.start()
     try:
-        assert "OtelBatchSpanRecordProcessor" not in {thread.name for thread in threading.enumerate()}
+        assert set(threading.enumerate()) <= before
         service.hit()
         assert HIT in spans.names
     finally:
