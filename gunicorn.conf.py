@@ -48,7 +48,12 @@ limit_request_field_size = 8190
 
 control_socket_disable = True
 accesslog = None
-logconfig_dict = logs.configuration(_settings.log_level, _settings.log_format, _settings.google_cloud_project)
+logconfig_dict = logs.configuration(
+    _settings.log_level,
+    _settings.log_format,
+    _settings.google_cloud_project,
+    traces=_settings.otel_traces_exporter != "none",
+)
 proc_name = "traffic-analytics"
 
 if _settings.metrics:

@@ -51,7 +51,12 @@ class Service:
     """The service with a clock that can be set, and Tinybird as requests-mock plays it."""
 
     def __init__(
-        self, data_dir: Path, tinybird: requests_mock.Mocker, salts: SaltStore | None = None, **environment: str
+        self,
+        data_dir: Path,
+        tinybird: requests_mock.Mocker,
+        salts: SaltStore | None = None,
+        span_processor: Any = None,
+        **environment: str,
     ) -> None:
         self.now = NOW
         self.data_dir = data_dir
@@ -63,7 +68,12 @@ class Service:
             "DATA_DIR": str(data_dir),
             **environment,
         }
-        self.app = create_app(Settings.from_env(environment), clock=lambda: self.now, salt_store=self.salts)
+        self.app = create_app(
+            Settings.from_env(environment),
+            clock=lambda: self.now,
+            salt_store=self.salts,
+            span_processor=span_processor,
+        )
         self.client = self.app.test_client()
 
     def hit(self, body: Any = None, target: str = "/api/v1/page_hit?name=analytics_events", **kwargs: Any) -> Any:

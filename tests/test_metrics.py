@@ -16,15 +16,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+import traffic_analytics
 from tests.conftest import FIREFOX, NOW, SITE, TARGET, Service, page_hit
 from tests.processes import PATIENCE, ROOT
 from traffic_analytics.delivery import FAILURES_TO_OPEN
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.metrics import OUTCOMES, PLACES, MessageMetrics, Metrics
+from traffic_analytics.observation import make_metrics
 from traffic_analytics.salts import MemorySalts
 from traffic_analytics.settings import Settings
 from traffic_analytics.tinybird import Reply, Verdict
-from traffic_analytics.wiring import make_metrics, register_metrics
+from traffic_analytics.wiring import register_metrics
 
 BOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 PREFIX = "traffic_analytics_"
@@ -291,12 +293,9 @@ def test_answers_about_statistics_tell_where_they_came_from(start: Any, tinybird
 
 
 def test_the_build_is_named(start: Any) -> None:
-    import tomllib
-
     service = start(METRICS="true", BUILD_LABEL="v1-gabcdef")
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
-    assert scrape(service).counted("build_info") == {("v1-gabcdef", version): 1}
+    assert scrape(service).counted("build_info") == {("v1-gabcdef", traffic_analytics.__version__): 1}
 
 
 def test_apps_in_one_process_count_apart(start: Any) -> None:

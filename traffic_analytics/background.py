@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,16 @@ AFTER_FAILURE = 5.0
 """Seconds until a chore that failed is called again."""
 
 
+class Companion(Protocol):
+    """What lives as long as a process and has a thread of its own."""
+
+    def start(self) -> None:
+        """Begin, in the process that is to have it."""
+
+    def stop(self, timeout: float) -> None:
+        """End within `timeout` seconds."""
+
+
 class Background:
     """Calls each chore, waits as long as it returned (seconds), and calls it again until told to stop."""
 
@@ -22,13 +32,20 @@ class Background:
         self.stopping = threading.Event()
         self._chores: dict[str, tuple[Callable[[], float], Callable[[], None]]] = {}
         self._threads: list[threading.Thread] = []
+        self._companions: list[Companion] = []
 
     def add(self, name: str, chore: Callable[[], float], finish: Callable[[], None] = lambda: None) -> None:
         """Add a chore before the start; `finish` is called once, in the same thread, after its last call."""
         self._chores[name] = chore, finish
 
+    def accompany(self, companion: Companion) -> None:
+        """Let something begin before the chores and end after them."""
+        self._companions.append(companion)
+
     def start(self) -> None:
         """Start the threads; call it in the process that is to run them, after any fork."""
+        for companion in self._companions:
+            companion.start()
         for name, chore_and_finish in self._chores.items():
             thread = threading.Thread(target=self._run, args=chore_and_finish, name=name, daemon=True)
             self._threads.append(thread)
@@ -39,6 +56,8 @@ class Background:
         self.stopping.set()
         for thread in self._threads:
             thread.join(timeout)
+        for companion in self._companions:
+            companion.stop(timeout)
 
     def _run(self, chore: Callable[[], float], finish: Callable[[], None]) -> None:
         wait = 0.0

@@ -25,7 +25,7 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "silent": logging.CRITICAL + 1,
 }
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "trace_sampled"}
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE = re.compile(r"([0-9a-f]{32})(?:[/-]([0-9a-f]{1,16}))?.*|00-([0-9a-f]{32})-([0-9a-f]{16})-.*", re.IGNORECASE)
 
@@ -116,7 +116,11 @@ class GcpFormatter(logging.Formatter):
         """Write the record with severity and trace context, as Cloud Logging's agent reads them."""
         said = fields_of(record)
         said["severity"] = said.pop("level").upper()
-        if self._project and (request := _request.get()):
+        if self._project and "trace_id" in said:
+            said["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{said.pop('trace_id')}"
+            said["logging.googleapis.com/spanId"] = said.pop("span_id")
+            said["logging.googleapis.com/trace_sampled"] = vars(record)["trace_sampled"]
+        elif self._project and (request := _request.get()):
             context = request.get("HTTP_X_CLOUD_TRACE_CONTEXT") or request.get("HTTP_TRACEPARENT") or ""
             if match := _TRACE.fullmatch(context):
                 trace = match[1] or match[3]
@@ -137,8 +141,10 @@ class PrettyFormatter(logging.Formatter):
         return f"{time[11:19]} {level:<8} {event}: {message}{rest}"
 
 
-def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
+def configuration(level: str, form: str, project: str | None, *, traces: bool = False) -> dict[str, Any]:
     """Return a logging.config dictionary: everything goes to standard output in one form.
+
+    With `traces` records name the span in which they were written.
 
     The same dictionary serves gunicorn, whose own records are told from ours by their event name. What gunicorn says
     below info is dropped, for it holds the paths of requests.
@@ -149,7 +155,7 @@ def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
         "pretty": {"()": PrettyFormatter},
     }
     own = {"level": _LEVELS[level], "handlers": ["out"], "propagate": False}
-    return {
+    dictionary: dict[str, Any] = {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"form": formatter[form]},
@@ -170,6 +176,20 @@ def configuration(level: str, form: str, project: str | None) -> dict[str, Any]:
             "gunicorn.error": own | {"level": max(_LEVELS[level], logging.INFO)},
         },
     }
+    if traces:
+        out = dictionary["handlers"]["out"]
+        dictionary["handlers"]["sdk"] = out | {"filters": ["sdk"]}
+        out["filters"] = ["span"]
+        dictionary["filters"] = {
+            "span": {"()": "traffic_analytics.trace_logs.SpanOfRecord"},
+            "sdk": {"()": "traffic_analytics.trace_logs.SdkRecord"},
+        }
+        dictionary["loggers"]["opentelemetry"] = {
+            "level": max(_LEVELS[level], logging.WARNING),
+            "handlers": ["sdk"],
+            "propagate": False,
+        }
+    return dictionary
 
 
 def _pretty(value: object, indent: str = "\n      ") -> str:

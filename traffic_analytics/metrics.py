@@ -198,6 +198,15 @@ class MessageMetrics:
             "Messages that were set aside because they are no events or the target refuses them.",
             registry=metrics.registry,
         )
+        self._received = 0
+        self._set_aside = 0
+
+    def show(self, received: int, held: int, set_aside: int) -> None:
+        """Take over a worker's own counts, which only grow, and what it holds."""
+        self.received.inc(received - self._received)
+        self.set_aside.inc(set_aside - self._set_aside)
+        self.held.set(held)
+        self._received, self._set_aside = received, set_aside
 
 
 class HitOutcomes:

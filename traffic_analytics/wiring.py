@@ -7,36 +7,30 @@ import logging.config
 import threading
 import time
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from cachetools import LRUCache, cached
 from flask import Flask
 
-from traffic_analytics import commands, logs, referrer, user_agent, web
+from traffic_analytics import commands, logs, parts, referrer, user_agent, web
 from traffic_analytics.background import Background
-from traffic_analytics.batches import MAX_BATCH_BYTES, Batches
-from traffic_analytics.delivery import Delivery, DirectDelivery, ShownDelivery, SpoolDelivery, UnspooledDelivery
-from traffic_analytics.file_lock import FileLock
-from traffic_analytics.forwarder import Forwarder
+from traffic_analytics.batches import MAX_BATCH_BYTES
 from traffic_analytics.hit_endpoint import HitEndpoint
+from traffic_analytics.observation import Observation
 from traffic_analytics.readiness import Readiness
-from traffic_analytics.salt_guard import GuardedSalts
-from traffic_analytics.salts import MemorySalts, Salts, SaltStore, SqliteSalts, Sweeper
-from traffic_analytics.spool import Spool
 from traffic_analytics.tinybird import Tinybird
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Blueprint
+    from opentelemetry.sdk.trace import SpanProcessor
 
-    from traffic_analytics.delivery import Target
+    from traffic_analytics.metrics import Metrics
     from traffic_analytics.rights import Rights
+    from traffic_analytics.salts import SaltStore
     from traffic_analytics.settings import Settings
-
-CACHED_USER_AGENTS = 4096
+    from traffic_analytics.spool import Spool
 
 
 def create_app(
@@ -44,23 +38,36 @@ def create_app(
     *,
     clock: Callable[[], datetime] | None = None,
     salt_store: SaltStore | None = None,
+    span_processor: SpanProcessor | None = None,
 ) -> Flask:
-    """Build the service from its settings; whatever else is given takes the place of a part.
+    """Build the service, or a worker, from its settings; whatever else is given takes the place of a part.
 
     Opens the salts and the spool to check them (raises DamagedFile) and starts no thread: that is for
     `app.extensions["traffic_analytics"].start()`, in the process that is to run them.
     """
     logging.config.dictConfig(
-        logs.configuration(settings.log_level, settings.log_format, settings.google_cloud_project)
+        logs.configuration(
+            settings.log_level,
+            settings.log_format,
+            settings.google_cloud_project,
+            traces=settings.otel_traces_exporter != "none",
+        )
     )
     clock = clock or now_utc
+    store = salt_store or parts.make_salt_store(settings, clock)
+    watched = Observation(settings, span_processor)
     if settings.worker_mode:
-        return create_worker(settings, clock, salt_store or make_salt_store(settings, clock))
-    store = salt_store or make_salt_store(settings, clock)
+        return create_worker(settings, clock, store, watched)
+    return create_service(settings, clock, store, watched)
+
+
+def create_service(settings: Settings, clock: Callable[[], datetime], store: SaltStore, watched: Observation) -> Flask:
+    """Build the app that takes hits."""
     store.prepare()
-    salts = Salts(store)
-    target = make_target(settings)
-    spool = make_spool(settings, clock)
+    salts = watched.salts(store)
+    plain_target = parts.make_target(settings)
+    target = watched.target(plain_target, None if settings.delivery == "pubsub" else settings.proxy_target)
+    spool = parts.make_spool(settings, clock)
     if spool is not None:
         spool.prepare()
 
@@ -69,39 +76,44 @@ def create_app(
         settings,
         clock=clock,
         salts=salts,
-        delivery=make_delivery(settings, target, spool),
-        parse_user_agent=cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())(user_agent.parse),
+        delivery=parts.make_delivery(settings, target, spool, watched),
+        parse_user_agent=watched.user_agents(),
         new_event_id=lambda: str(uuid4()),
+        answer_error=watched.answer_error(),
     )
-    app = make_app(web.blueprint(hits), web.probes(settings, readiness.check))
+    app = make_app()
+    register(app, web.blueprint(hits))
+    register(app, web.probes(settings, readiness.check))
     if settings.stats_target is not None:
-        register_statistics(app, settings, settings.stats_target, clock)
+        register_statistics(app, settings, settings.stats_target, clock, watched.metrics)
     if settings.tinybird_sync_auth is not None:
-        register_sync(app, settings, settings.tinybird_sync_auth)
+        register_sync(app, settings, settings.tinybird_sync_auth, watched)
+    if watched.metrics is not None:
+        register_metrics(app, settings, watched.metrics, spool, clock)
     if settings.local_proxy:
         app.register_blueprint(web.local_proxy())
-    web.handle_errors(app)
-    app.wsgi_app = web.HitDoor(app.wsgi_app, hits)  # type: ignore[method-assign]
-    app.extensions["traffic_analytics"] = background = Background()
-    add_sweeper(background, settings, clock, salts, store)
-    add_forwarder(background, settings, clock, target)
-    commands.register(app, settings, salts, spool, target)
+    app.wsgi_app = watched.requests(web.HitDoor(app.wsgi_app, hits))  # type: ignore[method-assign]
+    background = make_background(app, watched)
+    parts.add_sweeper(background, settings, clock, salts, store)
+    parts.add_forwarder(background, settings, clock, target, watched)
+    commands.register(app, settings, salts, spool, plain_target)
     # The first hit should not pay for reading the lists.
     user_agent.parse("")
     referrer.classify("https://example.com/", None, None, "")
     return app
 
 
-def create_worker(settings: Settings, clock: Callable[[], datetime], store: SaltStore) -> Flask:
+def create_worker(settings: Settings, clock: Callable[[], datetime], store: SaltStore, watched: Observation) -> Flask:
     """Build the app of a worker: probes to answer, and messages to deliver in the background."""
     from traffic_analytics.pubsub_topic import PubsubTopic  # noqa: PLC0415
     from traffic_analytics.subscription import Subscription  # noqa: PLC0415
     from traffic_analytics.worker import Worker  # noqa: PLC0415
 
     store.prepare()
-    salts = Salts(store)
-    tinybird = make_tinybird(settings)
-    spool = make_spool(settings, clock)
+    salts = watched.salts(store)
+    tinybird = parts.make_tinybird(settings)
+    target = watched.target(tinybird, settings.proxy_target)
+    spool = parts.make_spool(settings, clock)
     assert spool is not None  # noqa: S101 - there is one wherever there is a token
     spool.prepare()
     project, emulator = str(settings.google_cloud_project), settings.pubsub_emulator_host
@@ -115,103 +127,71 @@ def create_worker(settings: Settings, clock: Callable[[], datetime], store: Salt
     )
     worker = Worker(
         subscription,
-        Batches(tinybird, monotonic=time.monotonic, stopping=threading.Event()),  # it is to deliver while we stop
+        watched.batches(target, threading.Event()),  # an event of its own: it is to deliver while we stop
         salts,
         PubsubTopic(settings.pubsub_topic_set_aside, project, emulator) if settings.pubsub_topic_set_aside else spool,
         batch_size=settings.batch_size,
         flush_interval=settings.batch_flush_interval_ms / 1000,
         most_messages=most_messages,
-        parse_user_agent=cached(LRUCache(CACHED_USER_AGENTS))(user_agent.parse),
+        parse_user_agent=watched.user_agents(),
         new_event_id=lambda: str(uuid4()),
         monotonic=time.monotonic,
+        show=watched.messages(),
     )
-    readiness = Readiness([worker.check, salts.check, spool.check], clock)
-    app = make_app(web.probes(settings, readiness.check))
-    web.handle_errors(app)
-    app.extensions["traffic_analytics"] = background = Background()
+    app = make_app()
+    register(app, web.probes(settings, Readiness([worker.check, salts.check, spool.check], clock).check))
+    if watched.metrics is not None:
+        register_metrics(app, settings, watched.metrics, spool, clock)
+    background = make_background(app, watched)
     background.add("worker", worker.tick, worker.finish)
-    add_sweeper(background, settings, clock, salts, store)
-    add_forwarder(background, settings, clock, tinybird)  # for what an operator puts back
+    parts.add_sweeper(background, settings, clock, salts, store)
+    parts.add_forwarder(background, settings, clock, target, watched)  # for what an operator puts back
     commands.register(app, settings, salts, spool, tinybird, **{"Pub/Sub subscription": subscription.look})
     return app
 
 
-def make_app(*blueprints: Blueprint) -> Flask:
-    """Make an app whose routes answer below Ghost's prefix too."""
+def make_app() -> Flask:
+    """Make an app without routes, whose errors are JSON."""
     app = Flask("traffic_analytics", static_folder=None)
     # A path is a route or it is not: a redirect would cost a hit its answer.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
-    for each in blueprints:
-        app.register_blueprint(each)
-        app.register_blueprint(each, name=f"{each.name}_below_ghost", url_prefix=web.PREFIX)
+    web.handle_errors(app)
     return app
 
 
-def make_salt_store(settings: Settings, clock: Callable[[], datetime]) -> SaltStore:
-    """Choose the salt store; what the shared ones are made of is imported only here, for those who want them."""
-    if settings.salt_store_type == "memory":
-        return MemorySalts()
-    if settings.salt_store_type == "redis":
-        from traffic_analytics import redis_salts  # noqa: PLC0415
-
-        return GuardedSalts(redis_salts.RedisSalts(redis_salts.client_of(settings.redis_url or ""), clock))
-    if settings.salt_store_type == "firestore":
-        from traffic_analytics import firestore_salts  # noqa: PLC0415
-
-        open_client = partial(firestore_salts.client_of, settings.google_cloud_project, settings.firestore_database_id)
-        return GuardedSalts(
-            firestore_salts.FirestoreSalts(open_client, clock, batch_size=settings.firestore_cleanup_batch_size)
-        )
-    return SqliteSalts(settings.salt_file)
+def make_background(app: Flask, watched: Observation) -> Background:
+    """Give an app what it does beside answering, which is nothing yet."""
+    background = Background()
+    if watched.traces is not None:
+        background.accompany(watched.traces)
+    app.extensions["traffic_analytics"] = background
+    return background
 
 
-def make_target(settings: Settings) -> Target:
-    """Choose what takes events; nothing is opened yet."""
-    if settings.delivery != "pubsub":
-        return make_tinybird(settings)
-    from traffic_analytics.pubsub_topic import PubsubTopic  # noqa: PLC0415
-
-    return PubsubTopic(
-        str(settings.pubsub_topic_page_hits_raw), str(settings.google_cloud_project), settings.pubsub_emulator_host
-    )
+def register(app: Flask, routes: Blueprint) -> None:
+    """Let an app answer routes, below Ghost's prefix too."""
+    app.register_blueprint(routes)
+    app.register_blueprint(routes, name=f"{routes.name}_below_ghost", url_prefix=web.PREFIX)
 
 
-def make_tinybird(settings: Settings) -> Tinybird:
-    """Describe Tinybird; nothing is opened yet."""
-    return Tinybird(
-        settings.proxy_target,
-        settings.tinybird_tracker_token,
-        wait=settings.tinybird_wait,
-        connections=settings.threads + 1,
-    )
+def register_metrics(
+    app: Flask, settings: Settings, metrics: Metrics, spool: Spool | None, clock: Callable[[], datetime]
+) -> None:
+    """Add the route of the metrics to an app, whether it takes hits or not."""
+    from traffic_analytics import metrics_web  # noqa: PLC0415
+    from traffic_analytics.scrape import BuildInfo, SpoolState  # noqa: PLC0415
+
+    app.extensions["traffic_analytics_metrics"] = metrics
+    metrics.show(BuildInfo(settings.build_label))
+    if spool is not None:
+        state = SpoolState(spool, settings.spool_max_mb, clock=lambda: clock().timestamp(), monotonic=time.monotonic)
+        metrics.show(state)
+    register(app, metrics_web.blueprint(metrics.text, settings.metrics_token))
 
 
-def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_work: bool = False) -> Spool | None:
-    """Describe the spool; there is none if events need senders' tokens, which are not stored."""
-    if settings.tinybird_tracker_token is None and settings.delivery != "pubsub":
-        return None
-    return Spool(
-        settings.data_dir / "spool.sqlite3",
-        sync=settings.spool_sync,
-        max_mb=settings.spool_max_mb,
-        clock=lambda: clock().timestamp(),
-        room_to_work=room_to_work,
-    )
-
-
-def make_delivery(settings: Settings, target: Target, spool: Spool | None) -> Delivery:
-    """Choose how events are delivered."""
-    delivery: Delivery
-    if spool is None:
-        delivery = UnspooledDelivery(target)
-    elif settings.delivery == "spool":
-        delivery = SpoolDelivery(spool)
-    else:
-        delivery = DirectDelivery(target, spool, time.monotonic)
-    return ShownDelivery(delivery) if settings.log_events else delivery
-
-
-def register_statistics(app: Flask, settings: Settings, target: str, clock: Callable[[], datetime]) -> None:
+def register_statistics(
+    app: Flask, settings: Settings, target: str, clock: Callable[[], datetime], metrics: Metrics | None
+) -> None:
     """Add the statistics to the app; what they are made of is imported only here, for those who want them."""
     from traffic_analytics import stats_web  # noqa: PLC0415
     from traffic_analytics.answer_cache import PRAGMAS, SCHEMA, AnswerCache  # noqa: PLC0415
@@ -235,8 +215,10 @@ def register_statistics(app: Flask, settings: Settings, target: str, clock: Call
     cache = AnswerCache(file, seconds)
     cache.prepare()
     slots = max(1, settings.threads * 3 // 4)
+    pipes = Pipes(target, connections=slots, monotonic=time.monotonic)
+    answers = None if metrics is None else metrics.statistics_answers()
     statistics = Statistics(
-        Pipes(target, connections=slots, monotonic=time.monotonic),
+        pipes if answers is None else answers.watch(pipes),
         cache,
         SingleFlight(),
         rights_of=rights_of,
@@ -246,12 +228,10 @@ def register_statistics(app: Flask, settings: Settings, target: str, clock: Call
         clock=seconds,
         sleep=time.sleep,
     )
-    routes = stats_web.blueprint(statistics)
-    app.register_blueprint(routes)
-    app.register_blueprint(routes, name="statistics_below_ghost", url_prefix=web.PREFIX)
+    register(app, stats_web.blueprint(statistics.answer if answers is None else answers.count(statistics.answer)))
 
 
-def register_sync(app: Flask, settings: Settings, key: str) -> None:
+def register_sync(app: Flask, settings: Settings, key: str, watched: Observation) -> None:
     """Add Ghost's sync to the app; what it is made of is imported only here, for those who want it."""
     from traffic_analytics import sync_web  # noqa: PLC0415
     from traffic_analytics.sync_endpoint import SyncEndpoint  # noqa: PLC0415
@@ -262,50 +242,9 @@ def register_sync(app: Flask, settings: Settings, key: str) -> None:
     shared = SyncKey(key, web.PREFIX)
     # Connections of its own, and answers that say what is committed: nobody waits, and Ghost forgets what was taken.
     tinybird = Tinybird(settings.proxy_target, settings.tinybird_tracker_token, wait=True, connections=slots)
-    routes = sync_web.blueprint(SyncEndpoint(tinybird, shared, threading.BoundedSemaphore(slots)))
-    app.register_blueprint(routes)
-    app.register_blueprint(routes, name="sync_below_ghost", url_prefix=web.PREFIX)
+    target = watched.target(tinybird, settings.proxy_target)
+    register(app, sync_web.blueprint(SyncEndpoint(target, shared, threading.BoundedSemaphore(slots))))
     app.extensions["large_bodies"] = sync_web.large_bodies(shared)
-
-
-def add_sweeper(
-    background: Background, settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore
-) -> None:
-    """Add the deletion of past salts to what a process does beside answering."""
-    sweeper = Sweeper(salts, clock, sweep_lock(settings, store), deletes=settings.enable_salt_cleanup_scheduler)
-    background.add("salts", sweeper.tick)
-    if isinstance(store, GuardedSalts):
-        background.add("salt store", store.tick)
-
-
-def add_forwarder(background: Background, settings: Settings, clock: Callable[[], datetime], target: Target) -> None:
-    """Add the forwarder to what a process does beside answering, if there is a spool."""
-    # Its own connection: threads that append should not wait while a batch is read.
-    spool = make_spool(settings, clock, room_to_work=True)
-    if spool is None:
-        return
-    forwarder = Forwarder(
-        spool,
-        Batches(target, monotonic=time.monotonic, stopping=background.stopping),
-        FileLock(settings.data_dir / "spool.forwarder.lock"),
-        batch_size=settings.batch_size,
-        flush_interval=settings.batch_flush_interval_ms / 1000,
-        monotonic=time.monotonic,
-        clock=lambda: clock().timestamp(),
-    )
-    background.add("forwarder", forwarder.tick)
-
-
-def sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
-    """Let one process of the machine delete salts from a store that its processes share."""
-    if not isinstance(store, SqliteSalts | GuardedSalts):
-        return None
-    path = settings.salt_file.with_name(settings.salt_file.name + ".sweep.lock")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:  # salts across the network need no disk; then every process sweeps, which harms nothing
-        return None
-    return FileLock(path)
 
 
 def now_utc() -> datetime:

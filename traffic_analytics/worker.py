@@ -120,7 +120,11 @@ class Worker:
         parse_user_agent: Callable[[str], UserAgent],
         new_event_id: Callable[[], str],
         monotonic: Callable[[], float],
+        show: Callable[[int, int, int], None],
     ) -> None:
+        """Put the parts together; `show` is told how many messages were received, are held and were set aside."""
+        self._show = show
+        self._shown = (0, 0, 0)
         self._subscription = subscription
         self._batches = batches
         self._salts = salts
@@ -149,6 +153,10 @@ class Worker:
         self._take(self._subscription.inbox.take(self._patience()))
         for pending in self._pending.values():
             self._deliver_due(pending)
+        counts = (self._received, sum(len(each.events) for each in self._pending.values()), self._aside_count())
+        if counts != self._shown:
+            self._shown = counts
+            self._show(*counts)
         self._beat()
         return 0.0
 
@@ -301,6 +309,9 @@ class Worker:
             self._batches.complain("nothing can be set aside: %s", error, event="SpoolUnavailable")
             return False
 
+    def _aside_count(self) -> int:
+        return self._no_events + sum(each.set_aside_count for each in self._pending.values())
+
     def _beat(self) -> None:
         now = self._monotonic()
         if now < self._next_heartbeat:
@@ -318,6 +329,6 @@ class Worker:
                 "held": len(held),
                 "oldest_seconds": round(now - min((each.since for each in held), default=now)),
                 "bots": self._bots,
-                "set_aside": self._no_events + sum(each.set_aside_count for each in self._pending.values()),
+                "set_aside": self._aside_count(),
             },
         )

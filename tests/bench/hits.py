@@ -5,7 +5,8 @@
 The service runs as in production, with one worker, in front of an nginx that answers in Tinybird's place. CPU is what
 gunicorn's master and all its children use, after the answers too; it is the figure to compare, as rates
 and latencies depend on what else the machine does. With two CPUs or more, the service has one and wrk and nginx share
-the others. Variables of the service that are set in the environment reach it; `.env` does not.
+the others. Variables of the service that are set in the environment reach it; `.env` does not. With `--traces` the same
+nginx takes the spans.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def main() -> None:
         upstream, port = free_port(), free_port()
         stack.enter_context(running_nginx(nginx, work, upstream, other_cpus))
         log = work / "service.log"
+        if options.traces:
+            os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{upstream}"
         master = stack.enter_context(running_service(work, log, port, upstream, options.workers, service_cpus))
 
         def load(seconds: int) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=3, help="seconds of load before it")
     parser.add_argument("--connections", type=int, default=32, help="clients at a time")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of the service")
+    parser.add_argument("--traces", action="store_true", help="send spans")
     return parser.parse_args()
 
 
