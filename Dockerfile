@@ -1,12 +1,14 @@
 # docker build --build-arg BUILD_LABEL="$(git describe --always)" -t traffic-analytics .
+# With Pub/Sub, Firestore, Redis, metrics and traces: --build-arg REQUIREMENTS=requirements-full.txt
 
 # The full image has the C compiler for the one package that comes without wheels.
 FROM python:3.13 AS build
+ARG REQUIREMENTS=requirements-fast.txt
 WORKDIR /build
 RUN python -m venv /venv
-COPY requirements-fast.txt ./
+COPY requirements-fast.txt requirements-full.txt ./
 RUN /venv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --no-binary gunicorn-h1c \
-    --requirement requirements-fast.txt
+    --requirement "$REQUIREMENTS"
 
 FROM python:3.13-slim
 # A fixed number, so that the owner of a mounted directory can be set beforehand: chown 10001:10001.

@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test e2e ghost check format bench bench-hits bench-backlog bench-store lock clean
+.PHONY: run test e2e ghost check format bench bench-hits bench-backlog bench-pubsub bench-store lock clean
 .DEFAULT_GOAL := run
 
 .venv/ready: requirements-dev.txt requirements-fast.txt
@@ -53,6 +53,10 @@ bench-hits: .venv/ready
 # A steady stream of hits while a backlog drains; needs nginx.
 bench-backlog: .venv/ready
 	@$(BIN)/python -m tests.bench.backlog $(BENCH)
+
+# Publishing, and delivering by a worker; needs wrk, nginx, java and Google's Pub/Sub emulator.
+bench-pubsub: .venv/ready
+	@$(BIN)/python -m tests.bench.pubsub $(BENCH)
 
 # The store's questions and appends; `make bench-store HITS=10000000` takes some minutes.
 bench-store: .venv/ready

@@ -108,7 +108,26 @@ def started_by(name: str) -> list[list[str]]:
         return [json.loads(text(name).rpartition("\nCMD ")[2])]
     if name == "compose.yaml":
         return [json.loads(command) for command in re.findall(r"^    command: (.*)$", text(name), re.MULTILINE)]
-    return [shlex.split(line.partition(": ")[2].removeprefix("exec ")) for line in text(name).splitlines()]
+    commands = [line.partition(": ")[2].removeprefix("exec ") for line in text(name).splitlines()]
+    return [shlex.split(each.removeprefix("env WORKER_MODE=true ")) for each in commands]
+
+
+WORKER = {
+    "WORKER_MODE": "true",
+    "TINYBIRD_TRACKER_TOKEN": "p.token",
+    "GOOGLE_CLOUD_PROJECT": "the-project",
+    "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": "hits",
+}
+
+
+def test_a_worker_is_started_by_the_same_command() -> None:
+    settings = Settings.from_env({"PROXY_TARGET": "http://tinybird.example", **WORKER})
+    worker = re.search(r"^worker: env (\S+) (.*)$", text("Procfile"), re.MULTILINE)
+
+    assert settings.worker_mode
+    assert worker is not None
+    assert worker[1] == "WORKER_MODE=true"
+    assert f"web: {worker[2]}" in text("Procfile").splitlines()
 
 
 @pytest.mark.parametrize(
