@@ -30,7 +30,7 @@ AFTER_FAREWELL = 1.0
 and then wait for an answer until the lease has run out."""
 LONGEST_REST = 600
 """Seconds for which a message can be given back at most."""
-LEASE = 30
+LEASE = 10
 """Seconds for which a lease is extended at a time, and after which others get what a killed worker held."""
 
 

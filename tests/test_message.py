@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import FIREFOX, SITE
+from traffic_analytics import message
+from traffic_analytics.errors import NoEvent
+
+ADDRESS = "203.0.113.77"
+EVENT = {
+    "timestamp": "2026-11-22T12:30:15.123Z",
+    "action": "page_hit",
+    "version": "1",
+    "site_uuid": SITE,
+    "session_id": "5e55",
+    "payload": {"event_id": "e", "site_uuid": SITE, "pathname": "/"},
+}
+PAYLOAD = {
+    "event_id": "e",
+    "member_uuid": "undefined",
+    "member_status": "undefined",
+    "post_uuid": "undefined",
+    "post_type": "null",
+    "locale": "en-US",
+    "location": None,
+    "referrer": None,
+    "pathname": "/",
+    "href": "https://blog.example/",
+    "meta": {"received_timestamp": "2026-11-22T00:30:13.714Z"},
+}
+RAW = {
+    "timestamp": "2026-11-22T23:59:59.999Z",
+    "action": "page_hit",
+    "version": "1",
+    "site_uuid": SITE,
+    "payload": PAYLOAD,
+    "meta": {"ip": ADDRESS, "user-agent": FIREFOX},
+}
+
+
+def encoded(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+@pytest.mark.parametrize("data_source", ["analytics_events", "analytics_events_test"])
+def test_an_event_goes_on_as_it_is_to_the_data_source_that_it_names(data_source: str) -> None:
+    assert message.read(encoded(EVENT), {"data_source": data_source}) == (data_source, encoded(EVENT))
+
+
+def test_an_event_that_names_no_data_source_is_a_hit_like_any_other() -> None:
+    assert message.read(encoded(EVENT), {}) == ("analytics_events", encoded(EVENT))
+
+
+def test_an_event_is_one_line_whoever_wrote_it() -> None:
+    published = message.read(json.dumps(EVENT, indent=1).encode(), {"data_source": "analytics_events"})
+
+    assert isinstance(published, message.Published)
+    assert b"\n" not in published.event
+    assert json.loads(published.event) == EVENT
+
+
+def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> None:
+    unenriched = message.read(encoded(RAW), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    assert unenriched.arrived.isoformat() == "2026-11-22T23:59:59.999000+00:00"
+    assert unenriched.address == ADDRESS
+    assert unenriched.hit.user_agent == FIREFOX
+    assert unenriched.hit.started_at == "1795307413714"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"null",
+        b"{}",
+        encoded({**EVENT, "session_id": 1}),
+        encoded({**RAW, "site_uuid": "x"}),
+        encoded({**RAW, "timestamp": "yesterday"}),
+        encoded({**RAW, "meta": {"ip": "", "user-agent": FIREFOX}}),
+        encoded({**RAW, "meta": {"user-agent": FIREFOX}}),
+        encoded({**RAW, "payload": {}}),
+    ],
+    ids=lambda data: repr(data[:20]),
+)
+def test_what_is_neither_is_no_event(data: bytes) -> None:
+    with pytest.raises(NoEvent):
+        message.read(data, {})
+
+
+def test_a_data_source_of_others_is_none_of_ours() -> None:
+    with pytest.raises(NoEvent, match="data source"):
+        message.read(encoded(EVENT), {"data_source": "secrets"})
+
+
+@given(st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(encoded), st.booleans())
+def test_nothing_but_no_event_is_raised_whatever_comes(data: bytes, named: bool) -> None:
+    with pytest.raises(NoEvent):
+        message.read(data, {"data_source": "analytics_events"} if named else {})
+
+
+@pytest.mark.parametrize("content", [{**RAW, "site_uuid": "x"}, {"deep": [{"ip": ADDRESS}]}, {"meta": ADDRESS}])
+def test_what_is_kept_of_a_message_that_is_no_event_holds_no_address(content: Any) -> None:
+    assert ADDRESS.encode() not in message.without_address(encoded(content))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", f"cut {ADDRESS}".encode(), encoded([ADDRESS])])
+def test_of_what_is_no_json_object_only_the_size_is_kept(data: bytes) -> None:
+    assert json.loads(message.without_address(data)) == {"bytes": len(data)}

@@ -1,0 +1,146 @@
+"""A topic, against a gRPC server in Pub/Sub's place that answers as it is told to."""
+
+from __future__ import annotations
+
+import threading
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.pubsub_v1.types import PublishRequest, PublishResponse
+
+from tests.processes import PATIENCE, wait_until
+from traffic_analytics.errors import SpoolUnavailable
+from traffic_analytics.pubsub_topic import MOST_BYTES, MOST_MESSAGES, PubsubTopic
+from traffic_analytics.tinybird import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Code = grpc.StatusCode
+
+
+class Pubsub:
+    """Takes what is published, unless it has a status to answer with; `go_on` lets it answer."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.status: grpc.StatusCode | None = None
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self._server = grpc.server(futures.ThreadPoolExecutor(8))
+        handler = grpc.unary_unary_rpc_method_handler(
+            self._publish,
+            request_deserializer=PublishRequest.deserialize,
+            response_serializer=PublishResponse.serialize,
+        )
+        publisher = grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", {"Publish": handler})
+        self._server.add_generic_rpc_handlers((publisher,))
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def _publish(self, request: Any, context: Any) -> PublishResponse:
+        self.requests.append(request)
+        self.go_on.wait(PATIENCE)
+        if self.status is not None:
+            context.abort(self.status, "as told")
+        return PublishResponse(message_ids=[str(n) for n, _ in enumerate(request.messages)])
+
+    def stop(self) -> None:
+        self.go_on.set()
+        self._server.stop(0).wait()
+
+
+@pytest.fixture
+def pubsub() -> Iterator[Pubsub]:
+    pubsub = Pubsub()
+    yield pubsub
+    pubsub.stop()
+
+
+@pytest.fixture
+def topic(pubsub: Pubsub) -> PubsubTopic:
+    return PubsubTopic("hits", "the-project", pubsub.address)
+
+
+def test_an_event_is_published_with_its_data_source(topic: PubsubTopic, pubsub: Pubsub) -> None:
+    reply = topic.post("analytics_events_test", b"{}")
+
+    assert (reply.verdict, reply.status) == (Verdict.TAKEN, 202)
+    (request,) = pubsub.requests
+    assert request.topic == "projects/the-project/topics/hits"
+    (message,) = request.messages
+    assert (message.data, dict(message.attributes)) == (b"{}", {"data_source": "analytics_events_test"})
+
+
+def test_a_topic_of_another_project_is_named_by_its_path(pubsub: Pubsub) -> None:
+    PubsubTopic("projects/other/topics/hits", "the-project", pubsub.address).post("analytics_events", b"{}")
+
+    assert pubsub.requests[0].topic == "projects/other/topics/hits"
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (Code.INVALID_ARGUMENT, Verdict.REFUSED),
+        (Code.RESOURCE_EXHAUSTED, Verdict.TOO_FAST),
+        (Code.NOT_FOUND, Verdict.WRONG_SETUP),
+        (Code.PERMISSION_DENIED, Verdict.WRONG_SETUP),
+        (Code.UNAUTHENTICATED, Verdict.WRONG_SETUP),
+        (Code.UNAVAILABLE, Verdict.LATER),
+        (Code.INTERNAL, Verdict.LATER),
+        (Code.ABORTED, Verdict.LATER),
+        (Code.UNKNOWN, Verdict.LATER),
+    ],
+)
+def test_what_an_answer_means_for_the_events(
+    topic: PubsubTopic, pubsub: Pubsub, status: grpc.StatusCode, verdict: Verdict
+) -> None:
+    pubsub.status = status
+
+    reply = topic.post("analytics_events", b"{}")
+
+    assert (reply.verdict, reply.reason) == (verdict, f"Pub/Sub: {status.name}")
+    with pytest.raises(SpoolUnavailable, match=status.name):
+        topic.keep_aside("analytics_events", b"{}", "status 400")
+
+
+def test_nobody_waits_longer_than_two_seconds_for_pubsub(topic: PubsubTopic, pubsub: Pubsub) -> None:
+    pubsub.go_on.clear()
+
+    reply = topic.post("analytics_events", b"{}")
+
+    assert (reply.verdict, reply.reason) == (Verdict.LATER, "Pub/Sub: DEADLINE_EXCEEDED")
+
+
+def test_who_comes_while_another_publishes_is_published_together_with_the_others(
+    topic: PubsubTopic, pubsub: Pubsub
+) -> None:
+    topic.post("analytics_events", b"0")
+    pubsub.go_on.clear()
+    replies = []
+    threads = [
+        threading.Thread(target=lambda n=n: replies.append(topic.post("analytics_events", b"%d" % n)))
+        for n in range(1, 9)
+    ]
+    threads[0].start()
+    wait_until(lambda: len(pubsub.requests) == 2)
+    for thread in threads[1:]:
+        thread.start()
+    wait_until(lambda: len(topic._publishes._waiting) == 7)
+    pubsub.go_on.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert [reply.verdict for reply in replies] == [Verdict.TAKEN] * 8
+    assert [len(request.messages) for request in pubsub.requests] == [1, 1, 7]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "requests"), [(MOST_MESSAGES + 1, 2, 2), (3, MOST_BYTES // 2, 2), (2, MOST_BYTES // 2, 1)]
+)
+def test_a_request_stays_within_what_pubsub_takes(topic: PubsubTopic, count: int, size: int, requests: int) -> None:
+    sent = list(topic._requests([("analytics_events", b"x" * size)] * count, {}))
+    assert len(sent) == requests
+    assert sum(len(request.messages) for request in sent) == count
