@@ -1,11 +1,14 @@
 """How gunicorn runs the service: `gunicorn -c gunicorn.conf.py app:app`, everything else from the settings."""
 
 import gc
+import os
 import resource
+import signal
 import sys
 
 from traffic_analytics import logs
 from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.patient_worker import ORDERS
 from traffic_analytics.settings import Settings, read_environment
 
 try:
@@ -73,6 +76,17 @@ if _settings.metrics:
     def child_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
         """Forget what was true only of the worker that is gone."""
         metric_files.leave(getattr(worker, "place", None))
+
+
+def on_starting(server):  # type: ignore[no-untyped-def] # noqa: ARG001
+    """Let no order to stop get lost in a worker that is just being born: it waits until the worker can take it.
+
+    Between fork and its own handlers a worker has the master's, which only note a signal for the master's loop.
+    """
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS),
+    )
 
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]

@@ -22,6 +22,7 @@ import contextlib
 import errno
 import queue
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -47,6 +48,8 @@ IDLE_AFTER_STOP = 2.0
 WRITE_TIMEOUT = 5.0
 """Seconds for which a thread waits for a client to take its answer."""
 COMPLAIN_EVERY = 60.0
+ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""What a worker is told to stop by; blocked from its fork on until it has handlers of its own."""
 CHUNK = 65_536
 
 
@@ -96,6 +99,11 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
         self.plain_cfg = http_exchange.plain(self.cfg)
         self.server = self.sockets[0].getsockname()
         super().init_process()
+
+    def init_signals(self) -> None:
+        """Take orders from now on, those included that came while the process was being born."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
 
     def get_thread_pool(self) -> ThreadPool:
         """Make the threads that serve requests."""
