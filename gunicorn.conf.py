@@ -102,7 +102,12 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
         memory.give_back_large_blocks()
     metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
     if metrics is not None:
-        metrics.begin()
+        try:
+            metrics.begin()
+        except OSError as failure:
+            # gunicorn stops altogether if a worker that cannot begin ends by itself; one that exits is replaced.
+            worker.log.error("the counts' files cannot be opened: %s", failure, extra={"event": "MetricsUnavailable"})
+            sys.exit(1)
     worker.wsgi.extensions["traffic_analytics"].start()
 
 

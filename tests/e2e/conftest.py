@@ -28,6 +28,9 @@ def running(
         assert service.secrets_on_disk() == []
         assert '"event": "UnhandledError"' not in service.log
         assert '"event": "ChoreFailed"' not in service.log
+    except BaseException:
+        print(service.log)
+        raise
     finally:
         service.kill_tree()
         fake.refuse()

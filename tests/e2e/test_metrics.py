@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 ACCEPTED = 'traffic_analytics_hits_total{outcome="accepted",rule=""}'
+KINDS = frozenset({"counter", "histogram", "gauge_livemax"})
 CIRCUIT = 'traffic_analytics_circuit_open{data_source="analytics_events"}'
 
 
@@ -35,11 +36,13 @@ def samples(service: Service) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def have_begun(service: Service, workers: int = 2) -> bool:
-    """Whether so many workers are there and count; gunicorn forgets to end one that is not quite there yet."""
+def have_begun(service: Service, workers: int = 2, kinds: frozenset[str] = KINDS) -> bool:
+    """Whether so many workers are there and have opened all their files, old ones or deleted ones included."""
     maps = [Path(f"/proc/{pid}/maps") for pid in service.workers()]
     with contextlib.suppress(OSError):
-        return len(maps) == workers and all(re.search(r"/counter_\d+\.db", each.read_text()) for each in maps)
+        return len(maps) == workers and all(
+            set(re.findall(r"/(counter|histogram|gauge_livemax)_\d+\.db", each.read_text())) == kinds for each in maps
+        )
     return False
 
 
@@ -112,6 +115,25 @@ def test_hits_are_taken_though_somebody_deletes_the_counts(tmp_path: Path) -> No
         assert samples(service)[ACCEPTED] == 20, "those who come next make the files anew"
 
 
+def test_a_worker_that_cannot_count_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
+    files = tmp_path / "counts"
+    with running(tmp_path / "data", METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(files)) as (service, _fake):
+        wait_until(lambda: have_begun(service), PATIENCE)
+        in_the_way = [files / f"histogram_{place}.db" for place in (0, 1)]
+        for each in in_the_way:
+            each.unlink()
+            each.mkdir()
+
+        os.kill(service.workers()[0], signal.SIGKILL)
+        wait_until(lambda: service.log.count("MetricsUnavailable") > 1, PATIENCE)
+        assert {each.status for each in hit(service.port, 5)} == {202}
+
+        for each in in_the_way:
+            each.rmdir()
+        wait_until(lambda: have_begun(service), PATIENCE)
+        assert {each.status for each in hit(service.port, 5)} == {202}
+
+
 def test_a_directory_of_its_own_is_gone_when_the_service_is(tmp_path: Path) -> None:
     with running(tmp_path / "data", METRICS="true") as (service, _fake):
         load_until(service, lambda: samples(service)[ACCEPTED] > 10)
@@ -153,7 +175,7 @@ def test_scrapes_succeed_while_hits_arrive_and_workers_die(tmp_path: Path) -> No
                 so_far = len(load.accepted())
                 wait_until(lambda so_far=so_far: len(load.accepted()) > so_far + 20, PATIENCE)
                 os.kill(service.workers()[0], signal.SIGKILL)
-                wait_until(lambda: have_begun(service, 3), PATIENCE)
+                wait_until(lambda: have_begun(service, 3, KINDS - {"gauge_livemax"}), PATIENCE)
         stopping.set()
         scraper.join(PATIENCE)
 
