@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 import traffic_analytics
+from tests import test_sync
 from tests.conftest import FIREFOX, NOW, SITE, TARGET, Service, page_hit
 from tests.processes import PATIENCE, ROOT
 from traffic_analytics.delivery import FAILURES_TO_OPEN
@@ -242,6 +243,22 @@ def test_batches_are_counted_by_their_events_and_what_is_set_aside_is_counted_on
     assert place.aside == [b"guilty"]
     assert samples("upstream_request_duration_seconds_count", way="batch") == 5
     assert samples("upstream_request_duration_seconds_count", way="direct") == 0
+
+
+def test_the_rows_of_ghosts_sync_are_counted_by_their_data_source(start: Any, tinybird: Any) -> None:
+    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=test_sync.KEY)
+    tinybird.post(TARGET, status_code=202, json={"successful_rows": 2, "quarantined_rows": 1})
+
+    assert test_sync.sync(service, test_sync.run(1), test_sync.run(2), test_sync.step(1)).status_code == 202
+
+    assert scrape(service).counted("sent_events_total") == {
+        ("automation_run_events", "taken", "batch"): 2,
+        ("automation_run_step_events", "taken", "batch"): 1,
+    }
+    assert scrape(service).counted("quarantined_rows_total") == {
+        ("automation_run_events", "batch"): 1,
+        ("automation_run_step_events", "batch"): 1,
+    }
 
 
 def test_an_open_circuit_is_seen_for_its_data_source(metered: Any, tinybird: Any) -> None:

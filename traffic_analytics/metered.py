@@ -35,9 +35,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def by_data_source(make: Callable[[str], T]) -> dict[str, T]:
+def by_data_source(make: Callable[[str], T], names: Sequence[str] = DATA_SOURCES) -> dict[str, T]:
     """Make something for each data source and one more for all that are not known."""
-    return {name: make(name) for name in (*DATA_SOURCES, OTHER)}
+    return {name: make(name) for name in (*names, OTHER)}
 
 
 class MeteredDelivery:
@@ -60,13 +60,15 @@ class MeteredDelivery:
 class MeteredTarget:
     """Counts a target's answers and times them."""
 
-    def __init__(self, target: Target, metrics: Metrics, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, target: Target, metrics: Metrics, monotonic: Callable[[], float], data_sources: Sequence[str]
+    ) -> None:
         self.NAME = target.NAME
         self.WRONG_SETUP = target.WRONG_SETUP
         self._target = target
         self._monotonic = monotonic
-        self._direct = _Way(metrics, "direct")
-        self._batch = _Way(metrics, "batch")
+        self._direct = _Way(metrics, "direct", data_sources)
+        self._batch = _Way(metrics, "batch", data_sources)
 
     def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
         """Send one event."""
@@ -86,13 +88,16 @@ class MeteredTarget:
 class _Way:
     """The counters of one way to the target; finding a child by its labels costs more than counting."""
 
-    def __init__(self, metrics: Metrics, way: str) -> None:
+    def __init__(self, metrics: Metrics, way: str, data_sources: Sequence[str]) -> None:
         self._results = by_data_source(
             lambda data_source: {
                 verdict: metrics.events.labels(data_source, way, verdict.name.lower()) for verdict in Verdict
-            }
+            },
+            data_sources,
         )
-        self._quarantined = by_data_source(lambda data_source: metrics.quarantined.labels(data_source, way))
+        self._quarantined = by_data_source(
+            lambda data_source: metrics.quarantined.labels(data_source, way), data_sources
+        )
         self._seconds = metrics.seconds.labels(way)
 
     def count(self, data_source: str, events: int, reply: Reply, seconds: float) -> None:

@@ -20,7 +20,7 @@ from traffic_analytics.scrape import CountsOfAll
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client.registry import Collector
 
@@ -150,9 +150,9 @@ class Metrics:
         """Count what a delivery accepts."""
         return metered.MeteredDelivery(delivery, self._outcomes.accepted, by_data_source(self.spooled.labels))
 
-    def target(self, target: Target) -> metered.MeteredTarget:
+    def target(self, target: Target, data_sources: Sequence[str] = DATA_SOURCES) -> metered.MeteredTarget:
         """Count what a target answers, and how long it takes."""
-        return metered.MeteredTarget(target, self, self._monotonic)
+        return metered.MeteredTarget(target, self, self._monotonic, data_sources)
 
     def batches(self, target: Target, stopping: threading.Event) -> metered.MeteredBatches:
         """Put together what sends batches and counts what it sets aside; the target is one that counts already."""

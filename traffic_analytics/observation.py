@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache, cached
 
-from traffic_analytics import hit_endpoint, user_agent
+from traffic_analytics import hit_endpoint, page_hit, user_agent
 from traffic_analytics.batches import Batches
 from traffic_analytics.salts import Salts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.sdk.trace import SpanProcessor
 
@@ -41,11 +41,13 @@ class Observation:
             store = self.traces.around_salts(store)
         return Salts(store) if self.metrics is None else self.metrics.salts(store)
 
-    def target(self, target: Target, url: str | None = None) -> Target:
-        """Watch what takes events; `url` is where it is reached over HTTP."""
+    def target(
+        self, target: Target, url: str | None = None, data_sources: Sequence[str] = page_hit.DATA_SOURCES
+    ) -> Target:
+        """Watch what takes events for these data sources; `url` is where it is reached over HTTP."""
         if self.traces is not None:
             target = self.traces.around_target(target, url)
-        return target if self.metrics is None else self.metrics.target(target)
+        return target if self.metrics is None else self.metrics.target(target, data_sources)
 
     def delivery(self, delivery: Delivery) -> Delivery:
         """Watch what becomes of hits."""

@@ -73,16 +73,16 @@ class SyncEndpoint:
             raise SyncDelayed("as many syncs as may be are under way", RETRY_AFTER)
         try:
             parts = sync_rows.parse(read_rows(environ), site_uuid, asked_for)
-            quarantined = sum(self._send(data_source, part.ndjson) for data_source, part in parts.items())
+            quarantined = sum(self._send(data_source, rows) for data_source, rows in parts.items())
         finally:
             self._slots.release()
-        taken = sum(part.count for part in parts.values())
+        taken = sum(map(len, parts.values()))
         _log.info("%d rows of automations were taken", taken, extra={"event": "RowsSynced", "rows": taken})
         return Answer(202, json.dumps({"rows": taken, "quarantined_rows": quarantined}).encode())
 
-    def _send(self, data_source: str, rows: bytearray) -> int:
+    def _send(self, data_source: str, rows: list[bytes]) -> int:
         """Send rows on; returns how many went to quarantine, where it would not help to send them again."""
-        reply = self._target.post_batch(data_source, [bytes(rows)])
+        reply = self._target.post_batch(data_source, rows)
         if reply.verdict is Verdict.TAKEN:
             warn_of_quarantine(data_source, reply)
             return reply.quarantined

@@ -233,7 +233,7 @@ def register_statistics(
 
 def register_sync(app: Flask, settings: Settings, key: str, watched: Observation) -> None:
     """Add Ghost's sync to the app; what it is made of is imported only here, for those who want it."""
-    from traffic_analytics import sync_web  # noqa: PLC0415
+    from traffic_analytics import sync_rows, sync_web  # noqa: PLC0415
     from traffic_analytics.sync_endpoint import SyncEndpoint  # noqa: PLC0415
     from traffic_analytics.sync_key import SyncKey  # noqa: PLC0415
 
@@ -242,7 +242,7 @@ def register_sync(app: Flask, settings: Settings, key: str, watched: Observation
     shared = SyncKey(key, web.PREFIX)
     # Connections of its own, and answers that say what is committed: nobody waits, and Ghost forgets what was taken.
     tinybird = Tinybird(settings.proxy_target, settings.tinybird_tracker_token, wait=True, connections=slots)
-    target = watched.target(tinybird, settings.proxy_target)
+    target = watched.target(tinybird, settings.proxy_target, sync_rows.DATA_SOURCES)
     register(app, sync_web.blueprint(SyncEndpoint(target, shared, threading.BoundedSemaphore(slots))))
     app.extensions["large_bodies"] = sync_web.large_bodies(shared)
 

@@ -149,6 +149,7 @@ class Worker:
         if self._subscription.inbox.ending.is_set():
             self._end_stream()
         if not self._keep_open():
+            self._beat()
             return LONGEST_LOOK
         self._take(self._subscription.inbox.take(self._patience()))
         for pending in self._pending.values():
