@@ -50,9 +50,10 @@ class Upstream:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                upstream.events += [json.loads(line) for line in body.splitlines()]
+                events = [json.loads(line) for line in body.splitlines()]
+                upstream.events += events
                 time.sleep(upstream.delay)
-                body = b'{"successful_rows":1,"quarantined_rows":0}'
+                body = b'{"successful_rows":%d,"quarantined_rows":0}' % len(events)
                 self.send_response(202)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

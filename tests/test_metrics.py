@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import traffic_analytics
 from tests import test_sync
-from tests.conftest import FIREFOX, NOW, SITE, TARGET, Service, page_hit
+from tests.conftest import FIREFOX, NOW, SITE, TARGET, Service, all_rows_fit, page_hit
 from tests.processes import PATIENCE, ROOT
 from traffic_analytics.delivery import FAILURES_TO_OPEN
 from traffic_analytics.errors import SaltUnavailable
@@ -247,18 +247,37 @@ def test_batches_are_counted_by_their_events_and_what_is_set_aside_is_counted_on
 
 def test_the_rows_of_ghosts_sync_are_counted_by_their_data_source(start: Any, tinybird: Any) -> None:
     service = start(METRICS="true", TINYBIRD_SYNC_AUTH=test_sync.KEY)
-    tinybird.post(TARGET, status_code=202, json={"successful_rows": 2, "quarantined_rows": 1})
-
     assert test_sync.sync(service, test_sync.run(1), test_sync.run(2), test_sync.step(1)).status_code == 202
+    tinybird.post(TARGET, json={"successful_rows": 1, "quarantined_rows": 1})
+    assert test_sync.sync(service, test_sync.step(1), test_sync.step(2)).status_code == 202
 
-    assert scrape(service).counted("sent_events_total") == {
+    samples = scrape(service)
+    assert samples.counted("sent_events_total") == {
         ("automation_run_events", "taken", "batch"): 2,
-        ("automation_run_step_events", "taken", "batch"): 1,
+        ("automation_run_step_events", "taken", "batch"): 1 + 2,
     }
-    assert scrape(service).counted("quarantined_rows_total") == {
-        ("automation_run_events", "batch"): 1,
-        ("automation_run_step_events", "batch"): 1,
-    }
+    assert samples.counted("quarantined_rows_total") == {("automation_run_step_events", "batch"): 1}
+
+
+@pytest.mark.parametrize(
+    ("tinybird_says", "rows", "key", "result"),
+    [
+        (202, test_sync.run(), test_sync.KEY, "taken"),
+        (202, b"{}", test_sync.KEY, "invalid"),
+        (202, test_sync.run(), "another", "unauthorized"),
+        (400, test_sync.run(), test_sync.KEY, "failed"),
+        (503, test_sync.run(), test_sync.KEY, "delayed"),
+    ],
+)
+def test_syncs_are_counted_by_what_became_of_them(
+    tinybird_says: int, rows: Any, key: str, result: str, start: Any, tinybird: Any
+) -> None:
+    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=test_sync.KEY)
+    tinybird.post(TARGET, status_code=tinybird_says, json=all_rows_fit)
+
+    test_sync.sync(service, rows, Authorization=f"Bearer {key}")
+
+    assert scrape(service).counted("sync_requests_total") == {(result,): 1}
 
 
 def test_an_open_circuit_is_seen_for_its_data_source(metered: Any, tinybird: Any) -> None:

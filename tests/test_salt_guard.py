@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import SITE, Log
 from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.readiness import GOOD_FOR
 from traffic_analytics.salt_guard import LOOK_EVERY, PAUSE, GuardedSalts
 from traffic_analytics.salts import MemorySalts, Salts
 
@@ -170,6 +171,19 @@ def test_absence_and_return_are_each_said_once(start: Any, store: FarSalts, now:
     assert events.count("SaltStoreUnavailable") == events.count("SaltStoreAvailable") == 1
     assert events.count("SaltUnavailable") < len(SITES), "a record for each hit would fill the disk"
     assert len(service.events) == 1
+
+
+def test_a_machine_that_has_found_the_store_stays_ready_without_it(start: Any, store: FarSalts) -> None:
+    """The store is the same for all machines: by its absence a balancer would take all of them out of service."""
+    service = start(salts=GuardedSalts(store))
+    assert service.hit().status_code == 202
+    assert service.client.get("/ready").status_code == 200
+    store.trouble = SaltUnavailable("away")
+    service.now += 2 * GOOD_FOR
+
+    assert service.client.get("/ready").status_code == 200
+    assert service.hit().status_code == 202, "its salt is cached"
+    assert service.hit(headers={"x-site-uuid": SITES[1]}).status_code == 503
 
 
 def test_ready_does_not_queue_behind_a_hanging_store(start: Any, store: FarSalts) -> None:

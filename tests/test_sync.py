@@ -10,7 +10,7 @@ import requests_mock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import GOLDEN, SITE, Service, golden
+from tests.conftest import GOLDEN, SITE, Service, all_rows_fit, golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -409,6 +409,9 @@ def test_nine_mebibytes_are_taken_and_one_byte_more_is_not(service: Service) -> 
         ({"status_code": 401}, 502, None, "SyncMisconfigured"),
         ({"status_code": 403}, 502, None, "SyncMisconfigured"),
         ({"status_code": 301, "headers": {"Location": "/"}}, 502, None, "SyncMisconfigured"),
+        ({"status_code": 200, "text": "<html>secret words"}, 502, None, "SyncMisconfigured"),
+        ({"status_code": 200, "json": {"successful_rows": 0, "quarantined_rows": 0}}, 502, None, "SyncMisconfigured"),
+        ({"status_code": 200, "json": {"successful_rows": 0, "quarantined_rows": 1}}, 502, None, "SyncMisconfigured"),
     ],
 )
 def test_what_tinybird_does_not_take_is_not_said_to_be_taken(
@@ -439,7 +442,7 @@ def test_the_log_says_what_the_token_must_be_allowed(start: Start, log: Any) -> 
 
 
 def test_if_only_the_first_data_source_is_taken_the_answer_is_a_failure(service: Service) -> None:
-    service.tinybird.post(requests_mock.ANY, [{"status_code": 200, "json": {}}, {"status_code": 503}])
+    service.tinybird.post(requests_mock.ANY, [{"json": all_rows_fit}, {"status_code": 503}])
 
     assert "automation_run_step_events" in refused(sync(service, run(), step()), 503)
     assert len(service.tinybird.request_history) == 2
@@ -484,7 +487,7 @@ lines = st.one_of(
 def hostile_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     directory: Path = tmp_path_factory.mktemp("hostile")
     with requests_mock.Mocker() as tinybird:
-        tinybird.post(requests_mock.ANY, status_code=202, json={})
+        tinybird.post(requests_mock.ANY, status_code=202, json=all_rows_fit)
         yield Service(directory, tinybird, TINYBIRD_SYNC_AUTH=KEY)
 
 

@@ -308,6 +308,7 @@ def test_no_span_holds_anything_of_a_visitor(token: str, traced: Any, spans: Spa
         ({"traceparent": f"00-{TRACE}-{SPAN}-01"}, {}, SPAN),
         ({"traceparent": f"00-{TRACE}-{SPAN}-01"}, {"TRUST_PROXY": "1"}, SPAN),
         ({"traceparent": f"00-{TRACE}-{SPAN}-01"}, {"TRUST_PROXY": "false"}, None),
+        ({"traceparent": f"00-{TRACE}-{SPAN}-01"}, {"TRUST_PROXY": "0"}, None),
         ({"traceparent": f"00-{TRACE}-{'0' * 16}-01"}, {}, None),
         ({"traceparent": "x" * 600}, {}, None),
         ({"traceparent": ""}, {}, None),

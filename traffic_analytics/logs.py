@@ -29,7 +29,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE = re.compile(r"([0-9a-f]{32})(?:[/-]([0-9a-f]{1,16}))?.*|00-([0-9a-f]{32})-([0-9a-f]{16})-.*", re.IGNORECASE)
 
-_OF_REFUSED_HITS = frozenset({"SaltUnavailable", "SpoolUnavailable"})
+_ONCE_A_SECOND = frozenset({"SaltUnavailable", "SpoolUnavailable", "SyncKeyRefused"})
+"""Events that requests of anybody cause."""
 
 _request: ContextVar[Mapping[str, Any] | None] = ContextVar("request", default=None)
 
@@ -68,7 +69,7 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class Seldom(logging.Filter):
-    """Lets records of refused hits pass once a second, with the number of `others` that were held back.
+    """Lets records of refused requests pass once a second, with the number of `others` that were held back.
 
     A neighbour that is away refuses thousands of hits, and one record says as much as all.
     """
@@ -83,7 +84,7 @@ class Seldom(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether the record is to be written."""
         event = getattr(record, "event", "")
-        if event not in _OF_REFUSED_HITS:
+        if event not in _ONCE_A_SECOND:
             return True
         now = self._monotonic()
         with self._lock:

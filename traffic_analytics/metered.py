@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from traffic_analytics.batches import Batches, E
 from traffic_analytics.errors import AnalyticsError
@@ -198,6 +198,23 @@ class _WatchedStore:
 
     def check(self) -> None:
         self._store.check()
+
+
+class MeteredSyncs:
+    """Counts what was answered to Ghost's syncs."""
+
+    RESULTS: ClassVar = {202: "taken", 401: "unauthorized", 502: "failed", 503: "delayed"}
+    INVALID = "invalid"
+
+    def __init__(self, sync: Callable[[dict[str, Any]], Answer], syncs: Counter) -> None:
+        self._sync = sync
+        self._results = {result: syncs.labels(result) for result in (*self.RESULTS.values(), self.INVALID)}
+
+    def __call__(self, environ: dict[str, Any]) -> Answer:
+        """Answer a sync and count it."""
+        answer = self._sync(environ)
+        self._results[self.RESULTS.get(answer.status, self.INVALID)].inc()
+        return answer
 
 
 class StatisticsAnswers:

@@ -7,7 +7,7 @@ one, so neither visitors nor sites nor paths can be told from the counts, and th
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -98,6 +98,9 @@ class Metrics:
             "set_aside_events", "Events that were set aside because the target refuses them.", "data_source"
         )
         self.lookups = self._counter("cache_lookups", "Look-ups in the caches of a process.", "cache", "result")
+        self.sync_requests = self._counter(
+            "sync_requests", "Ghost's syncs of its automations, by what became of them.", "result"
+        )
         self.answers = self._counter(
             "statistics_answers", "Answers about statistics, by where they came from.", "result"
         )
@@ -158,6 +161,10 @@ class Metrics:
         """Put together what sends batches and counts what it sets aside; the target is one that counts already."""
         return metered.MeteredBatches(target, self, monotonic=self._monotonic, stopping=stopping)
 
+    def syncs(self, sync: Callable[[dict[str, Any]], Answer]) -> metered.MeteredSyncs:
+        """Count what is answered to Ghost's syncs."""
+        return metered.MeteredSyncs(sync, self.sync_requests)
+
     def statistics_answers(self) -> metered.StatisticsAnswers:
         """Count answers about statistics."""
         return metered.StatisticsAnswers(self.answers)
@@ -198,14 +205,21 @@ class MessageMetrics:
             "Messages that were set aside because they are no events or the target refuses them.",
             registry=metrics.registry,
         )
+        self.subscribed = Gauge(
+            "traffic_analytics_subscribed",
+            "Whether messages can come; 0 if not.",
+            registry=metrics.registry,
+            multiprocess_mode="livemin",
+        )
         self._received = 0
         self._set_aside = 0
 
-    def show(self, received: int, held: int, set_aside: int) -> None:
-        """Take over a worker's own counts, which only grow, and what it holds."""
+    def show(self, received: int, held: int, set_aside: int, subscribed: bool) -> None:
+        """Take over a worker's own counts, which only grow, what it holds, and whether messages can come."""
         self.received.inc(received - self._received)
         self.set_aside.inc(set_aside - self._set_aside)
         self.held.set(held)
+        self.subscribed.set(subscribed)
         self._received, self._set_aside = received, set_aside
 
 

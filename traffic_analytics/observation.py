@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache, cached
 
@@ -76,10 +76,14 @@ class Observation:
         """Return what answers a hit that came to an error."""
         return hit_endpoint.answer_to if self.metrics is None else self.metrics.answer_to
 
-    def messages(self) -> Callable[[int, int, int], None]:
-        """Return what a worker tells how many messages it has received, holds, and has set aside."""
+    def syncs(self, sync: Callable[[dict[str, Any]], Answer]) -> Callable[[dict[str, Any]], Answer]:
+        """Watch what becomes of Ghost's syncs."""
+        return sync if self.metrics is None else self.metrics.syncs(sync)
+
+    def messages(self) -> Callable[[int, int, int, bool], None]:
+        """Return what a worker tells how many messages it received, holds, and set aside, and if any can come."""
         if self.metrics is None:
-            return lambda _received, _held, _set_aside: None
+            return lambda _received, _held, _set_aside, _subscribed: None
         from traffic_analytics.metrics import MessageMetrics  # noqa: PLC0415
 
         return MessageMetrics(self.metrics).show

@@ -14,6 +14,18 @@ GOOD_FOR = timedelta(seconds=1)
 """How long stores that could be used are taken to be usable."""
 
 
+def once(check: Callable[[], None]) -> Callable[[], None]:
+    """Ask until the answer was good once. What all machines share, by its absence, must not put all out of service."""
+    was_good = threading.Event()
+
+    def check_once() -> None:
+        if not was_good.is_set():
+            check()
+            was_good.set()
+
+    return check_once
+
+
 class Readiness:
     """Asks each store whether it can be used; the route is public, and each question costs a write to the disk."""
 

@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 RETRY_AFTER = 30.0
 """Seconds after which to come again, if Tinybird does not say it. Ghost comes after five minutes, whatever we say."""
+PATIENCE = 1.0
+"""Seconds for which a sync waits for another to be done: Ghost sends its two tables together, and most take less. No
+longer, as it takes a thread from hits."""
 _MEDIA_TYPES = ("application/x-ndjson", "application/json")
 _ADVICE = {
     Verdict.WRONG_SETUP: "TINYBIRD_TRACKER_TOKEN must be allowed to append to "
@@ -69,7 +72,7 @@ class SyncEndpoint:
         if not is_uuid(site_uuid):
             raise InvalidRows("headers.x-site-uuid: must be a UUID")
         asked_for = sync_rows.kind_asked_for(environ.get("QUERY_STRING", ""))
-        if not self._slots.acquire(blocking=False):
+        if not self._slots.acquire(timeout=PATIENCE):
             raise SyncDelayed("as many syncs as may be are under way", RETRY_AFTER)
         try:
             parts = sync_rows.parse(read_rows(environ), site_uuid, asked_for)
@@ -81,18 +84,23 @@ class SyncEndpoint:
         return Answer(202, json.dumps({"rows": taken, "quarantined_rows": quarantined}).encode())
 
     def _send(self, data_source: str, rows: list[bytes]) -> int:
-        """Send rows on; returns how many went to quarantine, where it would not help to send them again."""
+        """Send rows on; returns how many of them went to quarantine, where it would not help to send them again."""
         reply = self._target.post_batch(data_source, rows)
-        if reply.verdict is Verdict.TAKEN:
-            warn_of_quarantine(data_source, reply)
-            return reply.quarantined
-        raise _failure(data_source, reply)
+        if reply.verdict is not Verdict.TAKEN:
+            raise _failure(data_source, reply, _ADVICE.get(reply.verdict))
+        if reply.successful + reply.quarantined != len(rows):
+            raise _failure(data_source, reply, "it has not said that it has them: is PROXY_TARGET a Tinybird?")
+        if not reply.successful:
+            raise _failure(data_source, reply, "all went to quarantine: the data source must be as Ghost ships it")
+        warn_of_quarantine(data_source, reply)
+        return reply.quarantined
 
 
-def _failure(data_source: str, reply: Reply) -> AnalyticsError:
+def _failure(data_source: str, reply: Reply, advice: str | None) -> AnalyticsError:
+    """Make an error of an answer; with advice it is one that lasts until somebody acts."""
     said = f"Tinybird did not take the rows for {data_source}: {reply.reason}"
-    if reply.verdict in _ADVICE:
-        _log.error("%s; %s", said, _ADVICE[reply.verdict], extra={"event": "SyncMisconfigured"})
+    if advice is not None:
+        _log.error("%s; %s", said, advice, extra={"event": "SyncMisconfigured"})
         return SyncFailed(f"{said}; the log of this service says what to do")
     _log.warning("%s; Ghost sends them again", said, extra={"event": "SyncDelayed"})
     return SyncDelayed(said, RETRY_AFTER if reply.retry_after is None else reply.retry_after)

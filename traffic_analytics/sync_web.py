@@ -12,7 +12,10 @@ from traffic_analytics.sync_key import SYNC_PATH
 from traffic_analytics.web import response_of
 
 if TYPE_CHECKING:
-    from traffic_analytics.sync_endpoint import SyncEndpoint
+    from collections.abc import Callable
+    from typing import Any
+
+    from traffic_analytics.hit_endpoint import Answer
     from traffic_analytics.sync_key import SyncKey
 
 MOST_BODIES = 4
@@ -21,7 +24,7 @@ BODY_DEADLINE = 150.0
 """Seconds for a body to arrive: 9 MiB at 500 kbit/s. The other half of Ghost's five minutes is for sending on."""
 
 
-def blueprint(sync: SyncEndpoint) -> Blueprint:
+def blueprint(sync: Callable[[dict[str, Any]], Answer]) -> Blueprint:
     """Return the route."""
     routes = Blueprint("sync", __name__)
 

@@ -43,6 +43,7 @@ class Reply(NamedTuple):
     reason: str
     status: int = 0
     body: bytes = b"{}"
+    successful: int = 0
     quarantined: int = 0
     retry_after: float | None = None
 
@@ -119,7 +120,8 @@ class Tinybird:
             # Only what a browser can be told together with a body; the others mean the same to it.
             response.status_code if response.status_code not in range(203, 300) else 202,
             response.content if counts is not None else b"{}",
-            _quarantined(counts) if verdict is Verdict.TAKEN else 0,
+            _rows(counts, "successful_rows") if verdict is Verdict.TAKEN else 0,
+            _rows(counts, "quarantined_rows") if verdict is Verdict.TAKEN else 0,
             None if verdict is Verdict.TAKEN else retry_after(response.headers),
         )
 
@@ -170,6 +172,6 @@ def _json_object(body: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _quarantined(counts: dict[str, Any] | None) -> int:
-    rows = (counts or {}).get("quarantined_rows", 0)
+def _rows(counts: dict[str, Any] | None, kind: str) -> int:
+    rows = (counts or {}).get(kind, 0)
     return rows if isinstance(rows, int) else 0

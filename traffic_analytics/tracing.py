@@ -264,10 +264,10 @@ class TracedSalts:
 def parent_of_request(settings: Settings) -> Callable[[Mapping[str, Any]], Context | None]:
     """Choose who may say which trace a request belongs to.
 
-    With TRUST_PROXY=false nothing stands between visitors and us that could know of a trace, and what a visitor says
-    of one is not heard. Behind a proxy its word counts, which may be the visitor's, unless it is told to drop that.
+    With TRUST_PROXY=false or 0 nothing stands between visitors and us that could know of a trace, and what a visitor
+    says of one is not heard. Behind a proxy its word counts, which may be the visitor's, unless it is told to drop that.
     """
-    if settings.trust_proxy is False:
+    if not settings.trust_proxy:
         return lambda _environ: None
     if settings.otel_traces_exporter == "gcp":
         return lambda environ: _from_traceparent(environ) or _from_cloud_trace(environ)

@@ -17,7 +17,8 @@ from traffic_analytics.background import Background
 from traffic_analytics.batches import MAX_BATCH_BYTES
 from traffic_analytics.hit_endpoint import HitEndpoint
 from traffic_analytics.observation import Observation
-from traffic_analytics.readiness import Readiness
+from traffic_analytics.readiness import Readiness, once
+from traffic_analytics.salt_guard import GuardedSalts
 from traffic_analytics.tinybird import Tinybird
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def create_service(settings: Settings, clock: Callable[[], datetime], store: Sal
     if spool is not None:
         spool.prepare()
 
-    readiness = Readiness([salts.check, *([spool.check] if spool is not None else [])], clock)
+    shared = isinstance(store, GuardedSalts)  # without it, sites whose salt is cached go on
+    checks = [once(salts.check) if shared else salts.check, *([spool.check] if spool is not None else [])]
+    readiness = Readiness(checks, clock)
     hits = HitEndpoint(
         settings,
         clock=clock,
@@ -243,7 +246,8 @@ def register_sync(app: Flask, settings: Settings, key: str, watched: Observation
     # Connections of its own, and answers that say what is committed: nobody waits, and Ghost forgets what was taken.
     tinybird = Tinybird(settings.proxy_target, settings.tinybird_tracker_token, wait=True, connections=slots)
     target = watched.target(tinybird, settings.proxy_target, sync_rows.DATA_SOURCES)
-    register(app, sync_web.blueprint(SyncEndpoint(target, shared, threading.BoundedSemaphore(slots))))
+    sync = SyncEndpoint(target, shared, threading.BoundedSemaphore(slots))
+    register(app, sync_web.blueprint(watched.syncs(sync)))
     app.extensions["large_bodies"] = sync_web.large_bodies(shared)
 
 

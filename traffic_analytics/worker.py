@@ -120,11 +120,11 @@ class Worker:
         parse_user_agent: Callable[[str], UserAgent],
         new_event_id: Callable[[], str],
         monotonic: Callable[[], float],
-        show: Callable[[int, int, int], None],
+        show: Callable[[int, int, int, bool], None],
     ) -> None:
-        """Put the parts together; `show` is told how many messages were received, are held and were set aside."""
+        """Put the parts together; `show` is told of messages: how many came, are held, were set aside, and if any can come."""
         self._show = show
-        self._shown = (0, 0, 0)
+        self._shown: tuple[int, int, int, bool] | None = None
         self._subscription = subscription
         self._batches = batches
         self._salts = salts
@@ -148,18 +148,14 @@ class Worker:
         """Take what has come and deliver what is due; returns how many seconds may pass until the next call."""
         if self._subscription.inbox.ending.is_set():
             self._end_stream()
-        if not self._keep_open():
-            self._beat()
-            return LONGEST_LOOK
-        self._take(self._subscription.inbox.take(self._patience()))
-        for pending in self._pending.values():
-            self._deliver_due(pending)
-        counts = (self._received, sum(len(each.events) for each in self._pending.values()), self._aside_count())
-        if counts != self._shown:
-            self._shown = counts
-            self._show(*counts)
+        is_open = self._keep_open()
+        if is_open:
+            self._take(self._subscription.inbox.take(self._patience()))
+            for pending in self._pending.values():
+                self._deliver_due(pending)
+        self._tell()
         self._beat()
-        return 0.0
+        return 0.0 if is_open else LONGEST_LOOK
 
     def finish(self) -> None:
         """Deliver what is held, as far as Tinybird takes it within some seconds, and give back the rest."""
@@ -312,6 +308,13 @@ class Worker:
 
     def _aside_count(self) -> int:
         return self._no_events + sum(each.set_aside_count for each in self._pending.values())
+
+    def _tell(self) -> None:
+        held = sum(len(each.events) for each in self._pending.values())
+        counts = (self._received, held, self._aside_count(), self._problem is None)
+        if counts != self._shown:
+            self._shown = counts
+            self._show(*counts)
 
     def _beat(self) -> None:
         now = self._monotonic()

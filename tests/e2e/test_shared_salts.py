@@ -203,7 +203,7 @@ def test_a_store_that_hangs_refuses_new_sites_at_once_and_goes_on_for_the_others
         assert {each.status for each in together + after} == {503}
         assert {each.headers["retry-after"] for each in together + after} == {"5"}
         assert {each.status for each in cached} == {202}
-        assert ready == 503
+        assert ready == 200, "a store that all machines share would put all of them out of service"
         assert max(each.seconds for each in together) < 2
         assert sum(each.seconds > 0.5 for each in after) <= 2, "one hit at a time looks for the store"
         assert max(each.seconds for each in cached) < 1
