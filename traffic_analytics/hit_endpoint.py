@@ -11,6 +11,7 @@ import msgspec
 
 from traffic_analytics import errors, page_hit, signed_url, visitor
 from traffic_analytics.enrich import enrich
+from traffic_analytics.page_hit import RECEIVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from traffic_analytics.user_agent import UserAgent
 
 _log = logging.getLogger(__name__)
-
-RECEIVED = b'{"message":"Page hit event received"}'
 
 STATUS: dict[type[errors.AnalyticsError], tuple[int, str]] = {
     errors.InvalidHit: (400, "Bad Request"),

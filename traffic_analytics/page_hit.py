@@ -21,6 +21,9 @@ BODY_LIMIT = 20_480
 
 DATA_SOURCES = ("analytics_events", "analytics_events_test")
 
+RECEIVED = b'{"message":"Page hit event received"}'
+"""What its sender is told if nobody else has answered the hit."""
+
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 

@@ -13,6 +13,7 @@ from google.pubsub_v1.types import PublishRequest
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.group_commit import BrokenOff, GroupCommit
 from traffic_analytics.message import ATTRIBUTE
+from traffic_analytics.page_hit import RECEIVED
 from traffic_analytics.tinybird import Reply, Verdict
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ CHANNEL = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
-RECEIVED = b'{"message":"Page hit event received"}'
 
 _VERDICTS = {
     grpc.StatusCode.INVALID_ARGUMENT: Verdict.REFUSED,
