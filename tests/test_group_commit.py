@@ -69,6 +69,15 @@ def test_who_waits_goes_on_though_the_one_before_came_to_grief() -> None:
     assert slow.together(1, 2) == {1: "RuntimeError", 2: "second"}
 
 
+def test_nothing_is_committed_for_those_whose_commit_broke_off() -> None:
+    slow = Slow("first", "broken")
+
+    told = slow.together(1, 2, 3, 4)
+
+    assert sorted(told.values()) == ["BrokenOff", "BrokenOff", "RuntimeError", "first"]
+    assert [len(batch) for batch in slow.batches] == [1, 3]
+
+
 @pytest.mark.parametrize("outcome", ["good", "failed"])
 def test_one_alone_is_committed_at_once(outcome: str) -> None:
     slow = Slow(outcome)

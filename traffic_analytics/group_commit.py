@@ -66,6 +66,8 @@ class GroupCommit(Generic[Item, Outcome]):
 
     def _commit_waiting(self) -> None:
         batch = self._take_waiting()
+        if not batch:  # whoever was to commit our own item came to grief with it
+            return
         outcome = self._commit([ticket.item for ticket in batch])
         if self._is_failure(outcome):
             batch += self._take_waiting()
