@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from google.pubsub_v1.types import PublishRequest, PublishResponse
 
 from tests.processes import PATIENCE, wait_until
 from traffic_analytics.errors import SpoolUnavailable
-from traffic_analytics.pubsub_topic import MOST_BYTES, MOST_MESSAGES, PubsubTopic
+from traffic_analytics.pubsub_topic import MOST_BYTES, MOST_MESSAGES, PUBLISH_TIMEOUT, PubsubTopic
 from traffic_analytics.tinybird import Verdict
 
 if TYPE_CHECKING:
@@ -22,11 +23,16 @@ Code = grpc.StatusCode
 
 
 class Pubsub:
-    """Takes what is published, unless it has a status to answer with; `go_on` lets it answer."""
+    """Takes what is published, unless it has a status to answer with.
+
+    `go_on` lets it answer, `delays` are the seconds that its next answers take beyond that.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
         self.status: grpc.StatusCode | None = None
+        self.delays: list[float] = []
+        self._stopping = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
@@ -43,12 +49,14 @@ class Pubsub:
     def _publish(self, request: Any, context: Any) -> PublishResponse:
         self.requests.append(request)
         self.go_on.wait(PATIENCE)
+        self._stopping.wait(self.delays.pop(0) if self.delays else 0)
         if self.status is not None:
             context.abort(self.status, "as told")
         return PublishResponse(message_ids=[str(n) for n, _ in enumerate(request.messages)])
 
     def stop(self) -> None:
         self.go_on.set()
+        self._stopping.set()
         self._server.stop(0).wait()
 
 
@@ -112,6 +120,22 @@ def test_nobody_waits_longer_than_two_seconds_for_pubsub(topic: PubsubTopic, pub
     reply = topic.post("analytics_events", b"{}")
 
     assert (reply.verdict, reply.reason) == (Verdict.LATER, "Pub/Sub: DEADLINE_EXCEEDED")
+
+
+def test_the_wait_for_those_before_counts_too(topic: PubsubTopic, pubsub: Pubsub) -> None:
+    pubsub.delays = [0.8 * PUBLISH_TIMEOUT, PATIENCE]
+    first = threading.Thread(target=topic.post, args=["analytics_events", b"{}"])
+    first.start()
+    wait_until(lambda: len(pubsub.requests) == 1)
+
+    begun = time.monotonic()
+    reply = topic.post("analytics_events", b"{}")
+    waited = time.monotonic() - begun
+    first.join(PATIENCE)
+
+    assert reply.verdict is Verdict.LATER
+    assert len(pubsub.requests) == 2, "it was tried, too"
+    assert waited < PUBLISH_TIMEOUT + 0.5
 
 
 def test_who_comes_while_another_publishes_is_published_together_with_the_others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 PUBLISH_TIMEOUT = 2.0
-"""Seconds that a browser waits for Pub/Sub until its hit goes to the spool."""
+"""Seconds that a browser waits for Pub/Sub, and for those before it, until its hit goes to the spool."""
 BATCH_TIMEOUT = 20.0
+"""Seconds for all requests of a batch; whoever holds its events holds them for longer."""
 MOST_MESSAGES, MOST_BYTES = 1000, 9_000_000
 """What one request may hold: Pub/Sub takes 1 000 messages and 10 MB, of which some go to names and framing."""
 CHANNEL = (
@@ -59,14 +61,14 @@ class PubsubTopic:
         self._emulator = emulator
         self._lock = threading.Lock()
         self._publish: Callable[..., object] | None = None
-        self._publishes: GroupCommit[tuple[str, bytes], Reply] = GroupCommit(
-            lambda events: self.publish(events, PUBLISH_TIMEOUT), is_failure=lambda reply: reply.status != _OK.status
+        self._publishes: GroupCommit[tuple[str, bytes, float], Reply] = GroupCommit(
+            self._publish_awaited, is_failure=lambda reply: reply.status != _OK.status
         )
 
     def post(self, data_source: str, event: bytes, _token: str | None = None) -> Reply:
         """Publish one event while a browser waits for it, together with those of other threads."""
         try:
-            return self._publishes.add((data_source, event))
+            return self._publishes.add((data_source, event, time.monotonic()))
         except BrokenOff as error:
             return Reply(Verdict.LATER, str(error))
 
@@ -76,10 +78,11 @@ class PubsubTopic:
 
     def publish(self, events: Sequence[tuple[str, bytes]], timeout: float, **attributes: str) -> Reply:
         """Publish events, each with its data source; taken means that Pub/Sub has all of them."""
+        give_up = time.monotonic() + timeout
         try:
             publish = self._publish or self._open()
             for request in self._requests(events, attributes):
-                publish(request, timeout=timeout, metadata=self._routing)
+                publish(request, timeout=give_up - time.monotonic(), metadata=self._routing)
         except grpc.RpcError as error:
             code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
             return Reply(_VERDICTS.get(code, Verdict.LATER), f"Pub/Sub: {code.name}")
@@ -94,6 +97,11 @@ class PubsubTopic:
         reply = self.publish([(data_source, event)], BATCH_TIMEOUT, reason=reason)
         if reply.verdict is not Verdict.TAKEN:
             raise SpoolUnavailable(reply.reason)
+
+    def _publish_awaited(self, awaited: list[tuple[str, bytes, float]]) -> Reply:
+        _, _, longest_since = awaited[0]
+        events = [(data_source, event) for data_source, event, _ in awaited]
+        return self.publish(events, longest_since + PUBLISH_TIMEOUT - time.monotonic())
 
     def _requests(self, events: Sequence[tuple[str, bytes]], attributes: dict[str, str]) -> Iterator[PublishRequest]:
         request, size = PublishRequest(topic=self.path), 0
