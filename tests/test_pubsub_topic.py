@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent import futures
@@ -12,12 +13,14 @@ import pytest
 from google.pubsub_v1.types import PublishRequest, PublishResponse
 
 from tests.processes import PATIENCE, wait_until
+from tests.test_delivery import spooled
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.pubsub_topic import MOST_BYTES, MOST_MESSAGES, PUBLISH_TIMEOUT, PubsubTopic
 from traffic_analytics.tinybird import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 Code = grpc.StatusCode
 
@@ -120,6 +123,44 @@ def test_nobody_waits_longer_than_two_seconds_for_pubsub(topic: PubsubTopic, pub
     reply = topic.post("analytics_events", b"{}")
 
     assert (reply.verdict, reply.reason) == (Verdict.LATER, "Pub/Sub: DEADLINE_EXCEEDED")
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Google's libraries look for credentials; there is nothing yet."""
+    path = tmp_path / "credentials"
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "error"), [(None, "IsADirectoryError"), ("[]", "AttributeError"), ("{", "DefaultCredentialsError")]
+)
+def test_credentials_that_cannot_be_read_keep_events_and_are_told_by_the_error_s_class(
+    credentials: Path, start: Any, content: str | None, error: str
+) -> None:
+    credentials.mkdir() if content is None else credentials.write_text(content)
+
+    reply = PubsubTopic("hits", "the-project").post("analytics_events", b"{}")
+    service = start(PUBSUB_TOPIC_PAGE_HITS_RAW="hits", GOOGLE_CLOUD_PROJECT="the-project")
+
+    assert (reply.verdict, reply.reason) == (Verdict.WRONG_SETUP, f"Google's credentials: {error}")
+    assert service.hit().status_code == 202
+    assert len(spooled(service)) == 1
+
+
+def test_nobody_waits_longer_for_credentials_than_for_pubsub(credentials: Path) -> None:
+    os.mkfifo(credentials)  # whoever opens it waits for somebody who writes
+    topic = PubsubTopic("hits", "the-project")
+
+    begun = time.monotonic()
+    replies = [topic.post("analytics_events", b"{}") for _ in range(2)]
+    waited = time.monotonic() - begun
+
+    assert [(reply.verdict, reply.reason) for reply in replies] == [(Verdict.LATER, "Pub/Sub: not open yet")] * 2
+    assert waited < 2 * PUBLISH_TIMEOUT + 0.5
+    credentials.write_text("[]")
+    assert topic.post_batch("analytics_events", [b"{}"]).verdict is Verdict.WRONG_SETUP
 
 
 def test_the_wait_for_those_before_counts_too(topic: PubsubTopic, pubsub: Pubsub) -> None:

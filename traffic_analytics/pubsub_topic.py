@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from google.pubsub_v1.types import PublishRequest
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.group_commit import BrokenOff, GroupCommit
 from traffic_analytics.message import ATTRIBUTE
+from traffic_analytics.opening import NotOpen, Opening
 from traffic_analytics.page_hit import RECEIVED
 from traffic_analytics.tinybird import Reply, Verdict
 
@@ -52,15 +52,17 @@ class PubsubTopic:
     """
 
     NAME = "Pub/Sub"
-    WRONG_SETUP = "Pub/Sub answers %s: does the topic exist, and may this service publish to it? Events are kept."
+    WRONG_SETUP = (
+        "Pub/Sub cannot be used (%s): can the credentials be read, does the topic exist, and may this service publish"
+        " to it? Events are kept."
+    )
 
     def __init__(self, topic: str, project: str, emulator: str | None = None) -> None:
         """Describe a topic by its id, or by its path if it belongs to another project; nothing is opened yet."""
         self.path = topic if "/" in topic else f"projects/{project}/topics/{topic}"
         self._routing = (("x-goog-request-params", f"topic={self.path}"),)
         self._emulator = emulator
-        self._lock = threading.Lock()
-        self._publish: Callable[..., object] | None = None
+        self._opening = Opening(self._open)
         self._publishes: GroupCommit[tuple[str, bytes, float], Reply] = GroupCommit(
             self._publish_awaited, is_failure=lambda reply: reply.status != _OK.status
         )
@@ -80,16 +82,14 @@ class PubsubTopic:
         """Publish events, each with its data source; taken means that Pub/Sub has all of them."""
         give_up = time.monotonic() + timeout
         try:
-            publish = self._publish or self._open()
+            publish = self._opening.get(timeout)
             for request in self._requests(events, attributes):
                 publish(request, timeout=give_up - time.monotonic(), metadata=self._routing)
         except grpc.RpcError as error:
             code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
             return Reply(_VERDICTS.get(code, Verdict.LATER), f"Pub/Sub: {code.name}")
-        except DefaultCredentialsError as error:
-            return Reply(Verdict.WRONG_SETUP, f"Google's credentials: {type(error).__name__}")
-        except GoogleAuthError as error:
-            return Reply(Verdict.LATER, f"Google's credentials: {type(error).__name__}")
+        except NotOpen as error:
+            return _not_open(error.reason)
         return _OK
 
     def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
@@ -116,16 +116,22 @@ class PubsubTopic:
         yield request
 
     def _open(self) -> Callable[..., object]:
-        with self._lock:
-            if self._publish is None:
-                channel: Any = _open_channel
-                if self._emulator:
-                    channel = grpc.insecure_channel(self._emulator, options=CHANNEL)
-                self._publish = PublisherGrpcTransport(channel=channel).publish
-            return self._publish
+        channel: Any = _open_channel
+        if self._emulator:
+            channel = grpc.insecure_channel(self._emulator, options=CHANNEL)
+        return PublisherGrpcTransport(channel=channel).publish
 
 
 _OK = Reply(Verdict.TAKEN, "published", 202, RECEIVED)
+
+
+def _not_open(reason: BaseException | None) -> Reply:
+    """Say what it means that credentials cannot be had, and only by the error's class: its words may quote secrets."""
+    if reason is None:
+        return Reply(Verdict.LATER, "Pub/Sub: not open yet")
+    passing = isinstance(reason, GoogleAuthError) and not isinstance(reason, DefaultCredentialsError)
+    verdict = Verdict.LATER if passing else Verdict.WRONG_SETUP
+    return Reply(verdict, f"Google's credentials: {type(reason).__name__}")
 
 
 def _open_channel(host: str, options: Sequence[tuple[str, Any]] = (), **credentials: Any) -> grpc.Channel:
