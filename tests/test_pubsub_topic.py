@@ -94,7 +94,7 @@ def test_a_topic_of_another_project_is_named_by_its_path(pubsub: Pubsub) -> None
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (Code.INVALID_ARGUMENT, Verdict.REFUSED),
+        (Code.INVALID_ARGUMENT, Verdict.WRONG_SETUP),
         (Code.RESOURCE_EXHAUSTED, Verdict.TOO_FAST),
         (Code.NOT_FOUND, Verdict.WRONG_SETUP),
         (Code.PERMISSION_DENIED, Verdict.WRONG_SETUP),

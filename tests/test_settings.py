@@ -43,6 +43,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("PUBSUB_TOPIC_PAGE_HITS_RAW", "hits", "hits"),
     ("PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", "projects/p/subscriptions/hits-sub", "projects/p/subscriptions/hits-sub"),
     ("PUBSUB_TOPIC_SET_ASIDE", "set-aside", "set-aside"),
+    *(("PUBSUB_TOPIC_SET_ASIDE", name, name) for name in ("abc", "A" * 255, "a-._~+%41", "gooseberries")),
+    ("PUBSUB_TOPIC_SET_ASIDE", "projects/example.com:p/topics/hits", "projects/example.com:p/topics/hits"),
     ("PUBSUB_EMULATOR_HOST", "localhost:8085", "localhost:8085"),
     ("WORKER_MODE", "true", True),
     ("SALT_STORE_TYPE", "redis", "redis"),
@@ -107,6 +109,11 @@ NAMED_BY_GOOGLE = (
     "FIRESTORE_DATABASE_ID",
     "GOOGLE_CLOUD_PROJECT",
 )
+NO_PUBSUB_NAMES = (
+    *("t", "ab", "1hits", "-hits", "hits(1)", "hits:1", "späte", "goog", "google-hits"),
+    *("/hits", "topics/hits", "projects/p/hits", "projects//topics/hits", "projects/p/topics/", "projects/p/topics/t"),
+    *("projects/p/subscriptions/t", "projects/p/topics/hits/more", "projects/p/subscriptions/hits/more"),
+)
 BAD: list[tuple[str, tuple[str, ...]]] = [
     ("STATS_TARGET", ("api.tinybird.co", "ftp://x")),
     ("STATS_CACHE_SECONDS", ("-1", "1m")),
@@ -148,6 +155,9 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("FIRESTORE_CLEANUP_BATCH_SIZE", ("0", "501")),
     *((name, NO_ANSWERS) for name in ("WORKER_MODE", "METRICS")),
     *((name, ("two words", "a\nb", "x" * 256)) for name in NAMED_BY_GOOGLE),
+    *((name, NO_PUBSUB_NAMES) for name in NAMED_BY_GOOGLE if name.startswith("PUBSUB_")),
+    *((name, ("projects/p/subscriptions/hits",)) for name in NAMED_BY_GOOGLE if name.startswith("PUBSUB_TOPIC_")),
+    ("PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", ("projects/p/topics/hits",)),
     ("OTEL_TRACES_EXPORTER", ("jaeger", "OTLP")),
     ("OTEL_TRACE_EXPORTER", ("otlp", "true")),
     *((name, ("collector:4318", "http://")) for name in VARIABLES if name.endswith("_ENDPOINT")),

@@ -33,14 +33,15 @@ CHANNEL = (
 )
 
 _VERDICTS = {
-    grpc.StatusCode.INVALID_ARGUMENT: Verdict.REFUSED,
+    # About the name, or a schema: an event of ours is neither empty nor, with BODY_LIMIT, near 10 MB.
+    grpc.StatusCode.INVALID_ARGUMENT: Verdict.WRONG_SETUP,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Verdict.TOO_FAST,
     grpc.StatusCode.NOT_FOUND: Verdict.WRONG_SETUP,
     grpc.StatusCode.PERMISSION_DENIED: Verdict.WRONG_SETUP,
     grpc.StatusCode.UNAUTHENTICATED: Verdict.WRONG_SETUP,
     grpc.StatusCode.FAILED_PRECONDITION: Verdict.WRONG_SETUP,
 }
-"""What an answer means for the events; all others are passing."""
+"""What an answer means for the events, which is never that one of them is guilty; all others are passing."""
 
 
 class PubsubTopic:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import requests
@@ -96,10 +96,25 @@ def redis_url(text: str) -> str:
 
 
 def google_id(text: str) -> str:
-    """Read the name of something in Google Cloud, short or as a path."""
+    """Read the name of a project or database in Google Cloud."""
     if not re.fullmatch(r"[A-Za-z0-9()._~%+/:-]{1,255}", text):
-        raise ValueError("must be a name as Google Cloud has them, such as page-hits or projects/mine/topics/page-hits")
+        raise ValueError("must be a name as Google Cloud has them, such as my-project")
     return text
+
+
+def pubsub_name(kind: Literal["topics", "subscriptions"]) -> Read:
+    """Read the name of a topic or subscription, short or as a path that names its project, by Pub/Sub's own rules."""
+    known = re.compile(rf"(projects/[A-Za-z0-9._:-]+/{kind}/)?(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{{2,254}}")
+
+    def read(text: str) -> str:
+        if not known.fullmatch(text):
+            raise ValueError(
+                "must be a name of 3 to 255 letters, digits and - _ . ~ + %, which begins with a letter but not with"
+                f" goog, or a path like projects/my-project/{kind}/page-hits"
+            )
+        return text
+
+    return read
 
 
 def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any:

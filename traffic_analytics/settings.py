@@ -16,6 +16,7 @@ from traffic_analytics.setting_values import (
     google_id,
     http_url,
     one_of,
+    pubsub_name,
     redis_url,
     secret,
     statistics_url,
@@ -131,7 +132,7 @@ class Settings:
         default="direct",
     )
     pubsub_topic_page_hits_raw: str | None = variable(
-        "PUBSUB_TOPIC_PAGE_HITS_RAW", google_id, "The Pub/Sub topic to which hits are published."
+        "PUBSUB_TOPIC_PAGE_HITS_RAW", pubsub_name("topics"), "The Pub/Sub topic to which hits are published."
     )
     pubsub_emulator_host: str | None = variable(
         "PUBSUB_EMULATOR_HOST", str, "Host and port of a Pub/Sub emulator to use instead of Google's Pub/Sub."
@@ -143,11 +144,13 @@ class Settings:
         default=False,
     )
     pubsub_subscription_page_hits_raw: str | None = variable(
-        "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", google_id, "The Pub/Sub subscription from which a worker takes hits."
+        "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW",
+        pubsub_name("subscriptions"),
+        "The Pub/Sub subscription from which a worker takes hits.",
     )
     pubsub_topic_set_aside: str | None = variable(
         "PUBSUB_TOPIC_SET_ASIDE",
-        google_id,
+        pubsub_name("topics"),
         "The Pub/Sub topic for what a worker cannot deliver; without it, it is set aside in DATA_DIR.",
     )
     spool_sync: str = variable(
