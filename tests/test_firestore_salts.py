@@ -1,17 +1,30 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import time
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.api_core.exceptions import AlreadyExists, GoogleAPIError, PermissionDenied, ServiceUnavailable
+from google.api_core.exceptions import (
+    AlreadyExists,
+    DeadlineExceeded,
+    GoogleAPIError,
+    PermissionDenied,
+    ServiceUnavailable,
+)
 from google.auth.exceptions import DefaultCredentialsError
 
 from tests.conftest import SITE
+from tests.processes import wait_until
 from traffic_analytics.errors import SaltUnavailable
-from traffic_analytics.firestore_salts import FirestoreSalts
+from traffic_analytics.firestore_salts import SILENCE, TIMEOUT, FirestoreSalts
+from traffic_analytics.salt_guard import DEADLINE, GuardedSalts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TODAY = date(2026, 11, 22)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -38,7 +51,7 @@ class FakeFirestore:
 
     def get(self, fields: list[str], *, retry: Any, timeout: float) -> FakeFirestore:
         assert retry is None, "the library's own retries go on for a minute"
-        assert timeout <= 1
+        assert timeout == TIMEOUT, "whatever was before"
         self._answer = self._answers.pop(0)
         if isinstance(self._answer, Exception):
             raise self._answer
@@ -53,7 +66,7 @@ class FakeFirestore:
 
     def create(self, fields: dict[str, Any], *, retry: Any, timeout: float) -> None:
         assert retry is None
-        assert timeout <= 1
+        assert timeout == TIMEOUT
         if self._taken:
             raise AlreadyExists("taken")
         self.created.append(fields)
@@ -62,9 +75,24 @@ class FakeFirestore:
         self.closed = True
 
 
-def salts(*clients: Any) -> FirestoreSalts:
+class ColdFirestore(FakeFirestore):
+    """A healthy one on its first day: credentials take half a second, the connection a little more."""
+
+    def __init__(self) -> None:
+        time.sleep(0.5)
+        super().__init__()
+        self._warm_at = time.monotonic() + 1.2
+
+    def get(self, fields: list[str], *, retry: Any, timeout: float) -> FakeFirestore:
+        cold_for = self._warm_at - time.monotonic()
+        time.sleep(min(max(0.0, cold_for), timeout))
+        self._answers = [DeadlineExceeded("") if cold_for > timeout else {"salt": "a"}]
+        return super().get(fields, retry=retry, timeout=timeout)
+
+
+def salts(*clients: Any, monotonic: Callable[[], float] = time.monotonic) -> FirestoreSalts:
     left = list(clients)
-    return FirestoreSalts(lambda: left.pop(0), lambda: NOON, batch_size=500)
+    return FirestoreSalts(lambda: left.pop(0), lambda: NOON, monotonic, batch_size=500)
 
 
 def test_who_comes_first_makes_the_document() -> None:
@@ -131,6 +159,42 @@ def test_a_client_that_lost_its_way_is_given_up_for_a_new_one() -> None:
 
     assert store.get_or_create(SITE, TODAY) == "a"
     assert (lost.closed, refused.closed) == (True, False)
+
+
+def test_a_client_that_is_slow_to_start_is_kept() -> None:
+    clients: list[ColdFirestore] = []
+
+    def open_client() -> Any:
+        clients.append(ColdFirestore())
+        return clients[-1]
+
+    guarded = GuardedSalts(FirestoreSalts(open_client, lambda: NOON, batch_size=500))
+    begun = time.monotonic()
+    with pytest.raises(SaltUnavailable):
+        guarded.get_or_create(SITE, TODAY)
+    assert time.monotonic() - begun < DEADLINE + 0.5, "the hit did not wait for it"
+
+    def answers() -> bool:
+        with contextlib.suppress(SaltUnavailable):
+            return guarded.get_or_create(SITE, TODAY) == "a"
+        return False
+
+    wait_until(answers, 5)
+    assert [client.closed for client in clients] == [False]
+
+
+def test_a_client_that_has_been_silent_for_long_is_given_up_for_a_new_one() -> None:
+    now, late = [1000.0], DeadlineExceeded("")
+    silent, new = FakeFirestore(late, PermissionDenied(""), late, late, late), FakeFirestore({"salt": "a"})
+    store = salts(silent, new, monotonic=lambda: now[0])
+    for passed in (0, SILENCE, SILENCE, SILENCE / 2, SILENCE / 2):
+        assert not silent.closed
+        now[0] += passed
+        with pytest.raises(SaltUnavailable):
+            store.get_or_create(SITE, TODAY)
+
+    assert silent.closed
+    assert store.get_or_create(SITE, TODAY) == "a"
 
 
 def use_before_and_after_a_fork(answers: Any) -> None:

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
 COLLECTION = "salts"
 TIMEOUT = 1.0
-"""Seconds for all that one hit asks."""
+"""Seconds for each answer; salt_guard.py sees to it that no hit waits for several of them, nor for the client."""
 SWEEP_TIMEOUT = 10.0
 """Seconds for each request of a sweep, for which nobody waits."""
+SILENCE = 10.0
+"""Seconds without any answer after which a client is given up. One that has just been opened may need a few of them to
+get its token and connect; given up at its first silence it would never get there, nor would the next."""
 
 # A closed channel is a ValueError: another thread has given the client up while this one was about to use it.
 _FAILURES = (GoogleAPIError, GoogleAuthError, grpc.RpcError, ValueError)
@@ -44,29 +47,37 @@ class FirestoreSalts:
     client opens with the first question in the process that asks: gRPC does not survive a fork.
     """
 
-    def __init__(self, open_client: Callable[[], Client], clock: Callable[[], datetime], *, batch_size: int) -> None:
+    def __init__(
+        self,
+        open_client: Callable[[], Client],
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        batch_size: int,
+    ) -> None:
         self._open_client = open_client
         self._clock = clock
+        self._monotonic = monotonic
         self._batch_size = batch_size
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._owner: int | None = None
+        self._silent_since: float | None = None
 
     def prepare(self) -> None:
         """Need nothing: this runs before the fork, and what is opened there is dead after it."""
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day, made by whichever machine came first."""
-        deadline = time.monotonic() + TIMEOUT
         with self._use() as client:
             document = client.collection(COLLECTION).document(key_of(site_uuid, day))
-            snapshot = _read(document, deadline)
+            snapshot = _read(document)
             if not snapshot.exists:
                 mine = new_salt()
                 try:
-                    document.create(self._fields(mine, day), retry=None, timeout=deadline - time.monotonic())
+                    document.create(self._fields(mine, day), retry=None, timeout=TIMEOUT)
                 except AlreadyExists:
-                    snapshot = _read(document, deadline)
+                    snapshot = _read(document)
                 else:
                     return mine
         return salt_of((snapshot.to_dict() or {}).get("salt"))
@@ -98,7 +109,7 @@ class FirestoreSalts:
     def check(self) -> None:
         """Find out whether Firestore answers, by reading a document that need not exist."""
         with self._use() as client:
-            _read(client.collection(COLLECTION).document("check"), time.monotonic() + TIMEOUT)
+            _read(client.collection(COLLECTION).document("check"))
 
     def _fields(self, salt: str, day: date) -> dict[str, Any]:
         end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=2)
@@ -112,15 +123,27 @@ class FirestoreSalts:
             client = self._opened()
             yield client
         except _FAILURES as error:
-            if isinstance(error, ServiceUnavailable | DeadlineExceeded):
+            if self._has_lost_its_way(error):
                 self._give_up(client)
             raise SaltUnavailable(f"Firestore: {type(error).__name__}") from error
+        self._silent_since = None
 
     def _opened(self) -> Client:
         with self._lock:
             if self._client is None or self._owner != os.getpid():
                 self._client, self._owner = self._open_client(), os.getpid()
+                self._silent_since = None
             return self._client
+
+    def _has_lost_its_way(self, error: Exception) -> bool:
+        with self._lock:
+            if not isinstance(error, DeadlineExceeded):
+                self._silent_since = None
+                return isinstance(error, ServiceUnavailable)
+            now = self._monotonic()
+            if self._silent_since is None:
+                self._silent_since = now
+            return now - self._silent_since >= SILENCE
 
     def _give_up(self, client: Client | None) -> None:
         """Let the next question open a new client: gRPC waits up to two minutes before it tries an address again."""
@@ -131,8 +154,8 @@ class FirestoreSalts:
         client.close()  # type: ignore[no-untyped-call]
 
 
-def _read(document: Any, deadline: float) -> Any:
-    return document.get(["salt"], retry=None, timeout=deadline - time.monotonic())
+def _read(document: Any) -> Any:
+    return document.get(["salt"], retry=None, timeout=TIMEOUT)
 
 
 def _contended() -> Retry:
