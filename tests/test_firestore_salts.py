@@ -135,14 +135,15 @@ def test_an_error_is_told_by_its_class(error: Exception) -> None:
     assert (str(refused.value), refused.value.store_answered) == (f"Firestore: {type(error).__name__}", False)
 
 
-def test_credentials_that_are_missing_refuse_hits_and_stop_nothing() -> None:
+@pytest.mark.parametrize("error", [DefaultCredentialsError, PermissionError, AttributeError])
+def test_credentials_that_cannot_be_had_refuse_hits_and_stop_nothing(error: type[Exception]) -> None:
     def open_client() -> Any:
-        raise DefaultCredentialsError
+        raise error("quotes anything")
 
     store = FirestoreSalts(open_client, lambda: NOON, batch_size=500)
     store.prepare()
 
-    with pytest.raises(SaltUnavailable, match="DefaultCredentialsError"):
+    with pytest.raises(SaltUnavailable, match=f"^Firestore: {error.__name__}$"):
         store.check()
 
 

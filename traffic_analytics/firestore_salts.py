@@ -118,20 +118,22 @@ class FirestoreSalts:
     @contextlib.contextmanager
     def _use(self) -> Iterator[Client]:
         """Lend this process's client, and name what goes wrong by its class: messages may quote anything."""
-        client = None
+        client = self._opened()
         try:
-            client = self._opened()
             yield client
         except _FAILURES as error:
             if self._has_lost_its_way(error):
                 self._give_up(client)
-            raise SaltUnavailable(f"Firestore: {type(error).__name__}") from error
+            raise _unavailable(error) from error
         self._silent_since = None
 
     def _opened(self) -> Client:
         with self._lock:
             if self._client is None or self._owner != os.getpid():
-                self._client, self._owner = self._open_client(), os.getpid()
+                try:
+                    self._client, self._owner = self._open_client(), os.getpid()
+                except Exception as error:  # whatever a key file may hold, or not let us read
+                    raise _unavailable(error) from error
                 self._silent_since = None
             return self._client
 
@@ -145,13 +147,17 @@ class FirestoreSalts:
                 self._silent_since = now
             return now - self._silent_since >= SILENCE
 
-    def _give_up(self, client: Client | None) -> None:
+    def _give_up(self, client: Client) -> None:
         """Let the next question open a new client: gRPC waits up to two minutes before it tries an address again."""
         with self._lock:
-            if client is None or self._client is not client:
+            if self._client is not client:
                 return
             self._client = None
         client.close()  # type: ignore[no-untyped-call]
+
+
+def _unavailable(error: Exception) -> SaltUnavailable:
+    return SaltUnavailable(f"Firestore: {type(error).__name__}")
 
 
 def _read(document: Any) -> Any:
