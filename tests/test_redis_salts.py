@@ -60,7 +60,7 @@ def test_who_comes_second_takes_the_first_ones() -> None:
         (datetime(2026, 11, 22, tzinfo=UTC), 86_400 + GRACE.total_seconds()),
         (datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC), 1 + GRACE.total_seconds()),
         (datetime(2026, 11, 23, tzinfo=UTC) + GRACE / 2, GRACE.total_seconds() / 2),
-        (datetime(2026, 11, 23, tzinfo=UTC) + timedelta(hours=1), 1),
+        (datetime(2026, 11, 23, tzinfo=UTC) + GRACE - timedelta(microseconds=1), 1),
     ],
 )
 def test_a_salt_ends_when_its_day_has_been_over_for_a_moment(now: datetime, seconds: float) -> None:
@@ -69,6 +69,16 @@ def test_a_salt_ends_when_its_day_has_been_over_for_a_moment(now: datetime, seco
     salts(redis, now).get_or_create(SITE, TODAY)
 
     assert redis.written[0][1] == seconds
+
+
+@pytest.mark.parametrize("days", [1, 6])
+def test_a_salt_that_is_made_later_ends_with_the_day_on_which_it_was_made(days: int) -> None:
+    midnight, redis = datetime(2026, 11, 22, tzinfo=UTC) + timedelta(days), FakeRedis(None, True, None, True)
+
+    salts(redis, midnight + GRACE).get_or_create(SITE, TODAY)
+    salts(redis, midnight + timedelta(hours=20)).get_or_create(SITE, TODAY)
+
+    assert [seconds for _, seconds in redis.written] == [86_400, 4 * 3600 + GRACE.total_seconds()]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,13 @@ class RedisSalts:
     """Salts of all machines that use the same Redis, under `salt:YYYY-MM-DD:site_uuid`.
 
     Each is written once (NX) and expires when its day has been over for GRACE: until then a hit that arrived before
-    midnight may need it, and afterwards nobody does. The end is fixed when the salt is made and no machine can put it
-    off, so the promise holds also if all of them are switched off. It is told in seconds from now by the clock of the
-    machine that asks: Redis knows ends by date only since 6.2.
+    midnight may need it, and afterwards only one that has waited elsewhere. Such a hit gets a new salt, which traces no
+    name that the first one made. It expires with those of the day on which it is made, as the sweep has it for other
+    stores: any sooner, and machines and restarts would each name the same visitor anew.
+
+    The end is fixed when the salt is made and no machine can put it off, so the promise holds also if all of them are
+    switched off. It is told in seconds from now by the clock of the machine that asks: Redis knows ends by date only
+    since 6.2.
     """
 
     def __init__(self, client: Redis, clock: Callable[[], datetime]) -> None:
@@ -73,8 +78,10 @@ class RedisSalts:
             raise _unavailable(error) from error
 
     def _seconds_left(self, day: date) -> int:
-        end = datetime.combine(day + timedelta(days=1), time(), UTC) + GRACE
-        return max(1, int((end - self._clock()).total_seconds()))
+        now = self._clock().astimezone(UTC)
+        last_day = max(day, (now - GRACE).date())
+        end = datetime.combine(last_day + timedelta(days=1), time(), UTC) + GRACE
+        return math.ceil((end - now).total_seconds())
 
 
 def _text(stored: object) -> str | None:
