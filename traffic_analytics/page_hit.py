@@ -20,6 +20,8 @@ BODY_LIMIT = 20_480
 """Bytes of the longest body that is read."""
 
 DATA_SOURCES = ("analytics_events", "analytics_events_test")
+NO_DATA_SOURCE = "none"
+"""What is set aside is filed under this if it is no event."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")

@@ -265,7 +265,7 @@ def parent_of_request(settings: Settings) -> Callable[[Mapping[str, Any]], Conte
     """Choose who may say which trace a request belongs to.
 
     With TRUST_PROXY=false or 0 nothing stands between visitors and us that could know of a trace, and what a visitor
-    says of one is not heard. Behind a proxy its word counts, which may be the visitor's, unless it is told to drop that.
+    says of one is not heard. Behind a proxy its word counts, which may be the visitor's, unless it is told to drop it.
     """
     if not settings.trust_proxy:
         return lambda _environ: None
