@@ -3,14 +3,14 @@
 | span | of | parent |
 |---|---|---|
 | `POST /api/v1/page_hit` and the like | a request, from its headers to its answer | what the proxy in front named |
-| `ask the salt store` | a salt that this process does not have yet | the request |
+| `ask the salt store` | a salt that this process does not have yet | the request; none in a worker |
 | `send to Tinybird` | one event | the request |
-| `send a batch to Tinybird` | events for which nobody waits | none |
+| `send a batch to Tinybird` | several events | none, or the request that brought them: Ghost's sync |
 
 No attribute holds an address, a user agent, a token, a body, a query, or a path that is no route. Errors are told by
 their class, since their messages may quote any of these. Nothing of a trace travels on to Tinybird.
 
-Each class here stands around a part and is put there by wiring.py, only if traces are wanted.
+Each class here stands around a part and is put there by observation.py, only if traces are wanted.
 """
 
 from __future__ import annotations
