@@ -15,6 +15,8 @@ from traffic_analytics.page_hit import DATA_SOURCES, ParsedReferrer, Payload, Qu
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DEEPEST_KEPT = 20
+"""Levels that are kept of a message that is no event; the decoder goes deeper than Python does."""
 ATTRIBUTE = "data_source"
 """The attribute of a message that names the data source of its event."""
 
@@ -120,18 +122,17 @@ def without_address(data: bytes) -> bytes:
         content = msgspec.json.decode(data)
     except (ValueError, RecursionError):
         content = None
-    if isinstance(content, dict):
-        with contextlib.suppress(RecursionError):  # the decoder goes deeper than we do
-            return msgspec.json.encode(_stripped(content))
-    return msgspec.json.encode({"bytes": len(data)})
+    return msgspec.json.encode(_stripped(content) if isinstance(content, dict) else {"bytes": len(data)})
 
 
-def _stripped(content: Any) -> Any:
-    """Leave out `ip` and `meta` at any depth, in which addresses travel, and whatever else is one."""
+def _stripped(content: Any, depth: int = 0) -> Any:
+    """Leave out `ip` and `meta` at any depth, in which addresses travel, whatever else is one, and what is too deep."""
+    if isinstance(content, dict | list) and depth == DEEPEST_KEPT:
+        return None
     if isinstance(content, dict):
-        return {key: _stripped(value) for key, value in content.items() if key not in ("ip", "meta")}
+        return {key: _stripped(value, depth + 1) for key, value in content.items() if key not in ("ip", "meta")}
     if isinstance(content, list):
-        return [_stripped(value) for value in content]
+        return [_stripped(value, depth + 1) for value in content]
     return None if isinstance(content, str) and _holds_address(content) else content
 
 
