@@ -8,17 +8,19 @@ from analytics_store import parameters
 from analytics_store.database import Answer, Database, statement
 from analytics_store.errors import UnknownPipeError
 
-# What hits and sessions a web endpoint's filters want is said once, in front of each.
+# What several statements go by is said once, in front of each: what hits and sessions a web endpoint's filters want,
+# and which version of an automation's row counts.
 WEB = "pipes/_web.sql"
+AUTOMATIONS = "pipes/_automations.sql"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One pipe; `web` ones share the definition of the wanted hits and sessions."""
+    """One pipe, and the definitions that it shares with others."""
 
     name: str
     read: parameters.Reader
-    web: bool = False
+    shared: str | None = None
     # Columns that an answer holds only if the request names them.
     on_request: frozenset[str] = frozenset()
 
@@ -26,30 +28,30 @@ class Endpoint:
     def sql(self) -> str:
         """The whole statement."""
         own = statement(f"pipes/{self.name}.sql")
-        return statement(WEB) + own if self.web else own
+        return statement(self.shared) + own if self.shared else own
 
 
 ENDPOINTS = {
     endpoint.name: endpoint
     for endpoint in (
-        Endpoint("api_kpis", parameters.kpis, web=True),
-        Endpoint("api_top_pages", parameters.top_pages, web=True),
-        Endpoint("api_top_sources", parameters.top, web=True),
-        Endpoint("api_top_devices", parameters.top, web=True),
-        Endpoint("api_top_utm_sources", parameters.top, web=True),
-        Endpoint("api_top_utm_mediums", parameters.top, web=True),
-        Endpoint("api_top_utm_campaigns", parameters.top, web=True),
-        Endpoint("api_top_utm_terms", parameters.top, web=True),
-        Endpoint("api_top_utm_contents", parameters.top, web=True),
-        Endpoint("api_top_locations", parameters.top, web=True),
-        Endpoint("api_top_browsers", parameters.top, web=True),
-        Endpoint("api_top_os", parameters.top, web=True),
+        Endpoint("api_kpis", parameters.kpis, shared=WEB),
+        Endpoint("api_top_pages", parameters.top_pages, shared=WEB),
+        Endpoint("api_top_sources", parameters.top, shared=WEB),
+        Endpoint("api_top_devices", parameters.top, shared=WEB),
+        Endpoint("api_top_utm_sources", parameters.top, shared=WEB),
+        Endpoint("api_top_utm_mediums", parameters.top, shared=WEB),
+        Endpoint("api_top_utm_campaigns", parameters.top, shared=WEB),
+        Endpoint("api_top_utm_terms", parameters.top, shared=WEB),
+        Endpoint("api_top_utm_contents", parameters.top, shared=WEB),
+        Endpoint("api_top_locations", parameters.top, shared=WEB),
+        Endpoint("api_top_browsers", parameters.top, shared=WEB),
+        Endpoint("api_top_os", parameters.top, shared=WEB),
         Endpoint("api_active_visitors", parameters.active_visitors),
         Endpoint("api_post_visitor_counts", parameters.post_visitor_counts),
         Endpoint("api_gift_link_visits", parameters.gift_link_visits),
         Endpoint("api_monitoring_ingestion", parameters.monitoring, on_request=frozenset({"site_uuid"})),
         Endpoint("api_monitoring_ingestion_aggregated", parameters.monitoring, on_request=frozenset({"site_uuid"})),
-        Endpoint("api_automation_browse_stats", parameters.site),
+        Endpoint("api_automation_browse_stats", parameters.site, shared=AUTOMATIONS),
     )
 }
 

@@ -5,9 +5,9 @@ import logging
 import sys
 from typing import Any
 
+from analytics_store.chores import chores_of
 from analytics_store.errors import SettingsError
 from analytics_store.logs import configuration, say
-from analytics_store.retention import Retention
 from analytics_store.settings import Settings, read_environment
 
 try:
@@ -34,8 +34,9 @@ def post_worker_init(worker: Any) -> None:
     """Open the file before the first request needs it, and start what runs beside the requests."""
     store = worker.wsgi.extensions["store"]
     store.database.open()
-    worker.retention = Retention(store)
-    worker.retention.start()
+    worker.chores = chores_of(store)
+    for chore in worker.chores:
+        chore.start()
     say(logging.INFO, "store.started", bind=bind, memory_mb=settings.memory_mb, retention_days=settings.retention_days)
     if settings.open_to_all:
         say(
@@ -47,7 +48,8 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(_server: Any, worker: Any) -> None:
     """Write everything to the file and let it go."""
-    retention = getattr(worker, "retention", None)
-    if retention is not None:
-        retention.stop()
+    chores = getattr(worker, "chores", None)
+    if chores is not None:
+        for chore in chores:
+            chore.stop()
         worker.wsgi.extensions["store"].database.close()

@@ -1,4 +1,4 @@
-"""What an operator does to a store that goes on serving: look, export, compact, forget."""
+"""What is done to a store that goes on serving: look, export, compact, collapse, forget."""
 
 import logging
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from analytics_store.database import statement
+from analytics_store.endpoints import AUTOMATIONS
 from analytics_store.errors import DataSourceError
 from analytics_store.events import DATA_SOURCES, PAGE_HITS
 from analytics_store.hits import run
@@ -57,12 +58,13 @@ def export(store: Store, name: str) -> Iterator[bytes]:
 
 
 def compact(store: Store) -> None:
-    """Write a new file, in the order of time and without unused room, and put it in place of the old one.
+    """Collapse, then write a new file, in the order of time and without unused room, in place of the old one.
 
     Appends wait meanwhile, or are refused and come again; questions wait only while the files change places. Needs room
     for the second file. Whenever it breaks off, the old file is still there, whole.
     """
     with store.hits.paused():
+        _collapse(store)
         file = store.database.beside
         file.unlink(missing_ok=True)
         with store.database.cursor() as cursor:
@@ -76,6 +78,31 @@ def compact(store: Store) -> None:
                 cursor.execute("DETACH compacted")
         store.database.replace(file)
     say(logging.INFO, "store.compacted")
+
+
+def count_versions(store: Store) -> int:
+    """Tell how many rows of automations there are, every version counted."""
+    answer = store.database.ask(statement(AUTOMATIONS) + statement("sql/count_versions.sql"), {})
+    rows: int = answer.rows[0][0]
+    return rows
+
+
+def collapse(store: Store) -> int:
+    """Delete all versions of automations' rows but the newest, the only one that counts; return how many those were.
+
+    One statement, so that a store that dies meanwhile has them all. Appends wait.
+    """
+    with store.hits.paused():
+        return _collapse(store)
+
+
+def _collapse(store: Store) -> int:
+    with store.database.cursor() as cursor:
+        deleted = cursor.execute(statement(AUTOMATIONS) + statement("sql/collapse.sql")).fetchall()
+    rows: int = deleted[0][0]
+    if rows:
+        say(logging.INFO, "store.collapsed", versions=rows)
+    return rows
 
 
 def forget(store: Store) -> int:

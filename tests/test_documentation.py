@@ -149,6 +149,14 @@ def test_what_starts_service_and_store_is_accepted_by_gunicorn(name: str, comman
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_compose_builds_the_image_as_it_is_by_default() -> None:
+    image = re.findall(r"^ARG REQUIREMENTS=(.*)$", text("Dockerfile"), re.MULTILINE)
+    compose = re.findall(r"\$\{REQUIREMENTS:-(.*)\}", text("compose.yaml"))
+
+    assert len(image) == 1
+    assert image == compose
+
+
 def test_the_image_copies_what_exists_and_what_its_context_lets_through() -> None:
     copied = [
         source

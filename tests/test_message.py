@@ -88,6 +88,10 @@ def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> 
         encoded({**RAW, "meta": {"ip": "", "user-agent": FIREFOX}}),
         encoded({**RAW, "meta": {"user-agent": FIREFOX}}),
         encoded({**RAW, "payload": {}}),
+        encoded({**RAW, "timestamp": "0001-01-01T00:00:00+14:00"}),
+        encoded({**EVENT, "meta": {"ip": ADDRESS}}),
+        encoded({**EVENT, "ip": ADDRESS}),
+        encoded(EVENT).replace(b'"version": "1"', b'"version": "\xff"'),
     ],
     ids=lambda data: repr(data[:20]),
 )
@@ -107,9 +111,28 @@ def test_nothing_but_no_event_is_raised_whatever_comes(data: bytes, named: bool)
         message.read(data, {"data_source": "analytics_events"} if named else {})
 
 
-@pytest.mark.parametrize("content", [{**RAW, "site_uuid": "x"}, {"deep": [{"ip": ADDRESS}]}, {"meta": ADDRESS}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {**RAW, "site_uuid": "x"},
+        {"deep": [{"ip": ADDRESS}]},
+        {"meta": ADDRESS},
+        {"x-forwarded-for": f"10.0.0.1, {ADDRESS}"},
+        [ADDRESS],
+    ],
+)
 def test_what_is_kept_of_a_message_that_is_no_event_holds_no_address(content: Any) -> None:
     assert ADDRESS.encode() not in message.without_address(encoded(content))
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b'{"a":', b"}"), (b'{"a":[', b"]}")])
+def test_what_is_nested_too_deeply_is_cut_off(begin: bytes, end: bytes) -> None:
+    kept = message.without_address(begin * 450 + b'"deep"' + end * 450)
+
+    assert kept.startswith(begin * 5)
+    assert kept.endswith(end * 5)
+    assert b"deep" not in kept
+    assert len(kept) < 200
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", f"cut {ADDRESS}".encode(), encoded([ADDRESS])])

@@ -215,8 +215,9 @@ class Place:
     def acknowledge(self, events: Any) -> None:
         pass
 
-    def set_aside(self, event: Waiting, reason: str) -> None:
+    def set_aside(self, event: Waiting, reason: str) -> bool:
         self.aside.append(event.event)
+        return True
 
     def hold(self) -> None:
         pass

@@ -266,7 +266,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
     with pytest.raises(ConfigurationError) as caught:
         read(**WORKS, SALT_STORE_TYPE="redis", REDIS_URL="redis://x", METRICS="true", OTEL_TRACES_EXPORTER="gcp")
 
-    extras = {mistake.partition("[")[2].partition("]")[0] for mistake in caught.value.mistakes}
+    extras = {mistake.partition("(extra ")[2].partition(")")[0] for mistake in caught.value.mistakes}
     assert extras == {"gcp", "redis", "metrics", "otel", "otel,gcp"}
 
 

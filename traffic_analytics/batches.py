@@ -53,8 +53,8 @@ class Place(Protocol[E_contra]):
     def acknowledge(self, events: Sequence[E_contra]) -> None:
         """Let go of events that Tinybird has."""
 
-    def set_aside(self, event: E_contra, reason: str) -> None:
-        """Take an event out of the way that never goes through, with the reason."""
+    def set_aside(self, event: E_contra, reason: str) -> bool:
+        """Take an event out of the way that never goes through, with the reason; False if only for a while."""
 
     def hold(self) -> None:
         """Keep others from these events for another while, as this takes longer."""
@@ -71,7 +71,7 @@ class Batches:
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._last_post = 0.0
-        self._last_complaint = -COMPLAIN_EVERY
+        self._quiet_until: dict[str, float] = {}
         self.max_bytes = MAX_BATCH_BYTES
         self.delivered = 0
         self.quarantined = 0
@@ -82,7 +82,7 @@ class Batches:
         return {name: until - now for name, until in self._not_before.items() if until > now}
 
     def deliver(self, data_source: str, events: Sequence[E], place: Place[E]) -> bool:
-        """Send events of one data source, narrowing down to the guilty; False if Tinybird takes none now."""
+        """Send events of one data source, narrowing down to the guilty; False if not all are settled."""
         work: list[Sequence[E]] = [events]
         while work and not self._stopping.is_set():
             part = work.pop(0)
@@ -98,18 +98,18 @@ class Batches:
                     half = len(part) // 2
                     work[:0] = [part[:half], part[half:]]
                 case Verdict.REFUSED | Verdict.TOO_LARGE:
-                    place.set_aside(part[0], reply.reason)
-                    _log.error("an event was set aside: %s", reply.reason, extra={"event": "EventSetAside"})
+                    if place.set_aside(part[0], reply.reason):
+                        _log.error("an event was set aside: %s", reply.reason, extra={"event": "EventSetAside"})
                 case _:
                     self._back_off(data_source, reply)
                     return False
-        return True
+        return not work
 
     def complain(self, message: str, detail: object, *, event: str) -> None:
         """Log an error that lasts, once a minute."""
         now = self._monotonic()
-        if now - self._last_complaint >= COMPLAIN_EVERY:
-            self._last_complaint = now
+        if now >= self._quiet_until.get(event, now):
+            self._quiet_until[event] = now + COMPLAIN_EVERY
             _log.error(message, detail, extra={"event": event})
 
     def _taken(self, data_source: str, events: Sequence[E], reply: Reply) -> None:

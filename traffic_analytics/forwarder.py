@@ -91,9 +91,10 @@ class Forwarder:
         self._spool.acknowledge(events, self._monotonic())
         self._unacknowledged = ()
 
-    def set_aside(self, event: Spooled, reason: str) -> None:
+    def set_aside(self, event: Spooled, reason: str) -> bool:
         """Take an event out of the way, for an operator to look at."""
         self._spool.set_aside(event, reason)
+        return True
 
     def hold(self) -> None:
         """Renew the lease of the claim that is being delivered."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -13,6 +15,8 @@ from traffic_analytics.page_hit import DATA_SOURCES, ParsedReferrer, Payload, Qu
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DEEPEST_KEPT = 20
+"""Levels that are kept of a message that is no event; the decoder goes deeper than Python does."""
 ATTRIBUTE = "data_source"
 """The attribute of a message that names the data source of its event."""
 
@@ -38,13 +42,15 @@ class _EventPayload(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """As much of an event as tells it from anything else; Tinybird checks the rest."""
+    """As much of an event as tells it from anything else; Tinybird checks the rest. `ip` and `meta` hold addresses."""
 
     timestamp: str
     action: str
     site_uuid: str
     session_id: str
     payload: _EventPayload
+    ip: msgspec.UnsetType = msgspec.UNSET
+    meta: msgspec.UnsetType = msgspec.UNSET
 
 
 class _RawMeta(msgspec.Struct, rename={"user_agent": "user-agent"}):
@@ -96,11 +102,13 @@ def read(data: bytes, attributes: Mapping[str, str]) -> Published | Unenriched:
     if data_source is None:
         try:
             return _unenriched(_raw.decode(data))
-        except (ValueError, RecursionError):
+        except (ValueError, OverflowError, RecursionError):
             data_source = DATA_SOURCES[0]  # an event from elsewhere, if it is one
     if data_source not in DATA_SOURCES:
         raise NoEvent("its data source is none of ours")
     try:
+        if not data.isascii():
+            data.decode()  # the decoder does not look into what it passes over
         _event.decode(data)
         # One event is one line.
         return Published(data_source, data if b"\n" not in data else msgspec.json.encode(msgspec.json.decode(data)))
@@ -114,16 +122,27 @@ def without_address(data: bytes) -> bytes:
         content = msgspec.json.decode(data)
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict):
-        return msgspec.json.encode({"bytes": len(data)})
-    return msgspec.json.encode(_stripped(content))
+    return msgspec.json.encode(_stripped(content) if isinstance(content, dict) else {"bytes": len(data)})
 
 
-def _stripped(content: Any) -> Any:
-    """Leave out `ip` and `meta` at any depth, in which addresses travel."""
+def _stripped(content: Any, depth: int = 0) -> Any:
+    """Leave out `ip` and `meta` at any depth, in which addresses travel, whatever else is one, and what is too deep."""
+    if isinstance(content, dict | list) and depth == DEEPEST_KEPT:
+        return None
     if isinstance(content, dict):
-        return {key: _stripped(value) for key, value in content.items() if key not in ("ip", "meta")}
-    return [_stripped(value) for value in content] if isinstance(content, list) else content
+        return {key: _stripped(value, depth + 1) for key, value in content.items() if key not in ("ip", "meta")}
+    if isinstance(content, list):
+        return [_stripped(value, depth + 1) for value in content]
+    return None if isinstance(content, str) and _holds_address(content) else content
+
+
+def _holds_address(text: str) -> bool:
+    """Find out whether text is an address, or a list of some as in X-Forwarded-For."""
+    for part in text.split(","):
+        with contextlib.suppress(ValueError):
+            ip_address(part.strip().strip("[]"))
+            return True
+    return False
 
 
 def _unenriched(raw: _Raw) -> Unenriched:

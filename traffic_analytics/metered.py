@@ -128,9 +128,11 @@ class _MeteredPlace(Generic[E]):
         self._place = place
         self._counter = set_aside
 
-    def set_aside(self, event: E, reason: str) -> None:
-        self._place.set_aside(event, reason)
-        self._counter.inc()
+    def set_aside(self, event: E, reason: str) -> bool:
+        is_aside = self._place.set_aside(event, reason)
+        if is_aside:
+            self._counter.inc()
+        return is_aside
 
 
 class Lookups:

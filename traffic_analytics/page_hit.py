@@ -20,6 +20,8 @@ BODY_LIMIT = 20_480
 """Bytes of the longest body that is read."""
 
 DATA_SOURCES = ("analytics_events", "analytics_events_test")
+NO_DATA_SOURCE = "none"
+"""What is set aside is filed under this if it is no event."""
 
 RECEIVED = b'{"message":"Page hit event received"}'
 """What its sender is told if nobody else has answered the hit."""

@@ -1,6 +1,6 @@
-"""Each part is made here from the settings; which of its siblings it is, is chosen here and nowhere else.
+"""The parts on the way of a hit are made here from the settings; which of its siblings each is, is chosen here.
 
-What is optional is imported only when it is chosen.
+What is optional is imported only when it is chosen. What only one route or the worker has, wiring.py makes itself.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.group_commit import BrokenOff, GroupCommit
 from traffic_analytics.message import ATTRIBUTE
 from traffic_analytics.opening import NotOpen, Opening
-from traffic_analytics.page_hit import RECEIVED
+from traffic_analytics.page_hit import NO_DATA_SOURCE, RECEIVED
 from traffic_analytics.tinybird import Reply, Verdict
 
 if TYPE_CHECKING:
@@ -98,6 +98,14 @@ class PubsubTopic:
         reply = self.publish([(data_source, event)], BATCH_TIMEOUT, reason=reason)
         if reply.verdict is not Verdict.TAKEN:
             raise SpoolUnavailable(reply.reason)
+
+    def try_keeping(self) -> str | None:
+        """Say what is wrong with the topic, if anything is; leaves a message in it."""
+        try:
+            self.keep_aside(NO_DATA_SOURCE, b'{"message":"a check"}', "check")
+        except SpoolUnavailable as error:
+            return f"nothing can be set aside ({error}): does the topic exist, and may this service publish to it?"
+        return None
 
     def _publish_awaited(self, awaited: list[tuple[str, bytes, float]]) -> Reply:
         _, _, longest_since = awaited[0]

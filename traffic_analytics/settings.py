@@ -341,7 +341,10 @@ def _missing_packages(settings: Settings) -> Iterator[str]:
         ),
     ):
         if needed and not _is_installed(module):
-            yield f"{name}: needs {package}: pip install 'traffic-analytics[{extra}]'"
+            yield (
+                f"{name}: needs {package} (extra {extra}): pip install -r requirements-full.txt, "
+                "or build the image with REQUIREMENTS=requirements-full.txt"
+            )
 
 
 def _is_installed(module: str) -> bool:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.group_commit import BrokenOff, GroupCommit
+from traffic_analytics.page_hit import NO_DATA_SOURCE
 from traffic_analytics.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
@@ -277,13 +278,17 @@ class Spool:
         return self._pages("SELECT id, data_source, received, event, '' FROM events WHERE id > ?")
 
     def put_back(self, ids: Sequence[int] | None) -> int:
-        """Queue events again that were set aside (None: all of them); returns how many."""
+        """Queue events again that were set aside (None: all of them); returns how many.
+
+        Of what a worker has kept aside some are no events; they stay.
+        """
         chosen = [each.id for each in self.list_set_aside()] if ids is None else list(ids)
         with self._transaction() as connection:
             count = 0
             for each in chosen:
                 row = connection.execute(
-                    "DELETE FROM set_aside WHERE id = ? RETURNING data_source, received, event", (each,)
+                    "DELETE FROM set_aside WHERE id = ? AND data_source <> ? RETURNING data_source, received, event",
+                    (each, NO_DATA_SOURCE),
                 ).fetchone()
                 if row is not None:
                     data_source, received, event = row

@@ -30,6 +30,10 @@ AFTER_FAREWELL = 1.0
 and then wait for an answer until the lease has run out."""
 LONGEST_REST = 600
 """Seconds for which a message can be given back at most."""
+READER = "Thread-ConsumeBidirectionalStream"
+"""What Google's client calls the thread that reads a stream."""
+READER_MISSED_AFTER = 2.0
+"""Seconds that a stream may take to end after its reader has."""
 LEASE = 10
 """Seconds for which a lease is extended at a time, and after which others get what a killed worker held."""
 
@@ -84,19 +88,26 @@ class Subscription:
     """One stream of messages, bounded in their number and bytes; used by one thread."""
 
     def __init__(
-        self, subscription: str, project: str, emulator: str | None = None, *, most_messages: int, most_bytes: int
+        self,
+        subscription: str,
+        project: str,
+        emulator: str | None = None,
+        *,
+        most_messages: int,
+        most_bytes: int,
+        monotonic: Callable[[], float],
     ) -> None:
         """Describe a subscription by its id, or by its path; nothing is opened yet."""
         self.path = subscription if "/" in subscription else f"projects/{project}/subscriptions/{subscription}"
-        self._emulator = emulator
-        self._flow = FlowControl(
-            max_messages=most_messages,
-            max_bytes=most_bytes,
-            max_lease_duration=LONGEST_LEASE,
-            max_duration_per_lease_extension=LEASE,
-        )
-        self._stream: StreamingPullFuture | None = None
+        self.most_messages = most_messages
+        self.most_bytes = most_bytes
         self.inbox = Inbox()
+        self._emulator = emulator
+        self._monotonic = monotonic
+        self._client: SubscriberClient | None = None
+        self._stream: StreamingPullFuture | None = None
+        self._reader: threading.Thread | None = None
+        self._reader_gone_since: float | None = None
 
     @property
     def is_open(self) -> bool:
@@ -104,23 +115,37 @@ class Subscription:
         return self._stream is not None
 
     def open(self) -> str | None:
-        """Begin a stream; returns why that failed, if it did at once: most failures show only by `ended`."""
+        """Begin a stream; returns why that failed."""
         self.inbox = Inbox()
         try:
-            self._stream = self._client().subscribe(
-                self.path, callback=_no_callback, flow_control=self._flow, scheduler=self.inbox
-            )
-        except GoogleAuthError as error:
-            return f"Google's credentials: {type(error).__name__}"
-        return None
+            self._client = self._make_client()
+            reason = _look(self._client, self.path)
+            if reason is None:
+                others = set(threading.enumerate())
+                self._stream = self._client.subscribe(
+                    self.path, callback=_no_callback, flow_control=self._flow(), scheduler=self.inbox
+                )
+                started = [each for each in threading.enumerate() if each not in others and each.name == READER]
+                self._reader, self._reader_gone_since = (started[0] if started else None), None
+        except Exception as error:  # noqa: BLE001 - credentials that cannot be read come to anything
+            reason = f"it cannot be opened: {type(error).__name__}"
+        if reason is not None:
+            self._close_client()
+        return reason
 
     def ended(self) -> str | None:
         """Return why the stream has ended, if it has; until `done` was said it goes on holding messages."""
-        if self._stream is None or not self._stream.done():
+        if self._stream is None:
+            return None
+        if not self._stream.done():
+            self._end_without_reader(self._stream)
             return None
         error = self._stream.exception()
         self._stream = None
-        return "closed" if error is None else type(error).__name__
+        self._close_client()
+        if self._reader_gone_since is not None:
+            return "the thread that read its stream died"
+        return "its stream was closed" if error is None else type(error).__name__
 
     def close(self, left: Sequence[Message], timeout: float) -> None:
         """End the stream, give back what is left, and wait until acknowledgements have gone out."""
@@ -131,6 +156,7 @@ class Subscription:
         self.inbox.done(left)
         with contextlib.suppress(Exception):  # what was not acknowledged comes again
             stream.result(timeout)
+        self._close_client()
 
     def stop_taking(self) -> None:
         """Let no more messages come; those that are held stay leased."""
@@ -140,20 +166,54 @@ class Subscription:
     def look(self) -> str | None:
         """Say what is wrong with the subscription, if anything is; takes no message."""
         try:
-            # Asks for nothing but the right to consume: no message has this id, and Google knows that at best.
-            self._client().modify_ack_deadline(
-                subscription=self.path, ack_ids=["none"], ack_deadline_seconds=10, timeout=5.0, retry=None
-            )
-        except InvalidArgument:
-            return None
-        except (GoogleAPICallError, GoogleAuthError) as error:
-            return f"{type(error).__name__}: does it exist, and may this service consume it?"
-        return None
+            client = self._make_client()
+        except Exception as error:  # noqa: BLE001 - as above
+            return f"it cannot be opened: {type(error).__name__}"
+        try:
+            return _look(client, self.path)
+        finally:
+            client.close()
 
-    def _client(self) -> SubscriberClient:
+    def _end_without_reader(self, stream: StreamingPullFuture) -> None:
+        """End a stream that nobody reads any more, as after a defect of Google's client, which says nothing of it."""
+        if self._reader is None or self._reader.is_alive() or self.inbox.ending.is_set():
+            return
+        now = self._monotonic()
+        if self._reader_gone_since is None:
+            self._reader_gone_since = now
+        elif now - self._reader_gone_since > READER_MISSED_AFTER:
+            stream.cancel()
+
+    def _flow(self) -> FlowControl:
+        return FlowControl(
+            max_messages=self.most_messages,
+            max_bytes=self.most_bytes,
+            max_lease_duration=LONGEST_LEASE,
+            max_duration_per_lease_extension=LEASE,
+        )
+
+    def _make_client(self) -> SubscriberClient:
         if self._emulator is None:
             return SubscriberClient()
         return SubscriberClient(transport=SubscriberGrpcTransport(channel=grpc.insecure_channel(self._emulator)))
+
+    def _close_client(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def _look(client: SubscriberClient, path: str) -> str | None:
+    try:
+        # Asks for nothing but the right to consume: no message has this id, and Google knows that at best.
+        client.modify_ack_deadline(
+            subscription=path, ack_ids=["none"], ack_deadline_seconds=10, timeout=5.0, retry=None
+        )
+    except InvalidArgument:
+        return None
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        return f"{type(error).__name__}: does it exist, and may this service consume it?"
+    return None
 
 
 def give_back(messages: Iterable[Message], seconds: float) -> None:

@@ -3,14 +3,14 @@
 | span | of | parent |
 |---|---|---|
 | `POST /api/v1/page_hit` and the like | a request, from its headers to its answer | what the proxy in front named |
-| `ask the salt store` | a salt that this process does not have yet | the request |
+| `ask the salt store` | a salt that this process does not have yet | the request; none in a worker |
 | `send to Tinybird` | one event | the request |
-| `send a batch to Tinybird` | events for which nobody waits | none |
+| `send a batch to Tinybird` | several events | none, or the request that brought them: Ghost's sync |
 
 No attribute holds an address, a user agent, a token, a body, a query, or a path that is no route. Errors are told by
 their class, since their messages may quote any of these. Nothing of a trace travels on to Tinybird.
 
-Each class here stands around a part and is put there by wiring.py, only if traces are wanted.
+Each class here stands around a part and is put there by observation.py, only if traces are wanted.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def parent_of_request(settings: Settings) -> Callable[[Mapping[str, Any]], Conte
     """Choose who may say which trace a request belongs to.
 
     With TRUST_PROXY=false or 0 nothing stands between visitors and us that could know of a trace, and what a visitor
-    says of one is not heard. Behind a proxy its word counts, which may be the visitor's, unless it is told to drop that.
+    says of one is not heard. Behind a proxy its word counts, which may be the visitor's, unless it is told to drop it.
     """
     if not settings.trust_proxy:
         return lambda _environ: None

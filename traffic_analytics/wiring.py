@@ -120,24 +120,27 @@ def create_worker(settings: Settings, clock: Callable[[], datetime], store: Salt
     assert spool is not None  # noqa: S101 - there is one wherever there is a token
     spool.prepare()
     project, emulator = str(settings.google_cloud_project), settings.pubsub_emulator_host
-    most_messages = max(1000, 4 * settings.batch_size)
     subscription = Subscription(
         str(settings.pubsub_subscription_page_hits_raw),
         project,
         emulator,
-        most_messages=most_messages,
+        most_messages=max(1000, 4 * settings.batch_size),
         most_bytes=4 * MAX_BATCH_BYTES,
+        monotonic=time.monotonic,
     )
+    aside = (
+        PubsubTopic(settings.pubsub_topic_set_aside, project, emulator) if settings.pubsub_topic_set_aside else spool
+    )
+    give_up = threading.Event()  # not that of the background's end: it is to deliver while we stop
     worker = Worker(
         subscription,
-        watched.batches(target, threading.Event()),  # an event of its own: it is to deliver while we stop
+        watched.batches(target, give_up),
+        give_up,
         salts,
-        PubsubTopic(settings.pubsub_topic_set_aside, project, emulator) if settings.pubsub_topic_set_aside else spool,
+        aside,
         batch_size=settings.batch_size,
         flush_interval=settings.batch_flush_interval_ms / 1000,
-        most_messages=most_messages,
         parse_user_agent=watched.user_agents(),
-        new_event_id=lambda: str(uuid4()),
         monotonic=time.monotonic,
         show=watched.messages(),
     )
@@ -149,7 +152,10 @@ def create_worker(settings: Settings, clock: Callable[[], datetime], store: Salt
     background.add("worker", worker.tick, worker.finish)
     parts.add_sweeper(background, settings, clock, salts, store)
     parts.add_forwarder(background, settings, clock, target, watched)  # for what an operator puts back
-    commands.register(app, settings, salts, spool, tinybird, **{"Pub/Sub subscription": subscription.look})
+    more = {"Pub/Sub subscription": subscription.look}
+    if isinstance(aside, PubsubTopic):
+        more["Pub/Sub topic for what is set aside"] = aside.try_keeping
+    commands.register(app, settings, salts, spool, tinybird, **more)
     return app
 
 

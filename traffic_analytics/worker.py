@@ -5,23 +5,26 @@ Invariants:
 - Acknowledged means delivered, set aside with a reason, or a bot's. Whatever else happens to this process, Pub/Sub
   gives the message to somebody again; `payload.event_id` is what tells repeats apart.
 - Held messages stay leased, however long Tinybird is away, and their number and bytes are bounded.
-- No data source can keep another from being delivered: one that rests holds at most half of what may be held.
+- Nothing keeps anything else from being delivered: a data source that rests holds at most half of what may be held,
+  and a message that can be neither delivered nor set aside is given back for a while.
 - No address leaves memory: a hit that came unenriched is enriched here, and what is set aside is stripped of addresses.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from typing import TYPE_CHECKING, Protocol
+import threading
+from typing import TYPE_CHECKING
+from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 
 from traffic_analytics import message as messages
 from traffic_analytics.enrich import enrich
 from traffic_analytics.errors import NoEvent, NotSubscribed, SaltUnavailable, SpoolUnavailable
-from traffic_analytics.page_hit import DATA_SOURCES
-from traffic_analytics.subscription import give_back
+from traffic_analytics.page_hit import DATA_SOURCES, NO_DATA_SOURCE
+from traffic_analytics.pending import Aside, Held, Pending
+from traffic_analytics.subscription import LONGEST_REST, give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.message import Message
 
     from traffic_analytics.batches import Batches
+    from traffic_analytics.pending import AsidePlace
     from traffic_analytics.salts import Salts
     from traffic_analytics.subscription import Subscription
     from traffic_analytics.user_agent import UserAgent
@@ -40,68 +44,12 @@ LONGEST_LOOK = 0.25
 REOPEN_AFTER = 5.0
 SALT_AGAIN_AFTER = 10.0
 """Seconds until a hit comes again for which there was no salt."""
-ASIDE_AGAIN_AFTER = 5.0
+LONGEST_TURN = 10.0
+"""Seconds until the messages come again at most that are too many while their data source rests: until then they count
+as held here for Pub/Sub, and others would not come."""
 HEARTBEAT_EVERY = 30.0
 FAREWELL = 6.0
 """Seconds for delivering what is held when told to stop: Cloud Run kills after 10, of which gunicorn takes 2."""
-
-
-class AsidePlace(Protocol):
-    """Where goes what cannot be delivered."""
-
-    def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
-        """Keep it for an operator. Raises SpoolUnavailable."""
-
-
-class Held:
-    """An event, and the message that brought it."""
-
-    __slots__ = ("event", "message", "since")
-
-    def __init__(self, event: bytes, message: Message, since: float) -> None:
-        self.event = event
-        self.message = message
-        self.since = since
-
-
-class Pending:
-    """The events of one data source, oldest first; the place where they wait is memory, and Pub/Sub beneath it."""
-
-    def __init__(self, data_source: str, aside: AsidePlace) -> None:
-        self.data_source = data_source
-        self.events: deque[Held] = deque()
-        self.set_aside_count = 0
-        self._aside = aside
-
-    def first(self, most: int, most_bytes: int) -> list[Held]:
-        """Return the oldest events, as many as fit into a batch; one at least."""
-        chosen: list[Held] = []
-        size = 0
-        for each in self.events:
-            size += len(each.event) + 1
-            if chosen and (len(chosen) == most or size > most_bytes):
-                break
-            chosen.append(each)
-        return chosen
-
-    def beyond(self, most: int) -> list[Held]:
-        """Let go of the youngest events, as far as there are more than `most`."""
-        return [self.events.pop() for _ in range(len(self.events) - most)]
-
-    def acknowledge(self, events: Sequence[Held]) -> None:
-        """Let go of events that Tinybird has. A batch is settled from its beginning, so these are the oldest."""
-        for each in events:
-            self.events.popleft()
-            each.message.ack()
-
-    def set_aside(self, event: Held, reason: str) -> None:
-        """Keep an event for an operator. Raises SpoolUnavailable; then it is still held."""
-        self._aside.keep_aside(self.data_source, event.event, reason)
-        self.set_aside_count += 1
-        self.acknowledge([event])
-
-    def hold(self) -> None:
-        """Need nothing: the client extends the leases of all messages."""
 
 
 class Worker:
@@ -111,37 +59,37 @@ class Worker:
         self,
         subscription: Subscription,
         batches: Batches,
+        give_up: threading.Event,
         salts: Salts,
         aside: AsidePlace,
         *,
         batch_size: int,
         flush_interval: float,
-        most_messages: int,
         parse_user_agent: Callable[[str], UserAgent],
-        new_event_id: Callable[[], str],
         monotonic: Callable[[], float],
         show: Callable[[int, int, int, bool], None],
     ) -> None:
-        """Put the parts together; `show` is told of messages: how many came, are held, were set aside, and if any can come."""
-        self._show = show
-        self._shown: tuple[int, int, int, bool] | None = None
+        """Put the parts together.
+
+        `give_up` ends what `batches` does. `show` is told of messages: how many came, are held, were set aside, and
+        if any can come.
+        """
         self._subscription = subscription
         self._batches = batches
+        self._give_up = give_up
         self._salts = salts
-        self._aside = aside
+        self._aside = Aside(aside, monotonic, self._nothing_kept_aside)
         self._batch_size = batch_size
         self._flush_interval = flush_interval
-        self._most_messages = most_messages
         self._parse_user_agent = parse_user_agent
-        self._new_event_id = new_event_id
         self._monotonic = monotonic
-        self._pending = {name: Pending(name, aside) for name in DATA_SOURCES}
+        self._show = show
+        self._shown: tuple[int, int, int, bool] | None = None
+        self._pending = {name: Pending(name, self._aside) for name in DATA_SOURCES}
         self._open_from = 0.0
-        self._aside_from = 0.0
         self._next_heartbeat = monotonic() + HEARTBEAT_EVERY
         self._received = 0
         self._bots = 0
-        self._no_events = 0
         self._problem: str | None = "not subscribed yet"
 
     def tick(self) -> float:
@@ -159,16 +107,16 @@ class Worker:
 
     def finish(self) -> None:
         """Deliver what is held, as far as Tinybird takes it within some seconds, and give back the rest."""
-        give_up = self._monotonic() + FAREWELL
+        last_moment = threading.Timer(FAREWELL, self._give_up.set)
+        last_moment.daemon = True
+        last_moment.start()
         self._subscription.stop_taking()
         self._take(self._subscription.inbox.take(0.0))
         delivered_before = self._batches.delivered
-        resting = self._batches.resting()
-        for name, pending in self._pending.items():
-            while pending.events and name not in resting and self._monotonic() < give_up and self._deliver(pending):
-                pass
-        left = self._held()
+        self._deliver_all()
+        left = self._let_go()
         self._subscription.close(left, timeout=2.0)
+        last_moment.cancel()
         _log.info(
             "the worker stops: %d events delivered at the last, %d given back",
             self._batches.delivered - delivered_before,
@@ -193,39 +141,27 @@ class Worker:
         if reason is not None:
             self._open_from = now + REOPEN_AFTER
             self._problem = reason
-            self._batches.complain(
-                "no messages come: %s. Does the subscription exist, and may this service consume it?",
-                reason,
-                event="SubscriptionUnavailable",
-            )
+            self._batches.complain("no messages come: %s", reason, event="SubscriptionUnavailable")
         return self._subscription.is_open
 
     def _end_stream(self) -> None:
         """Let a stream go that ended by itself: deliver what can be, for what it brought cannot be kept leased."""
+        self._problem = "the stream has ended"
         self._take(self._subscription.inbox.take(0.0))
-        for pending in self._pending.values():
-            while pending.events and self._deliver(pending):
-                pass
-        self._subscription.inbox.done(self._held())
+        self._deliver_all()
+        self._subscription.inbox.done(self._let_go())
 
-    def _held(self) -> list[Message]:
+    def _let_go(self) -> list[Message]:
         """Forget what is held, and return its messages."""
-        left = [each.message for pending in self._pending.values() for each in pending.events]
-        for pending in self._pending.values():
-            pending.events.clear()
-        return left
+        return [message for pending in self._pending.values() for message in pending.all()]
 
     def _patience(self) -> float:
         """Return how long to wait for messages: until a batch is due, but not long."""
         now = self._monotonic()
-        if now < self._aside_from:
-            return LONGEST_LOOK
         resting = self._batches.resting()
-        oldest = [
-            pending.events[0].since for name, pending in self._pending.items() if pending.events and name not in resting
-        ]
-        due = min(oldest, default=now + LONGEST_LOOK) + self._flush_interval
-        return min(max(0.0, due - now), LONGEST_LOOK)
+        waiting_since = [each.since() for each in self._pending.values() if each.data_source not in resting]
+        oldest = min((since for since in waiting_since if since is not None), default=now + LONGEST_LOOK)
+        return min(max(0.0, oldest + self._flush_interval - now), LONGEST_LOOK)
 
     # -- messages
 
@@ -243,8 +179,8 @@ class Worker:
                 give_back([message], SALT_AGAIN_AFTER)
                 self._batches.complain("hits wait for a salt: %s", error, event="SaltUnavailable")
             except Exception as error:  # noqa: BLE001 - or this message, and those behind it, would stay leased for good
+                give_back([message], LONGEST_REST)  # a better version of this service may take it
                 _log.error("a defect of this service", exc_info=error, extra={"event": "UnhandledError"})
-                self._keep_aside(message, type(error).__name__)
 
     def _open_message(self, message: Message, now: float) -> None:
         content = messages.read(message.data, message.attributes)
@@ -260,58 +196,58 @@ class Worker:
                 salt=self._salts.get_or_create(content.hit.site_uuid, content.arrived.date()),
                 address=content.address,
                 now=content.arrived,
-                new_event_id=self._new_event_id,
+                # Whenever the message comes again its event has the same name.
+                new_event_id=lambda: str(uuid5(NAMESPACE_OID, message.message_id)),
             )
             content = messages.Published(content.hit.query.name, msgspec.json.encode(event))
-        self._pending[content.data_source].events.append(Held(content.event, message, now))
+        self._pending[content.data_source].add(Held(content.event, message, now))
 
     def _keep_aside(self, message: Message, reason: str) -> None:
-        try:
-            self._aside.keep_aside(DATA_SOURCES[0], messages.without_address(message.data), reason)
-        except SpoolUnavailable as error:
-            give_back([message], ASIDE_AGAIN_AFTER)
-            self._batches.complain("nothing can be set aside: %s", error, event="SpoolUnavailable")
-            return
-        message.ack()
-        self._no_events += 1
-        _log.error(
-            "a message was set aside: %s",
-            reason,
-            extra={"event": "MessageSetAside", "message_id": message.message_id, "bytes": len(message.data)},
-        )
+        if self._aside.keep(message, NO_DATA_SOURCE, messages.without_address(message.data), reason):
+            _log.error(
+                "a message was set aside: %s",
+                reason,
+                extra={"event": "MessageSetAside", "message_id": message.message_id, "bytes": len(message.data)},
+            )
+
+    def _nothing_kept_aside(self, error: SpoolUnavailable) -> None:
+        self._batches.complain("nothing can be set aside: %s", error, event="SpoolUnavailable")
 
     # -- batches
 
     def _deliver_due(self, pending: Pending) -> None:
-        now = self._monotonic()
         rest = self._batches.resting().get(pending.data_source)
         if rest is not None:
-            give_back([each.message for each in pending.beyond(self._most_messages // 2)], rest)
-        elif now >= self._aside_from:
-            while self._is_due(pending, now) and self._deliver(pending):
-                pass
+            too_many = pending.beyond(self._subscription.most_messages // 2, self._subscription.most_bytes // 2)
+            give_back(too_many, min(rest, LONGEST_TURN))
+            return
+        now = self._monotonic()
+        while self._is_due(pending, now) and self._deliver(pending):
+            pass
 
     def _is_due(self, pending: Pending, now: float) -> bool:
-        if len(pending.events) >= self._batch_size:
+        if len(pending.events) >= self._batch_size or pending.size >= self._batches.max_bytes:
             return True
-        return bool(pending.events) and pending.events[0].since + self._flush_interval <= now
+        since = pending.since()
+        return since is not None and since + self._flush_interval <= now
+
+    def _deliver_all(self) -> None:
+        """Deliver what is held, as far as Tinybird takes it now."""
+        for pending in self._pending.values():
+            resting = pending.data_source in self._batches.resting()
+            while pending.events and not resting and self._deliver(pending):
+                pass
 
     def _deliver(self, pending: Pending) -> bool:
-        """Deliver one batch; False if that is of no use now."""
+        """Deliver one batch; False if Tinybird takes no more now, or it is time to give up."""
         batch = pending.first(self._batch_size, self._batches.max_bytes)
-        try:
-            return self._batches.deliver(pending.data_source, batch, pending)
-        except SpoolUnavailable as error:
-            self._aside_from = self._monotonic() + ASIDE_AGAIN_AFTER
-            self._batches.complain("nothing can be set aside: %s", error, event="SpoolUnavailable")
-            return False
+        return self._batches.deliver(pending.data_source, batch, pending)
 
-    def _aside_count(self) -> int:
-        return self._no_events + sum(each.set_aside_count for each in self._pending.values())
+    # -- what others are told
 
     def _tell(self) -> None:
         held = sum(len(each.events) for each in self._pending.values())
-        counts = (self._received, held, self._aside_count(), self._problem is None)
+        counts = (self._received, held, self._aside.count, self._problem is None)
         if counts != self._shown:
             self._shown = counts
             self._show(*counts)
@@ -321,7 +257,7 @@ class Worker:
         if now < self._next_heartbeat:
             return
         self._next_heartbeat = now + HEARTBEAT_EVERY
-        held = [each for pending in self._pending.values() for each in pending.events]
+        waiting_since = [since for each in self._pending.values() if (since := each.since()) is not None]
         _log.info(
             "the worker has delivered %d events",
             self._batches.delivered,
@@ -330,9 +266,9 @@ class Worker:
                 "received": self._received,
                 "delivered": self._batches.delivered,
                 "quarantined": self._batches.quarantined,
-                "held": len(held),
-                "oldest_seconds": round(now - min((each.since for each in held), default=now)),
+                "held": sum(len(each.events) for each in self._pending.values()),
+                "oldest_seconds": round(now - min(waiting_since, default=now)),
                 "bots": self._bots,
-                "set_aside": self._aside_count(),
+                "set_aside": self._aside.count,
             },
         )

@@ -16,8 +16,9 @@ from tests.conftest import FIREFOX, SITE
 from tests.e2e.browsers import Load, hit, hit_together
 from tests.e2e.fake_tinybird import FakeTinybird, Request, always, hanging, taken
 from tests.e2e.service import ADDRESS, Service, wait_until
-from tests.pubsub_emulator import PubsubEmulator
+from tests.pubsub_emulator import PROJECT, PubsubEmulator
 from traffic_analytics import visitor
+from traffic_analytics.subscription import Inbox, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,6 +206,39 @@ def test_a_missing_subscription_is_said_and_found_once_it_is_there(world: World)
     assert "ok    Pub/Sub subscription" in worker.command("check", check=False)
 
 
+def test_check_tries_the_topic_for_what_is_set_aside(world: World) -> None:
+    worker = world.worker(PUBSUB_TOPIC_SET_ASIDE=f"{world.topic}-aside")
+    assert "FAIL  Pub/Sub topic for what is set aside: nothing" in worker.command("check", check=False)
+
+    world.emulator.create(f"{world.topic}-aside")
+
+    assert "ok    Pub/Sub topic for what is set aside" in worker.command("check", check=False)
+
+
+def test_a_stream_whose_reader_dies_is_ended_and_said(
+    emulator: PubsubEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's client goes on without its reader, for ever and without a word, if that meets a defect."""
+    name = f"reader-{uuid.uuid4().hex[:8]}"
+    emulator.create(name)
+    stream = Subscription(
+        name, PROJECT, emulator.address, most_messages=10, most_bytes=10_000, monotonic=time.monotonic
+    )
+    assert stream.open() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(Inbox, "schedule", lambda *_: 1 / 0)
+        emulator.publish(name, [b"poison"])
+        wait_until(lambda: stream.ended() or stream.inbox.ending.is_set())
+    stream.inbox.done([])
+    reasons: list[str | None] = []
+    wait_until(lambda: reasons.append(stream.ended()) or reasons[-1])
+
+    assert reasons[-1] == "the thread that read its stream died"
+    assert stream.open() is None
+    wait_until(lambda: any(message.data == b"poison" for message in stream.inbox.take(0.1)), 30)
+    stream.close([], 2.0)
+
+
 def worker_environment(world: World) -> dict[str, str]:
     return pubsub_emulator.environment(world.emulator) | {
         "WORKER_MODE": "true",
@@ -237,7 +271,7 @@ def test_a_stopped_worker_delivers_what_it_holds_first(world: World) -> None:
     assert set(world.fake.delivered) == accepted(outcomes)
     (stopped,) = records(worker, "WorkerStopped")
     assert (stopped["delivered"], stopped["given_back"]) == (20, 0)
-    assert world.emulator.take(world.topic) == [], "all was acknowledged"
+    assert world.emulator.take(world.topic, timeout=12) == [], "all was acknowledged"
 
 
 def test_a_worker_that_stops_while_tinybird_fails_gives_back_what_it_holds(world: World) -> None:

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 
 from analytics_store import database as database_module
 from analytics_store import hits as hits_module
+from analytics_store.chores import chores_of
 from analytics_store.database import parameters_of
-from analytics_store.retention import Retention
 from analytics_store.settings import Settings
 from analytics_store.upkeep import forget
 from analytics_store.wiring import create_app
@@ -70,9 +70,9 @@ def test_the_retention_thread_deletes_at_once_and_stops_when_told(tmp_path: Path
     app = create_app(Settings(data_dir=tmp_path, retention_days=30), clock=clock)
     client, store = app.test_client(), app.extensions["store"]
     client.post(URL, json=hit(NOW - timedelta(days=31), "old"))
-    retention = Retention(store)
-    retention.start()
-    retention.stop()
+    for chore in chores_of(store):
+        chore.start()
+        chore.stop()
     assert sources(client) == {}
     store.database.close()
 
