@@ -93,7 +93,10 @@ def _explain_topic(reply: Reply) -> str | None:
         case Verdict.TAKEN:
             return None
         case Verdict.WRONG_SETUP:
-            return f"refuses ({reply.reason}): does the topic exist, and may this service publish to it?"
+            return (
+                f"cannot be used ({reply.reason}): can the credentials be read, does the topic exist, and may this"
+                " service publish to it?"
+            )
     return f"cannot be reached ({reply.reason}): are project, credentials and network right?"
 
 
