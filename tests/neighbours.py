@@ -75,7 +75,7 @@ class Neighbour:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Kill it, hanging or not, with whatever it has started."""
+        """Kill it, hanging or not, with whatever it has started; what it kept in memory is gone."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._signal(signal.SIGKILL)
@@ -101,13 +101,20 @@ def firestore(directory: Path) -> Neighbour:
 
 def found(what: str | Path) -> str:
     """Return where a program or file is; skips the test if it is missing, but fails where everything has to run."""
-    path = shutil.which(what) if isinstance(what, str) else str(what) if what.exists() else None
+    path = path_of(what)
     if path is None:
         message = f"{what} is not installed"
         if os.environ.get("CI"):  # noqa: TID251 - no setting of the service
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+def path_of(what: str | Path) -> str | None:
+    """Return where a program or file is, if it is there."""
+    if isinstance(what, str):
+        return shutil.which(what)
+    return str(what) if what.exists() else None
 
 
 def answers_http(port: int) -> bool:

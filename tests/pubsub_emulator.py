@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,59 +11,32 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from tests.processes import free_port, wait_until
+from tests.neighbours import GOOGLE_EMULATORS, Neighbour, found, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 PROJECT = "the-project"
-_JARS = Path("/usr/lib/google-cloud-sdk/platform/pubsub-emulator/lib")
+_LIB = GOOGLE_EMULATORS / "pubsub-emulator" / "lib"
+_JAR = next(_LIB.glob("cloud-pubsub-emulator-*.jar"), _LIB)
 
 
 def missing() -> str | None:
     """Say what is not installed that the emulator needs."""
-    if shutil.which("java") is None:
-        return "java"
-    return None if list(_JARS.glob("cloud-pubsub-emulator-*.jar")) else "google-cloud-cli-pubsub-emulator"
+    return next((str(each) for each in ("java", _JAR) if path_of(each) is None), None)
 
 
-class PubsubEmulator:
-    """One emulator on a port of its own, on which it can be started again."""
+class PubsubEmulator(Neighbour):
+    """One emulator, and what else uses it: topics and subscriptions are made here, messages published and taken."""
 
-    def __init__(self, log: Path) -> None:
-        self.port = free_port()
+    def __init__(self, directory: Path) -> None:
+        java = [found("java"), "-Xmx1g", "-XX:+UseSerialGC", "-jar", found(_JAR), "--host=127.0.0.1", "--port={port}"]
+        super().__init__(directory, java, self._lists_topics)
         self.address = f"127.0.0.1:{self.port}"
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
         channel = grpc.insecure_channel(self.address, options=[("grpc.max_reconnect_backoff_ms", 200)])
         self._topics = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
         self._subscriptions = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
-
-    def start(self) -> None:
-        """Start, and return when it answers."""
-        (jar,) = _JARS.glob("cloud-pubsub-emulator-*.jar")
-        java = ["java", "-Xmx1g", "-XX:+UseSerialGC", "-jar", str(jar)]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*java, "--host=127.0.0.1", f"--port={self.port}"], stdout=log, stderr=subprocess.STDOUT
-            )
-        wait_until(self._answers, 60)
-
-    def kill(self) -> None:
-        """End it at once; whatever it held is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def pause(self) -> None:
-        """Let it answer nothing, while its connections stay open."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
     def create(self, name: str, *more_subscriptions: str) -> None:
         """Create a topic and a subscription of the same name, and more subscriptions if wanted."""
@@ -100,9 +69,7 @@ class PubsubEmulator:
             self._subscriptions.acknowledge(subscription=_subscription(name), ack_ids=ack_ids)
         return [each.message for each in answer.received_messages]
 
-    def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()
+    def _lists_topics(self, _port: int) -> bool:
         try:
             list(self._topics.list_topics(project=f"projects/{PROJECT}", timeout=2.0))
         except ServiceUnavailable:

@@ -24,6 +24,8 @@ PUBLISH_TIMEOUT = 2.0
 """Seconds that a browser waits for Pub/Sub, and for those before it, until its hit goes to the spool."""
 BATCH_TIMEOUT = 20.0
 """Seconds for all requests of a batch; whoever holds its events holds them for longer."""
+ASIDE_TIMEOUT = 5.0
+"""Seconds, in which a worker does nothing else."""
 MOST_MESSAGES, MOST_BYTES = 1000, 9_000_000
 """What one request may hold: Pub/Sub takes 1 000 messages and 10 MB, of which some go to names and framing."""
 CHANNEL = (
@@ -95,7 +97,7 @@ class PubsubTopic:
 
     def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
         """Publish what a worker cannot deliver, with the reason. Raises SpoolUnavailable if that fails, too."""
-        reply = self.publish([(data_source, event)], BATCH_TIMEOUT, reason=reason)
+        reply = self.publish([(data_source, event)], ASIDE_TIMEOUT, reason=reason)
         if reply.verdict is not Verdict.TAKEN:
             raise SpoolUnavailable(reply.reason)
 

@@ -83,13 +83,9 @@ def until_idle(master: int) -> float:
 
 @contextlib.contextmanager
 def running_emulator(work: Path) -> Iterator[PubsubEmulator]:
-    emulator = PubsubEmulator(work / "emulator.log")
-    try:
-        emulator.start()
+    with PubsubEmulator(work) as emulator:
         emulator.create(NAME)
         yield emulator
-    finally:
-        emulator.kill()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -33,15 +32,8 @@ TEST_TARGET = "/api/v1/page_hit?name=analytics_events_test"
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubEmulator]:
-    if what := pubsub_emulator.missing():
-        reason = f"{what} is not installed"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)  # noqa: TID251
-    emulator = PubsubEmulator(tmp_path_factory.mktemp("pubsub") / "emulator.log")
-    try:
-        emulator.start()
+    with PubsubEmulator(tmp_path_factory.mktemp("pubsub")) as emulator:
         yield emulator
-    finally:
-        emulator.kill()
 
 
 class World:
@@ -56,19 +48,25 @@ class World:
 
     def service(self, **environment: str) -> Service:
         """Start a service that publishes."""
-        return self._start("service", PUBSUB_TOPIC_PAGE_HITS_RAW=self.topic, **environment)
+        service = self._new("service", PUBSUB_TOPIC_PAGE_HITS_RAW=self.topic, **environment)
+        service.start()
+        return service
 
     def worker(self, **environment: str) -> Service:
         """Start a worker."""
-        worker = {"WORKER_MODE": "true", "WEB_CONCURRENCY": "1", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": self.topic}
-        return self._start("worker", **worker | environment)
+        worker = self.new_worker(**environment)
+        worker.start()
+        return worker
 
-    def _start(self, kind: str, **environment: str) -> Service:
+    def new_worker(self, **environment: str) -> Service:
+        """Describe a worker."""
+        worker = {"WORKER_MODE": "true", "WEB_CONCURRENCY": "1", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": self.topic}
+        return self._new("worker", **worker | environment)
+
+    def _new(self, kind: str, **environment: str) -> Service:
         directory = self._directory / f"{kind}-{len(self.processes)}"
-        settings = pubsub_emulator.environment(self.emulator) | environment
-        process = Service(directory, self.fake.url, **settings)
+        process = Service(directory, self.fake.url, **pubsub_emulator.environment(self.emulator) | environment)
         self.processes.append(process)
-        process.start()
         return process
 
 
@@ -77,7 +75,7 @@ def world(emulator: PubsubEmulator, tmp_path: Path, fake: FakeTinybird) -> Itera
     world = World(emulator, tmp_path, fake)
     emulator.create(world.topic)
     yield world
-    emulator.resume()
+    emulator.go_on()
     for each in world.processes:
         with contextlib.suppress(AssertionError):
             each.terminate()
@@ -165,13 +163,13 @@ def test_hits_do_not_wait_for_a_pubsub_that_hangs_and_are_published_later(world:
     service, _ = world.service(), world.worker()
     world.fake.wait_for(accepted(hit(service.port, 3)), 10)
 
-    world.emulator.pause()
+    world.emulator.hang()
     outcomes = hit_together(service.port, 30)
     late = hit(service.port, 10)
     assert max(each.seconds for each in outcomes) < 3.5
     assert max(each.seconds for each in late) < 2.5
     assert service.waiting() == 40
-    world.emulator.resume()
+    world.emulator.go_on()
 
     world.fake.wait_for(accepted([*outcomes, *late]), 30)
     wait_until(lambda: service.waiting() == 0)
@@ -193,8 +191,7 @@ def test_a_missing_topic_loses_nothing(world: World) -> None:
 
 def test_a_missing_subscription_is_said_and_found_once_it_is_there(world: World) -> None:
     topic, world.topic = world.topic, f"{world.topic}-new"
-    worker = Service(world._directory / "worker", world.fake.url, **worker_environment(world))
-    world.processes.append(worker)
+    worker = world.new_worker()
     worker.spawn()
     wait_until(lambda: records(worker, "SubscriptionUnavailable"), 20)
 
@@ -237,14 +234,6 @@ def test_a_stream_whose_reader_dies_is_ended_and_said(
     assert stream.open() is None
     wait_until(lambda: any(message.data == b"poison" for message in stream.inbox.take(0.1)), 30)
     stream.close([], 2.0)
-
-
-def worker_environment(world: World) -> dict[str, str]:
-    return pubsub_emulator.environment(world.emulator) | {
-        "WORKER_MODE": "true",
-        "WEB_CONCURRENCY": "1",
-        "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": world.topic,
-    }
 
 
 def test_what_a_killed_worker_held_is_delivered_by_another(world: World) -> None:
@@ -389,7 +378,7 @@ def test_every_accepted_hit_arrives_though_workers_are_killed_and_the_emulator_i
     tmp_path: Path, fake: FakeTinybird, emulator: PubsubEmulator
 ) -> None:
     """Two services, one topic. What the emulator forgets with its end is what nobody may have entrusted to it then."""
-    own = PubsubEmulator(tmp_path / "emulator.log")
+    own = PubsubEmulator(tmp_path)
     own.start()
     world = World(own, tmp_path, fake)
     own.create(world.topic)
@@ -403,7 +392,7 @@ def test_every_accepted_hit_arrives_though_workers_are_killed_and_the_emulator_i
             worker = world.worker()
         fake.wait_for(one.accepted() | other.accepted(), 120)
 
-        own.kill()
+        own.stop()
         with Load(first.port, 4, pause=0.01) as three, Load(second.port, 4, pause=0.01) as four:
             wait_until(lambda: len(three.accepted()) > 200 and len(four.accepted()) > 200, 30)
             own.start()
@@ -414,4 +403,4 @@ def test_every_accepted_hit_arrives_though_workers_are_killed_and_the_emulator_i
     finally:
         for each in world.processes:
             each.kill_tree()
-        own.kill()
+        own.stop()
