@@ -12,7 +12,7 @@ from traffic_analytics.page_hit import DATA_SOURCES
 from traffic_analytics.tinybird import Reply, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from traffic_analytics.spool import Spool
 
@@ -24,6 +24,11 @@ LOOK_AGAIN = 1.0
 """Seconds between looks at whether the forwarder got through."""
 STALLED_AFTER = 1.0
 """Seconds for which a hit waits for Tinybird until others no longer follow it."""
+
+
+def count_events(events: Sequence[bytes]) -> int:
+    """Count the events of a batch, of whose elements each may hold several, one a line."""
+    return len(events) + sum(each.count(b"\n") for each in events)
 
 
 class Delivery(Protocol):
@@ -48,7 +53,7 @@ class Target(Protocol):
         """Send one event while a browser waits for it."""
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        """Send events for which nobody waits."""
+        """Send events for which nobody waits; see `count_events` for what an element may hold."""
 
 
 class DirectDelivery:

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from traffic_analytics.batches import Batches, E
+from traffic_analytics.delivery import count_events
 from traffic_analytics.errors import AnalyticsError
 from traffic_analytics.page_hit import DATA_SOURCES
 from traffic_analytics.salts import Salts
@@ -81,7 +82,7 @@ class MeteredTarget:
         """Send some."""
         begun = self._monotonic()
         reply = self._target.post_batch(data_source, events)
-        self._batch.count(data_source, len(events), reply, self._monotonic() - begun)
+        self._batch.count(data_source, count_events(events), reply, self._monotonic() - begun)
         return reply
 
 

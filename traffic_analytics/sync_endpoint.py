@@ -79,16 +79,16 @@ class SyncEndpoint:
             quarantined = sum(self._send(data_source, rows) for data_source, rows in parts.items())
         finally:
             self._slots.release()
-        taken = sum(map(len, parts.values()))
+        taken = sum(rows.count for rows in parts.values())
         _log.info("%d rows of automations were taken", taken, extra={"event": "RowsSynced", "rows": taken})
         return Answer(202, json.dumps({"rows": taken, "quarantined_rows": quarantined}).encode())
 
-    def _send(self, data_source: str, rows: list[bytes]) -> int:
+    def _send(self, data_source: str, rows: sync_rows.Rows) -> int:
         """Send rows on; returns how many of them went to quarantine, where it would not help to send them again."""
-        reply = self._target.post_batch(data_source, rows)
+        reply = self._target.post_batch(data_source, [bytes(rows.ndjson)])
         if reply.verdict is not Verdict.TAKEN:
             raise _failure(data_source, reply, _ADVICE.get(reply.verdict))
-        if reply.successful + reply.quarantined != len(rows):
+        if reply.successful + reply.quarantined != rows.count:
             raise _failure(data_source, reply, "it has not said that it has them: is PROXY_TARGET a Tinybird?")
         if not reply.successful:
             raise _failure(data_source, reply, "all went to quarantine: the data source must be as Ghost ships it")

@@ -7,6 +7,7 @@ newer Ghost may send more columns; all but `type`, which names the table in Ghos
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
@@ -80,6 +81,21 @@ class Kind(NamedTuple):
     payload: msgspec.json.Decoder[Any]
 
 
+@dataclass(slots=True)
+class Rows:
+    """The rows of one data source, as they are sent on."""
+
+    count: int = 0
+    ndjson: bytearray = field(default_factory=bytearray)
+
+    def append(self, row: bytes) -> None:
+        """Add a row."""
+        if self.count:
+            self.ndjson += b"\n"
+        self.ndjson += row
+        self.count += 1
+
+
 RUNS = Kind("automation_runs", "automation_run_events", msgspec.json.Decoder(Run))
 STEPS = Kind("automation_run_steps", "automation_run_step_events", msgspec.json.Decoder(Step))
 _OF_TYPE = {kind.type: kind for kind in (RUNS, STEPS)}
@@ -101,18 +117,18 @@ def kind_asked_for(query: str) -> Kind | None:
     return _OF_DATA_SOURCE[names[0]]
 
 
-def parse(body: bytes, site_uuid: str, asked_for: Kind | None) -> dict[str, list[bytes]]:
+def parse(body: bytes, site_uuid: str, asked_for: Kind | None) -> dict[str, Rows]:
     """Check every line and return the rows of each data source, in their order, as they are to be sent on.
 
     Blank lines are skipped, but count. Raises InvalidRows, or BodyTooLarge for too many lines; nothing else, whatever
     was sent.
     """
     site = site_uuid.lower()
-    parts: dict[str, list[bytes]] = {}
+    parts: dict[str, Rows] = {}
     for number, line in enumerate(_lines(body), 1):
         if line:
             data_source, row = _checked(line, f"line {number}", site, asked_for)
-            parts.setdefault(data_source, []).append(row)
+            parts.setdefault(data_source, Rows()).append(row)
     if not parts:
         raise InvalidRows("body: must hold at least one row")
     return parts

@@ -32,6 +32,7 @@ from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, S
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from traffic_analytics.delivery import count_events
 from traffic_analytics.errors import AnalyticsError
 from traffic_analytics.tinybird import Verdict
 from traffic_analytics.web import HIT_PATH, PREFIX
@@ -222,7 +223,7 @@ class TracedTarget:
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
         """Send events for which nobody waits."""
-        with self._span(f"send a batch to {self.NAME}", data_source, len(events)) as span:
+        with self._span(f"send a batch to {self.NAME}", data_source, count_events(events)) as span:
             reply = self._target.post_batch(data_source, events)
             self._note(span, reply)
         return reply
