@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from traffic_analytics.batches import MAX_BATCH_BYTES
 from traffic_analytics.delivery import Delivery, DirectDelivery, ShownDelivery, SpoolDelivery, UnspooledDelivery
 from traffic_analytics.file_lock import FileLock
 from traffic_analytics.forwarder import Forwarder
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from traffic_analytics.background import Background
     from traffic_analytics.delivery import Target
     from traffic_analytics.observation import Observation
+    from traffic_analytics.pubsub_topic import PubsubTopic
     from traffic_analytics.settings import Settings
+    from traffic_analytics.subscription import Subscription
 
 
 def make_salt_store(settings: Settings, clock: Callable[[], datetime]) -> SaltStore:
@@ -49,10 +52,31 @@ def make_target(settings: Settings) -> Target:
     """Choose what takes events; nothing is opened yet."""
     if settings.delivery != "pubsub":
         return make_tinybird(settings)
+    return _make_topic(str(settings.pubsub_topic_page_hits_raw), settings)
+
+
+def make_aside_topic(settings: Settings) -> PubsubTopic | None:
+    """Describe where a worker publishes what it cannot deliver, if not into its spool."""
+    return _make_topic(settings.pubsub_topic_set_aside, settings) if settings.pubsub_topic_set_aside else None
+
+
+def _make_topic(topic: str, settings: Settings) -> PubsubTopic:
     from traffic_analytics.pubsub_topic import PubsubTopic  # noqa: PLC0415
 
-    return PubsubTopic(
-        str(settings.pubsub_topic_page_hits_raw), str(settings.google_cloud_project), settings.pubsub_emulator_host
+    return PubsubTopic(topic, str(settings.google_cloud_project), settings.pubsub_emulator_host)
+
+
+def make_subscription(settings: Settings) -> Subscription:
+    """Describe what a worker takes messages from; nothing is opened yet."""
+    from traffic_analytics.subscription import Subscription  # noqa: PLC0415
+
+    return Subscription(
+        str(settings.pubsub_subscription_page_hits_raw),
+        str(settings.google_cloud_project),
+        settings.pubsub_emulator_host,
+        most_messages=max(1000, 4 * settings.batch_size),
+        most_bytes=4 * MAX_BATCH_BYTES,
+        monotonic=time.monotonic,
     )
 
 

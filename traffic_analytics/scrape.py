@@ -95,8 +95,9 @@ class CountsOfAll(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Add up."""
-        # A file is empty for a moment when it is made.
-        files = [str(file) for file in self._directory.glob("*.db") if _size(file)]
+        # A file is empty for a moment when it is made. The master has some, too, and counts nothing in them: its zeros
+        # would be the least of each gauge.
+        files = [str(file) for file in self._directory.glob("*_[0-9]*.db") if _size(file)]
         summed: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
         return summed
 

@@ -14,7 +14,6 @@ from flask import Flask
 
 from traffic_analytics import commands, logs, parts, referrer, user_agent, web
 from traffic_analytics.background import Background
-from traffic_analytics.batches import MAX_BATCH_BYTES
 from traffic_analytics.hit_endpoint import HitEndpoint
 from traffic_analytics.observation import Observation
 from traffic_analytics.readiness import Readiness, once
@@ -108,8 +107,6 @@ def create_service(settings: Settings, clock: Callable[[], datetime], store: Sal
 
 def create_worker(settings: Settings, clock: Callable[[], datetime], store: SaltStore, watched: Observation) -> Flask:
     """Build the app of a worker: probes to answer, and messages to deliver in the background."""
-    from traffic_analytics.pubsub_topic import PubsubTopic  # noqa: PLC0415
-    from traffic_analytics.subscription import Subscription  # noqa: PLC0415
     from traffic_analytics.worker import Worker  # noqa: PLC0415
 
     store.prepare()
@@ -119,25 +116,15 @@ def create_worker(settings: Settings, clock: Callable[[], datetime], store: Salt
     spool = parts.make_spool(settings, clock)
     assert spool is not None  # noqa: S101 - there is one wherever there is a token
     spool.prepare()
-    project, emulator = str(settings.google_cloud_project), settings.pubsub_emulator_host
-    subscription = Subscription(
-        str(settings.pubsub_subscription_page_hits_raw),
-        project,
-        emulator,
-        most_messages=max(1000, 4 * settings.batch_size),
-        most_bytes=4 * MAX_BATCH_BYTES,
-        monotonic=time.monotonic,
-    )
-    aside = (
-        PubsubTopic(settings.pubsub_topic_set_aside, project, emulator) if settings.pubsub_topic_set_aside else spool
-    )
+    subscription = parts.make_subscription(settings)
+    aside_topic = parts.make_aside_topic(settings)
     give_up = threading.Event()  # not that of the background's end: it is to deliver while we stop
     worker = Worker(
         subscription,
         watched.batches(target, give_up),
         give_up,
         salts,
-        aside,
+        aside_topic or spool,
         batch_size=settings.batch_size,
         flush_interval=settings.batch_flush_interval_ms / 1000,
         parse_user_agent=watched.user_agents(),
@@ -153,8 +140,8 @@ def create_worker(settings: Settings, clock: Callable[[], datetime], store: Salt
     parts.add_sweeper(background, settings, clock, salts, store)
     parts.add_forwarder(background, settings, clock, target, watched)  # for what an operator puts back
     more = {"Pub/Sub subscription": subscription.look}
-    if isinstance(aside, PubsubTopic):
-        more["Pub/Sub topic for what is set aside"] = aside.try_keeping
+    if aside_topic is not None:
+        more["Pub/Sub topic for what is set aside"] = aside_topic.try_keeping
     commands.register(app, settings, salts, spool, tinybird, **more)
     return app
 

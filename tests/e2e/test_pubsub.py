@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -157,6 +158,30 @@ def test_a_worker_shows_probes_and_takes_no_hits(world: World) -> None:
 
     assert worker.get("/")[0] == worker.get("/health")[0] == worker.get("/ready")[0] == 200
     assert hit(worker.port)[0].status == 404
+
+
+def test_the_metrics_of_a_worker_tell_of_its_subscription_and_messages(world: World) -> None:
+    def sample(name: str) -> float:
+        found = re.search(rf"^traffic_analytics_{name} (\S+)$", worker.get("/metrics")[1], re.MULTILINE)
+        assert found, name
+        return float(found[1])
+
+    worker = world.new_worker(METRICS="true")
+    world.topic, topic = f"{world.topic}-new", world.topic
+    worker.environment["PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW"] = world.topic
+    worker.spawn()
+    wait_until(lambda: records(worker, "SubscriptionUnavailable"), 20)
+    assert sample("subscribed") == 0
+
+    world.emulator.create_subscription(world.topic, topic)
+    wait_until(lambda: sample("subscribed") == 1, 20)
+    world.fake.fail(always(503))
+    world.emulator.publish(topic, [json.dumps(raw_message()).encode(), b"junk"])
+    wait_until(lambda: sample("messages_held") == 1)
+    assert sample("messages_received_total") == 2
+    assert sample("messages_set_aside_total") == 1
+    world.fake.heal()
+    wait_until(lambda: sample("messages_held") == 0)
 
 
 def test_hits_do_not_wait_for_a_pubsub_that_hangs_and_are_published_later(world: World) -> None:
