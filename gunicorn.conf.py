@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import time
 
 from traffic_analytics import logs
 from traffic_analytics.errors import ConfigurationError
@@ -71,11 +72,21 @@ if _settings.metrics:
 
     def post_fork(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
         """Let the worker take its place."""
-        metric_files.take(worker.place)
+        _counting(worker, lambda: metric_files.take(worker.place))
 
     def child_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
         """Forget what was true only of the worker that is gone."""
         metric_files.leave(getattr(worker, "place", None))
+
+
+def _counting(worker, begin):  # type: ignore[no-untyped-def]
+    """Let a worker begin to count, or be replaced: gunicorn would stop altogether if it just failed."""
+    try:
+        begin()
+    except OSError as failure:
+        worker.log.error("the counts' files cannot be opened: %s", failure, extra={"event": "MetricsUnavailable"})
+        time.sleep(1.0)  # gunicorn starts the next one at once, which would leave no CPU to those that work
+        sys.exit(1)
 
 
 def on_starting(server):  # type: ignore[no-untyped-def] # noqa: ARG001
@@ -102,12 +113,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
         memory.give_back_large_blocks()
     metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
     if metrics is not None:
-        try:
-            metrics.begin()
-        except OSError as failure:
-            # gunicorn stops altogether if a worker that cannot begin ends by itself; one that exits is replaced.
-            worker.log.error("the counts' files cannot be opened: %s", failure, extra={"event": "MetricsUnavailable"})
-            sys.exit(1)
+        _counting(worker, metrics.begin)
     worker.wsgi.extensions["traffic_analytics"].start()
 
 

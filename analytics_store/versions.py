@@ -25,4 +25,5 @@ class Versions:
         """Count, which takes milliseconds, and collapse if it is due."""
         rows = count_versions(self._store)
         if rows > 2 * self._left + self._room:
-            self._left = rows - collapse(self._store)
+            collapse(self._store)
+            self._left = count_versions(self._store)

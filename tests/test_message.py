@@ -118,11 +118,26 @@ def test_nothing_but_no_event_is_raised_whatever_comes(data: bytes, named: bool)
         {"deep": [{"ip": ADDRESS}]},
         {"meta": ADDRESS},
         {"x-forwarded-for": f"10.0.0.1, {ADDRESS}"},
+        {"x-forwarded-for": f"10.0.0.1 {ADDRESS}:443"},
+        {"forwarded": f'for="{ADDRESS}";proto=https'},
+        {ADDRESS: "visited"},
+        {"remote": ADDRESS},
         [ADDRESS],
     ],
 )
 def test_what_is_kept_of_a_message_that_is_no_event_holds_no_address(content: Any) -> None:
     assert ADDRESS.encode() not in message.without_address(encoded(content))
+
+
+@pytest.mark.parametrize("address", ["2001:db8::77", "[2001:db8::77]:443", '"[2001:db8::77]"'])
+def test_nor_does_it_hold_one_of_ipv6(address: str) -> None:
+    assert b"db8" not in message.without_address(encoded({"visitor": f"for={address}"}))
+
+
+def test_what_is_no_address_is_kept() -> None:
+    kept = {"user-agent": FIREFOX, "timestamp": "2026-11-22T12:30:15.123Z", "href": "https://blog.example:8443/a::b"}
+
+    assert json.loads(message.without_address(encoded(kept))) == kept
 
 
 @pytest.mark.parametrize(("begin", "end"), [(b'{"a":', b"}"), (b'{"a":[', b"]}")])

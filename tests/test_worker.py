@@ -197,7 +197,7 @@ def test_what_cannot_be_set_aside_comes_again_and_holds_up_nobody(world: World) 
 
     assert sorted(world.tinybird.delivered) == ["a", "b", "c"]
     assert all(each.acked for each in others)
-    assert [(each.acked, each.again_after) for each in (guilty, junk)] == [(False, ASIDE_AGAIN_AFTER)] * 2
+    assert [(each.acked, each.again_after) for each in (junk, guilty)] == [(False, 60), (False, ASIDE_AGAIN_AFTER)]
     assert world.place.asked == 1, "a place that is full is left alone for a while"
     world.place.full = False
     world.bring(Message(guilty.data), Message(junk.data))
@@ -208,6 +208,31 @@ def test_what_cannot_be_set_aside_comes_again_and_holds_up_nobody(world: World) 
         (REAL, "status 400"),
     ]
     assert world.shown[-1] == (7, 0, 2, True)
+
+
+def test_what_can_never_be_set_aside_keeps_no_other_from_it(world: World) -> None:
+    keep_aside = world.place.keep_aside
+
+    def refuse_large(data_source: str, event: bytes, reason: str) -> None:
+        if b"large" in event:
+            raise ValueError("too large")
+        keep_aside(data_source, event, reason)
+
+    world.place.keep_aside = refuse_large  # type: ignore[method-assign]
+    large, small, behind = Message(b'{"large":1}'), Message(b"{}"), event("behind")
+    world.bring(large, small, behind)
+    world.tick()
+    world.tick(1.0)
+
+    assert behind.acked
+    assert (large.acked, small.acked) == (False, False)
+    assert large.again_after is not None
+    assert small.again_after is not None
+    assert small.again_after < large.again_after, "it comes first the next time"
+    again = Message(small.data)
+    world.bring(again)
+    world.tick(small.again_after)
+    assert again.acked
 
 
 def test_a_message_that_meets_a_defect_comes_again_and_so_do_none_behind_it(world: World) -> None:
@@ -304,8 +329,11 @@ def test_a_stream_that_ends_is_said_at_once_and_opened_again(world: World) -> No
     with pytest.raises(NotSubscribed, match="NotFound"):
         world.worker.check()
     assert world.shown[-1] == (2, 0, 0, False)
+    world.tick(0.1)
+    with pytest.raises(NotSubscribed, match="NotFound"):
+        world.worker.check()
     world.subscription.inbox = Inbox()
-    world.tick(REOPEN_AFTER - 0.1)
+    world.tick(REOPEN_AFTER - 0.2)
     assert world.subscription.opened == 1
     world.tick(0.2)
     world.worker.check()
@@ -326,6 +354,17 @@ def test_a_subscription_that_cannot_be_opened_is_tried_again_and_beats(world: Wo
     assert said.count("SubscriptionUnavailable") == 2, "once a minute"
 
 
+def test_what_a_tick_that_fails_has_taken_is_told(world: World) -> None:
+    world.tick()
+    world.bring(*[event(str(number)) for number in range(5)])
+    world.tinybird.post_batch = None  # type: ignore[method-assign,assignment]
+
+    with pytest.raises(TypeError):
+        world.tick()
+
+    assert world.shown[-1] == (5, 5, 0, True)
+
+
 def test_the_end_delivers_what_is_held_and_gives_back_what_tinybird_does_not_take(world: World) -> None:
     world.tick()
     world.tinybird.answers[TEST] = Reply(Verdict.LATER, "status 503", 503)
@@ -340,6 +379,22 @@ def test_the_end_delivers_what_is_held_and_gives_back_what_tinybird_does_not_tak
     assert mine.acked
     assert late.acked
     assert world.subscription.left == [left]
+
+
+def test_what_is_under_way_when_told_to_stop_ends_with_its_batch(world: World) -> None:
+    world.bring(*[event(str(number)) for number in range(20)])
+    post = world.tinybird.post_batch
+
+    def slowly(data_source: str, events: list[bytes]) -> Reply:
+        world.worker.hurry()
+        return post(data_source, events)
+
+    world.tinybird.post_batch = slowly  # type: ignore[method-assign]
+    world.tick()
+    assert world.tinybird.batches == [5]
+
+    world.worker.finish()
+    assert world.tinybird.batches == [5] * 4
 
 
 def test_a_data_source_that_rests_is_left_alone_at_the_end(world: World) -> None:

@@ -31,12 +31,25 @@ class Background:
     def __init__(self) -> None:
         self.stopping = threading.Event()
         self._chores: dict[str, tuple[Callable[[], float], Callable[[], None]]] = {}
+        self._on_stop: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
         self._companions: list[Companion] = []
 
-    def add(self, name: str, chore: Callable[[], float], finish: Callable[[], None] = lambda: None) -> None:
-        """Add a chore before the start; `finish` is called once, in the same thread, after its last call."""
+    def add(
+        self,
+        name: str,
+        chore: Callable[[], float],
+        finish: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] | None = None,
+    ) -> None:
+        """Add a chore before the start.
+
+        `finish` is called once, in the same thread, after its last call; `on_stop` at once when it is to end, in
+        another thread, while a call may be under way.
+        """
         self._chores[name] = chore, finish
+        if on_stop is not None:
+            self._on_stop.append(on_stop)
 
     def accompany(self, companion: Companion) -> None:
         """Let something begin before the chores and end after them."""
@@ -54,6 +67,8 @@ class Background:
     def stop(self, timeout: float) -> None:
         """Ask the threads to end and wait for them, at most `timeout` seconds each."""
         self.stopping.set()
+        for on_stop in self._on_stop:
+            on_stop()
         for thread in self._threads:
             thread.join(timeout)
         for companion in self._companions:

@@ -87,6 +87,8 @@ class Batches:
         while work and not self._stopping.is_set():
             part = work.pop(0)
             self._keep_pace()
+            if self._stopping.is_set():
+                return False
             if len(part) < len(events):
                 place.hold()
             reply = self._target.post_batch(data_source, [each.event for each in part])

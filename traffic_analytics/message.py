@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,6 +93,8 @@ class _Raw(msgspec.Struct):
     meta: _RawMeta
 
 
+_BETWEEN_WORDS = re.compile(r"""[\s,;="'()<>\[\]]+""")
+
 _event = msgspec.json.Decoder(_Event)
 _raw = msgspec.json.Decoder(_Raw)
 
@@ -130,18 +133,20 @@ def _stripped(content: Any, depth: int = 0) -> Any:
     if isinstance(content, dict | list) and depth == DEEPEST_KEPT:
         return None
     if isinstance(content, dict):
-        return {key: _stripped(value, depth + 1) for key, value in content.items() if key not in ("ip", "meta")}
+        kept = {key: value for key, value in content.items() if key not in ("ip", "meta") and not _holds_address(key)}
+        return {key: _stripped(value, depth + 1) for key, value in kept.items()}
     if isinstance(content, list):
         return [_stripped(value, depth + 1) for value in content]
     return None if isinstance(content, str) and _holds_address(content) else content
 
 
 def _holds_address(text: str) -> bool:
-    """Find out whether text is an address, or a list of some as in X-Forwarded-For."""
-    for part in text.split(","):
-        with contextlib.suppress(ValueError):
-            ip_address(part.strip().strip("[]"))
-            return True
+    """Find out whether a word of a text is an address, as in X-Forwarded-For and Forwarded, with a port or without."""
+    for word in _BETWEEN_WORDS.split(text):
+        for bare in (word, word.rpartition(":")[0]):
+            with contextlib.suppress(ValueError):
+                ip_address(bare)
+                return True
     return False
 
 

@@ -8,6 +8,7 @@ than places.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
@@ -70,8 +71,9 @@ def place() -> str:
 def leave(place: int | None) -> None:
     """Forget what was true only while the last worker in a place lived. Counts stay."""
     if directory is not None and place is not None:
-        for file in directory.glob(f"gauge_live*_{place}.db"):
-            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the master must not fail for it
+            for file in directory.glob(f"gauge_live*_{place}.db"):
+                file.unlink(missing_ok=True)
 
 
 def _remove(made: Path, owner: int) -> None:

@@ -27,9 +27,7 @@ class AsidePlace(Protocol):
 class Aside:
     """Keeps things aside in a place that may be full or away; then their messages come again, and hold up nobody."""
 
-    def __init__(
-        self, place: AsidePlace, monotonic: Callable[[], float], on_failure: Callable[[SpoolUnavailable], None]
-    ) -> None:
+    def __init__(self, place: AsidePlace, monotonic: Callable[[], float], on_failure: Callable[[str], None]) -> None:
         self.count = 0
         self._place = place
         self._monotonic = monotonic
@@ -38,18 +36,27 @@ class Aside:
 
     def keep(self, message: Message, data_source: str, content: bytes, reason: str) -> bool:
         """Keep content for an operator and acknowledge its message, or give that back and return False."""
-        if self._monotonic() >= self._not_before:
-            try:
-                self._place.keep_aside(data_source, content, reason)
-            except SpoolUnavailable as error:
-                self._not_before = self._monotonic() + ASIDE_AGAIN_AFTER
-                self._on_failure(error)
-            else:
-                message.ack()
-                self.count += 1
-                return True
-        give_back([message], ASIDE_AGAIN_AFTER)
-        return False
+        if self._monotonic() < self._not_before:
+            give_back([message], ASIDE_AGAIN_AFTER)
+            return False
+        failure = self._try(data_source, content, reason)
+        if failure is not None:
+            self._not_before = self._monotonic() + ASIDE_AGAIN_AFTER
+            give_back([message], 2 * ASIDE_AGAIN_AFTER)  # after others, in case it is to blame
+            self._on_failure(failure)
+            return False
+        message.ack()
+        self.count += 1
+        return True
+
+    def _try(self, data_source: str, content: bytes, reason: str) -> str | None:
+        try:
+            self._place.keep_aside(data_source, content, reason)
+        except SpoolUnavailable as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - or its message would stay leased for good
+            return type(error).__name__
+        return None
 
 
 class Held:

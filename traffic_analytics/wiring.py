@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from traffic_analytics.metrics import Metrics
     from traffic_analytics.rights import Rights
-    from traffic_analytics.salts import SaltStore
+    from traffic_analytics.salts import Salts, SaltStore
     from traffic_analytics.settings import Settings
     from traffic_analytics.spool import Spool
 
@@ -71,9 +71,7 @@ def create_service(settings: Settings, clock: Callable[[], datetime], store: Sal
     if spool is not None:
         spool.prepare()
 
-    shared = isinstance(store, GuardedSalts)  # without it, sites whose salt is cached go on
-    checks = [once(salts.check) if shared else salts.check, *([spool.check] if spool is not None else [])]
-    readiness = Readiness(checks, clock)
+    readiness = Readiness([salts_check(salts, store), *([spool.check] if spool is not None else [])], clock)
     hits = HitEndpoint(
         settings,
         clock=clock,
@@ -132,11 +130,11 @@ def create_worker(settings: Settings, clock: Callable[[], datetime], store: Salt
         show=watched.messages(),
     )
     app = make_app()
-    register(app, web.probes(settings, Readiness([worker.check, salts.check, spool.check], clock).check))
+    register(app, web.probes(settings, Readiness([worker.check, salts_check(salts, store), spool.check], clock).check))
     if watched.metrics is not None:
         register_metrics(app, settings, watched.metrics, spool, clock)
     background = make_background(app, watched)
-    background.add("worker", worker.tick, worker.finish)
+    background.add("worker", worker.tick, worker.finish, worker.hurry)
     parts.add_sweeper(background, settings, clock, salts, store)
     parts.add_forwarder(background, settings, clock, target, watched)  # for what an operator puts back
     more = {"Pub/Sub subscription": subscription.look}
@@ -144,6 +142,11 @@ def create_worker(settings: Settings, clock: Callable[[], datetime], store: Salt
         more["Pub/Sub topic for what is set aside"] = aside_topic.try_keeping
     commands.register(app, settings, salts, spool, tinybird, **more)
     return app
+
+
+def salts_check(salts: Salts, store: SaltStore) -> Callable[[], None]:
+    """Choose how salts count for readiness: without a store that all machines share, sites with cached salts go on."""
+    return once(salts.check) if isinstance(store, GuardedSalts) else salts.check
 
 
 def make_app() -> Flask:

@@ -21,7 +21,7 @@ import msgspec
 
 from traffic_analytics import message as messages
 from traffic_analytics.enrich import enrich
-from traffic_analytics.errors import NoEvent, NotSubscribed, SaltUnavailable, SpoolUnavailable
+from traffic_analytics.errors import NoEvent, NotSubscribed, SaltUnavailable
 from traffic_analytics.page_hit import DATA_SOURCES, NO_DATA_SOURCE
 from traffic_analytics.pending import Aside, Held, Pending
 from traffic_analytics.subscription import LONGEST_REST, give_back
@@ -77,6 +77,7 @@ class Worker:
         self._subscription = subscription
         self._batches = batches
         self._give_up = give_up
+        self._hurrying = threading.Event()
         self._salts = salts
         self._aside = Aside(aside, monotonic, self._nothing_kept_aside)
         self._batch_size = batch_size
@@ -94,29 +95,34 @@ class Worker:
 
     def tick(self) -> float:
         """Take what has come and deliver what is due; returns how many seconds may pass until the next call."""
-        if self._subscription.inbox.ending.is_set():
-            self._end_stream()
-        is_open = self._keep_open()
-        if is_open:
+        try:
+            if self._subscription.is_open and self._subscription.inbox.ending.is_set():
+                self._end_stream()
+            if not self._keep_open():
+                return LONGEST_LOOK
             self._take(self._subscription.inbox.take(self._patience()))
             for pending in self._pending.values():
                 self._deliver_due(pending)
-        self._tell()
-        self._beat()
-        return 0.0 if is_open else LONGEST_LOOK
+            return 0.0
+        finally:
+            self._tell()
+            self._beat()
 
-    def finish(self) -> None:
-        """Deliver what is held, as far as Tinybird takes it within some seconds, and give back the rest."""
+    def hurry(self) -> None:
+        """Begin to end: some seconds from now nothing more is posted, whatever is under way. For any thread."""
+        self._hurrying.set()
         last_moment = threading.Timer(FAREWELL, self._give_up.set)
         last_moment.daemon = True
         last_moment.start()
+
+    def finish(self) -> None:
+        """Deliver what is held, as far as Tinybird takes it until it is time to give up, and give back the rest."""
         self._subscription.stop_taking()
         self._take(self._subscription.inbox.take(0.0))
         delivered_before = self._batches.delivered
         self._deliver_all()
         left = self._let_go()
         self._subscription.close(left, timeout=2.0)
-        last_moment.cancel()
         _log.info(
             "the worker stops: %d events delivered at the last, %d given back",
             self._batches.delivered - delivered_before,
@@ -210,8 +216,8 @@ class Worker:
                 extra={"event": "MessageSetAside", "message_id": message.message_id, "bytes": len(message.data)},
             )
 
-    def _nothing_kept_aside(self, error: SpoolUnavailable) -> None:
-        self._batches.complain("nothing can be set aside: %s", error, event="SpoolUnavailable")
+    def _nothing_kept_aside(self, reason: str) -> None:
+        self._batches.complain("nothing can be set aside: %s", reason, event="SpoolUnavailable")
 
     # -- batches
 
@@ -222,7 +228,7 @@ class Worker:
             give_back(too_many, min(rest, LONGEST_TURN))
             return
         now = self._monotonic()
-        while self._is_due(pending, now) and self._deliver(pending):
+        while self._is_due(pending, now) and not self._hurrying.is_set() and self._deliver(pending):
             pass
 
     def _is_due(self, pending: Pending, now: float) -> bool:

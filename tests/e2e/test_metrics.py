@@ -115,21 +115,38 @@ def test_hits_are_taken_though_somebody_deletes_the_counts(tmp_path: Path) -> No
         assert samples(service)[ACCEPTED] == 20, "those who come next make the files anew"
 
 
-def test_a_worker_that_cannot_count_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
+def block_files(counts: Path) -> None:
+    for place in (0, 1):
+        (counts / f"histogram_{place}.db").unlink()
+        (counts / f"histogram_{place}.db").mkdir()
+
+
+def block_directory(counts: Path) -> None:
+    shutil.rmtree(counts)
+    counts.touch()
+
+
+def unblock(counts: Path) -> None:
+    if counts.is_dir():
+        shutil.rmtree(counts)
+    else:
+        counts.unlink()
+
+
+@pytest.mark.parametrize("block", [block_files, block_directory])
+def test_a_worker_that_cannot_count_is_replaced_and_the_others_go_on(
+    block: Callable[[Path], None], tmp_path: Path
+) -> None:
     files = tmp_path / "counts"
     with running(tmp_path / "data", METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(files)) as (service, _fake):
         wait_until(lambda: have_begun(service), PATIENCE)
-        in_the_way = [files / f"histogram_{place}.db" for place in (0, 1)]
-        for each in in_the_way:
-            each.unlink()
-            each.mkdir()
+        block(files)
 
         os.kill(service.workers()[0], signal.SIGKILL)
         wait_until(lambda: service.log.count("MetricsUnavailable") > 1, PATIENCE)
         assert {each.status for each in hit(service.port, 5)} == {202}
 
-        for each in in_the_way:
-            each.rmdir()
+        unblock(files)
         wait_until(lambda: have_begun(service), PATIENCE)
         assert {each.status for each in hit(service.port, 5)} == {202}
 
