@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ class Message:
         self.data = data
         self.attributes = {} if data_source is None else {messages.ATTRIBUTE: data_source}
         self.message_id = message_id
+        self.publish_time = datetime(2026, 11, 23, 0, 0, 1, tzinfo=UTC)
         self.acked = False
         self.again_after: int | None = None
 
@@ -116,7 +118,12 @@ class Place:
 class FussySalts(MemorySalts):
     trouble: Exception | None = None
 
-    def get_or_create(self, site_uuid: str, day: Any) -> str:
+    def __init__(self) -> None:
+        super().__init__()
+        self.days: list[date] = []
+
+    def get_or_create(self, site_uuid: str, day: date) -> str:
+        self.days.append(day)
         if self.trouble is not None:
             raise self.trouble
         return super().get_or_create(site_uuid, day)
@@ -272,6 +279,21 @@ def test_hits_wait_for_a_salt(world: World) -> None:
     world.tick()
     world.tick(1.0)
     assert again.acked
+
+
+@pytest.mark.parametrize(
+    ("arrived", "day"),
+    [
+        ("2026-11-22T23:59:59.999Z", date(2026, 11, 22)),
+        ("2026-11-22T19:00:00.000-05:00", date(2026, 11, 23)),
+        ("2999-01-01T00:00:00.000Z", date(2026, 11, 23)),
+    ],
+)
+def test_a_hit_is_named_by_the_salt_of_its_day_but_of_none_to_come(arrived: str, day: date, world: World) -> None:
+    world.bring(Message(encoded({**RAW, "timestamp": arrived}), None))
+    world.tick()
+
+    assert world.salts.days == [day]
 
 
 def test_an_event_that_the_node_service_has_not_named_has_the_same_name_each_time(world: World) -> None:

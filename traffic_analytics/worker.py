@@ -196,10 +196,12 @@ class Worker:
                 self._bots += 1
                 message.ack()
                 return
+            # A day that is yet to come would have its salt until it is over.
+            day = min(content.arrived, message.publish_time).date()
             event = enrich(
                 content.hit,
                 agent=agent,
-                salt=self._salts.get_or_create(content.hit.site_uuid, content.arrived.date()),
+                salt=self._salts.get_or_create(content.hit.site_uuid, day),
                 address=content.address,
                 now=content.arrived,
                 # Whenever the message comes again its event has the same name.
