@@ -8,7 +8,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.api_core.exceptions import GoogleAPICallError, InvalidArgument
+from google.api_core.exceptions import (
+    DeadlineExceeded,
+    GoogleAPICallError,
+    NotFound,
+    PermissionDenied,
+    ServiceUnavailable,
+    Unauthenticated,
+)
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.pubsub_v1 import SubscriberClient
 from google.cloud.pubsub_v1.subscriber.scheduler import Scheduler
@@ -205,14 +212,16 @@ class Subscription:
 
 def _look(client: SubscriberClient, path: str) -> str | None:
     try:
-        # Asks for nothing but the right to consume: no message has this id, and Google knows that at best.
+        # Asks for nothing but the right to consume: no message has this id.
         client.modify_ack_deadline(
             subscription=path, ack_ids=["none"], ack_deadline_seconds=10, timeout=5.0, retry=None
         )
-    except InvalidArgument:
-        return None
-    except (GoogleAPICallError, GoogleAuthError) as error:
+    except (NotFound, PermissionDenied, Unauthenticated) as error:
         return f"{type(error).__name__}: does it exist, and may this service consume it?"
+    except (DeadlineExceeded, ServiceUnavailable, GoogleAuthError) as error:
+        return f"it cannot be reached: {type(error).__name__}"
+    except GoogleAPICallError:
+        return None  # of the message
     return None
 
 
