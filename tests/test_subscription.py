@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,6 +20,7 @@ class Client:
         self._answer = answer
         self.subscribed = False
         self.closed = False
+        self.stream: Future[None] = Future()
 
     def modify_ack_deadline(self, **_: Any) -> None:
         if self._answer is not None:
@@ -26,7 +28,7 @@ class Client:
 
     def subscribe(self, *_: Any, **__: Any) -> Future[None]:
         self.subscribed = True
-        return Future()
+        return self.stream
 
     def close(self) -> None:
         self.closed = True
@@ -74,3 +76,16 @@ def test_credentials_that_cannot_be_read_are_a_reason_by_their_class_alone(monke
 
     assert opened.open() == opened.look() == "it cannot be opened: IsADirectoryError"
     assert not opened.is_open
+
+
+def test_a_stream_that_ends_by_itself_says_why_though_its_reader_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(None)
+    opened = subscription(lambda: client, monkeypatch)
+    opened.open()
+    opened._reader = threading.Thread()  # not alive, as one that has ended
+    assert opened.ended() is None
+
+    client.stream.set_exception(exceptions.NotFound("x"))
+
+    assert opened.ended() == "NotFound"
+    assert client.closed

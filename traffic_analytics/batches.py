@@ -84,11 +84,11 @@ class Batches:
     def deliver(self, data_source: str, events: Sequence[E], place: Place[E]) -> bool:
         """Send events of one data source, narrowing down to the guilty; False if not all are settled."""
         work: list[Sequence[E]] = [events]
-        while work and not self._stopping.is_set():
-            part = work.pop(0)
+        while work:
             self._keep_pace()
             if self._stopping.is_set():
                 return False
+            part = work.pop(0)
             if len(part) < len(events):
                 place.hold()
             reply = self._target.post_batch(data_source, [each.event for each in part])
@@ -105,7 +105,7 @@ class Batches:
                 case _:
                     self._back_off(data_source, reply)
                     return False
-        return not work
+        return True
 
     def complain(self, message: str, detail: object, *, event: str) -> None:
         """Log an error that lasts, once a minute."""

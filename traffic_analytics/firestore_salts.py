@@ -122,7 +122,7 @@ class FirestoreSalts:
         try:
             yield client
         except _FAILURES as error:
-            if self._has_lost_its_way(error):
+            if self._note(error):
                 self._give_up(client)
             raise _unavailable(error) from error
         self._silent_since = None
@@ -137,7 +137,8 @@ class FirestoreSalts:
                 self._silent_since = None
             return self._client
 
-    def _has_lost_its_way(self, error: Exception) -> bool:
+    def _note(self, error: Exception) -> bool:
+        """Remember since when nothing is answered; True if a new client would do better."""
         with self._lock:
             if not isinstance(error, DeadlineExceeded):
                 self._silent_since = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from traffic_analytics.batches import Batches, E
 from traffic_analytics.delivery import count_events
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 OTHER = "other"
 """Stands for what is in no closed set."""
+
+SYNC_RESULTS = {202: "taken", 401: "unauthorized", 502: "failed", 503: "delayed"}
+"""What the statuses of a sync are called; all others mean that it is invalid."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -206,17 +209,15 @@ class _WatchedStore:
 class MeteredSyncs:
     """Counts what was answered to Ghost's syncs."""
 
-    RESULTS: ClassVar = {202: "taken", 401: "unauthorized", 502: "failed", 503: "delayed"}
-    INVALID = "invalid"
-
     def __init__(self, sync: Callable[[dict[str, Any]], Answer], syncs: Counter) -> None:
         self._sync = sync
-        self._results = {result: syncs.labels(result) for result in (*self.RESULTS.values(), self.INVALID)}
+        self._results = {status: syncs.labels(result) for status, result in SYNC_RESULTS.items()}
+        self._invalid = syncs.labels("invalid")
 
     def __call__(self, environ: dict[str, Any]) -> Answer:
         """Answer a sync and count it."""
         answer = self._sync(environ)
-        self._results[self.RESULTS.get(answer.status, self.INVALID)].inc()
+        self._results.get(answer.status, self._invalid).inc()
         return answer
 
 

@@ -1,6 +1,6 @@
 """The parts on the way of a hit are made here from the settings; which of its siblings each is, is chosen here.
 
-What is optional is imported only when it is chosen. What only one route or the worker has, wiring.py makes itself.
+What is optional is imported only when it is chosen. What only one route has, wiring.py makes itself.
 """
 
 from __future__ import annotations

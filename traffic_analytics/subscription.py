@@ -150,9 +150,9 @@ class Subscription:
         error = self._stream.exception()
         self._stream = None
         self._close_client()
-        if self._reader_gone_since is not None:
-            return "the thread that read its stream died"
-        return "its stream was closed" if error is None else type(error).__name__
+        if error is not None:
+            return type(error).__name__
+        return "its stream was closed" if self._reader_gone_since is None else "the thread that read its stream died"
 
     def close(self, left: Sequence[Message], timeout: float) -> None:
         """End the stream, give back what is left, and wait until acknowledgements have gone out."""
