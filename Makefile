@@ -22,7 +22,7 @@ BIN := .venv/bin
 
 # Starts the store and the service for development and prints what to try; .env and the environment count.
 run: .venv/ready
-	@exec $(BIN)/python development.py
+	@exec $(BIN)/python -m development
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not e2e"

@@ -7,9 +7,9 @@ import signal
 import sys
 import time
 
-from traffic_analytics import logs
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.patient_worker import ORDERS
+from traffic_analytics.gunicorn_worker.buffering_worker import ORDERS
+from traffic_analytics.runtime import logs
 from traffic_analytics.settings import Settings, read_environment
 
 try:
@@ -34,7 +34,7 @@ bind = (
 )
 backlog = 2048
 
-worker_class = "traffic_analytics.patient_worker.PatientWorker"
+worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
 workers = _settings.web_concurrency
 threads = _settings.threads
 # The rest of the file descriptors is for Tinybird, stores and logs.
@@ -61,7 +61,7 @@ logconfig_dict = logs.configuration(
 proc_name = "traffic-analytics"
 
 if _settings.metrics:
-    from traffic_analytics import metric_files
+    from traffic_analytics.observability import multiprocess as metric_files
 
     metric_files.prepare()
 
@@ -108,7 +108,7 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     gc.set_threshold(20_000, 50, 50)
     worker.large_bodies = worker.wsgi.extensions.get("large_bodies")
     if worker.large_bodies is not None:
-        from traffic_analytics import memory  # noqa: PLC0415 - only who takes large bodies needs it
+        from traffic_analytics.gunicorn_worker import malloc as memory  # noqa: PLC0415 - only who takes large bodies needs it
 
         memory.give_back_large_blocks()
     metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")

@@ -1,52 +1,103 @@
+"""Hold the table of imports between packages, and what may happen on import."""
+
 from __future__ import annotations
 
 import ast
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-import traffic_analytics
-from tests.processes import PATIENCE, ROOT
+from tests.support.processes import PATIENCE, ROOT
 
-PACKAGE = Path(traffic_analytics.__file__).parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Package -> what it may import of ours. A name covers everything below it.
+ALLOWED = {
+    "errors": [],
+    "gunicorn_worker": ["errors"],
+    "runtime": ["errors"],
+    "wsgi": ["errors"],
+    "settings": ["runtime", "errors"],
+    "salts": ["runtime", "errors"],
+    "delivery": ["runtime", "errors"],
+    "tinybird": ["delivery.target", "errors"],
+    "hits": ["delivery.target", "salts.cache", "settings", "runtime.logs", "wsgi", "errors"],
+    "health": ["settings", "errors"],
+    "statistics": ["tinybird", "runtime", "wsgi", "errors"],
+    "automation_sync": ["hits", "delivery.target", "gunicorn_worker.body_limits", "wsgi", "errors"],
+    "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
+    "cli": ["delivery", "salts", "tinybird", "settings", "errors"],
+    "observability": [
+        "errors",
+        "gunicorn_worker",
+        "runtime",
+        "wsgi",
+        "settings",
+        "salts",
+        "delivery",
+        "tinybird",
+        "hits",
+        "health",
+        "statistics",
+        "automation_sync",
+        "pubsub",
+        "cli",
+    ],
+    "wiring": [""],
+}
+# The store is an app of its own; the service reaches it over HTTP only.
+ALLOWED_TO_STORE = ["runtime", "tinybird.jwt", "errors"]
+WITH_FLASK = {"wsgi", "health", "hits", "statistics", "automation_sync", "observability", "tinybird", "cli", "wiring"}
 PURE = [
-    "message",
-    "page_hit",
-    "signed_url",
-    "user_agent",
-    "referrer",
-    "visitor",
-    "enrich",
-    "request_end",
     "errors",
-    "question",
-    "large_bodies",
-    "sync_key",
-    "sync_rows",
+    "automation_sync.auth",
+    "automation_sync.rows",
+    "gunicorn_worker.body_limits",
+    "gunicorn_worker.request_framing",
+    "hits.enrich",
+    "hits.page_hit",
+    "hits.referrer",
+    "hits.signed_url",
+    "hits.user_agent",
+    "hits.visitor",
+    "pubsub.message",
+    "statistics.query",
 ]
 IMPURE = {
     "flask",
-    "werkzeug",
-    "sqlite3",
-    "requests",
-    "urllib3",
     "os",
-    "time",
     "random",
+    "requests",
     "secrets",
     "socket",
+    "sqlite3",
     "threading",
+    "time",
+    "urllib3",
+    "werkzeug",
 }
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 
-def imports_of(module: str) -> set[str]:
-    """List what a module imports, anywhere in it, except for type checkers."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    for_types = {
+def modules_of(package: str) -> dict[str, ast.Module]:
+    """Parse every file of a package, however deep."""
+    found = {}
+    for path in (ROOT / package).rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT / package).with_suffix("").parts)
+        found[name.removesuffix("__init__").removesuffix(".")] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+SERVICE = modules_of("traffic_analytics")
+STORE = modules_of("analytics_store")
+
+
+def imports_of(tree: ast.Module, *, for_types: bool) -> set[str]:
+    """List what a module imports, anywhere in it; with `for_types` also what only type checkers import."""
+    only_for_types = {
         id(node)
         for block in ast.walk(tree)
         if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
@@ -54,7 +105,7 @@ def imports_of(module: str) -> set[str]:
     }
     names: set[str] = set()
     for node in ast.walk(tree):
-        if id(node) in for_types:
+        if id(node) in only_for_types and not for_types:
             continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
@@ -66,30 +117,92 @@ def imports_of(module: str) -> set[str]:
     return names
 
 
+def imported_modules(tree: ast.Module, package: str, modules: dict[str, ast.Module]) -> set[str]:
+    """Name the modules of a package that are imported, whether by themselves or for a name in them."""
+    found = set()
+    for name in imports_of(tree, for_types=True):
+        if name == package or name.startswith(package + "."):
+            module = name.removeprefix(package).removeprefix(".")
+            while module and module not in modules:
+                module = module.rpartition(".")[0]
+            found.add(module)
+    return found - {""}  # the package itself holds only its version
+
+
+def is_below(module: str, allowed: str) -> bool:
+    return allowed == "" or module == allowed or module.startswith(allowed + ".")
+
+
+def test_every_package_is_in_the_table() -> None:
+    assert {module.partition(".")[0] for module in SERVICE} - {""} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", sorted(SERVICE))
+def test_a_package_imports_only_what_the_table_allows(module: str) -> None:
+    own = module.partition(".")[0]
+    allowed = [own, *ALLOWED.get(own, [])]
+
+    imported = imported_modules(SERVICE[module], "traffic_analytics", SERVICE)
+
+    assert {each for each in imported if not any(is_below(each, name) for name in allowed)} == set()
+
+
+@pytest.mark.parametrize("module", sorted(STORE))
+def test_the_store_imports_only_what_it_shares_with_the_service(module: str) -> None:
+    imported = imported_modules(STORE[module], "traffic_analytics", SERVICE)
+
+    assert {each for each in imported if not any(is_below(each, name) for name in ALLOWED_TO_STORE)} == set()
+
+
+@pytest.mark.parametrize("module", sorted(SERVICE))
+def test_the_service_does_not_import_the_store(module: str) -> None:
+    assert not imported_modules(SERVICE[module], "analytics_store", STORE)
+
+
+@pytest.mark.parametrize(
+    ("package", "modules"), [("traffic_analytics", SERVICE), ("analytics_store", STORE)], ids=["service", "store"]
+)
+def test_no_modules_import_each_other_in_a_circle(package: str, modules: dict[str, ast.Module]) -> None:
+    edges = {module: imported_modules(tree, package, modules) - {module} for module, tree in modules.items()}
+
+    while leaves := {module for module, imported in edges.items() if not imported & edges.keys()}:
+        edges = {module: imported for module, imported in edges.items() if module not in leaves}
+
+    assert edges == {}
+
+
 @pytest.mark.parametrize("module", PURE)
 def test_a_pure_module_imports_nothing_that_touches_the_world(module: str) -> None:
-    imports = imports_of(module)
+    imports = imports_of(SERVICE[module], for_types=False)
 
     assert not {name for name in imports if name.partition(".")[0] in IMPURE}
-    own = {name.split(".")[1] for name in imports if name.startswith("traffic_analytics.")}
-    assert own <= set(PURE), "what a pure module imports is pure"
 
 
 @pytest.mark.parametrize("module", PURE)
 def test_a_pure_module_asks_no_clock(module: str) -> None:
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
-    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    attributes = {node.attr for node in ast.walk(SERVICE[module]) if isinstance(node, ast.Attribute)}
 
     assert not attributes & {"now", "utcnow", "today", "uuid4"}
 
 
 def test_only_the_edge_knows_http() -> None:
-    with_flask = {module for module in MODULES if any(name.startswith("flask") for name in imports_of(module))}
+    with_flask = {
+        module
+        for module, tree in SERVICE.items()
+        if any(name.startswith("flask") for name in imports_of(tree, for_types=False))
+    }
 
-    assert with_flask <= {"web", "wiring", "commands", "stats_web", "sync_web", "metrics_web"}
+    assert {module.partition(".")[0] for module in with_flask} <= WITH_FLASK
+    assert {module for module in with_flask if "." in module and not module.startswith("wiring.")} <= {
+        "automation_sync.routes",
+        "hits.routes",
+        "observability.routes",
+        "statistics.routes",
+        "tinybird.stand_in",
+    }
 
 
-@pytest.mark.parametrize("module", [*MODULES, "app"])
+@pytest.mark.parametrize("module", [*sorted(SERVICE.keys() - {""}), "app"])
 def test_importing_a_module_starts_nothing_and_opens_nothing(module: str, tmp_path: Path) -> None:
     """With preloading, a thread or connection made on import is dead or shared in every worker."""
     name = module if module == "app" else f"traffic_analytics.{module}"

@@ -62,7 +62,7 @@ class NoEvent(AnalyticsError):
     """A Pub/Sub message brings nothing that could be delivered; the reason quotes nothing of it."""
 
 
-class InvalidQuestion(AnalyticsError):
+class InvalidQuery(AnalyticsError):
     """The question is not one that any pipe could answer."""
 
 

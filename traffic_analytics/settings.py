@@ -12,7 +12,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.setting_values import (
+from traffic_analytics.runtime.env_values import (
     google_id,
     http_url,
     one_of,

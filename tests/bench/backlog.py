@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from tests.bench.hits import free_port, mixed_hits, running_nginx, running_service, share_cpus, tool
-from traffic_analytics.spool import Spool
+from traffic_analytics.delivery.spool import Spool
 
 CLIENTS = 16
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench import hits
-from tests.pubsub_emulator import PROJECT, PubsubEmulator, missing
+from tests.support.pubsub_emulator import PROJECT, PubsubEmulator, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.service import ROOT, free_port, wait_until
+from tests.support.service import ROOT, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,7 @@ NEEDED = (
     "Procfile.dev",
     "analytics_store",
     "app.py",
-    "development.conf.py",
-    "development.py",
+    "development",
     "gunicorn.conf.py",
     "traffic_analytics",
 )
@@ -47,7 +46,7 @@ class Development:
         self.starts += 1
         with self.output_file.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "development.py"],
+                [sys.executable, "-m", "development"],
                 cwd=self.directory,
                 env=self._environment,
                 stdout=output,

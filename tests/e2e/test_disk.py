@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.browsers import Load, Outcome, hit, hit_together
-from tests.e2e.conftest import running
-from tests.e2e.fake_tinybird import FakeTinybird, always
-from tests.e2e.service import Service, wait_until
+from tests.support.browsers import Load, Outcome, hit, hit_together
+from tests.support.fake_tinybird import FakeTinybird, always
+from tests.support.running import running
+from tests.support.service import Service, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.browsers import Load, hit
-from tests.e2e.conftest import running
-from tests.e2e.fake_tinybird import FakeTinybird, always, hanging, taken
-from tests.e2e.service import ROOT, Service, wait_until
-from traffic_analytics.spool import Spool
+from tests.support.browsers import Load, hit
+from tests.support.fake_tinybird import FakeTinybird, always, hanging, taken
+from tests.support.running import running
+from tests.support.service import ROOT, Service, wait_until
+from traffic_analytics.delivery.spool import Spool
 
 if TYPE_CHECKING:
     pass
@@ -85,7 +85,7 @@ def test_hits_are_answered_fast_while_a_backlog_drains(tmp_path: Path, fake: Fak
 CLAIMER = """
 import json, random, sys, time
 from pathlib import Path
-from traffic_analytics.spool import Spool
+from traffic_analytics.delivery.spool import Spool
 
 spool = Spool(Path(sys.argv[1]), sync="normal", max_mb=1024, clock=time.time, room_to_work=True)
 dice = random.Random(sys.argv[2])
@@ -247,7 +247,7 @@ def test_a_clock_that_jumps_loses_and_repeats_nothing(tmp_path: Path, delivery: 
 
     accepted: list[str] = []
     with running(
-        tmp_path / "data", "tests.e2e.clocked_app:app", DELIVERY=delivery, CLOCK_OFF_BY=str(off_by), BATCH_SIZE="7"
+        tmp_path / "data", "tests.support.clocked_app:app", DELIVERY=delivery, CLOCK_OFF_BY=str(off_by), BATCH_SIZE="7"
     ) as (service, fake):
 
         def post() -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import FIREFOX, SITE, page_hit
-from tests.e2e.browsers import TARGET
-from tests.e2e.conftest import running
+from tests.support.app import FIREFOX, SITE, page_hit
+from tests.support.browsers import TARGET
+from tests.support.running import running
 
 if TYPE_CHECKING:
     from pathlib import Path

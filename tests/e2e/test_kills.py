@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.browsers import Load
-from tests.e2e.conftest import running
-from tests.e2e.fake_tinybird import Answer, FakeTinybird, Request, reset_in_mid_answer, taken
-from tests.e2e.service import Service, wait_until
+from tests.support.browsers import Load
+from tests.support.fake_tinybird import Answer, FakeTinybird, Request, reset_in_mid_answer, taken
+from tests.support.running import running
+from tests.support.service import Service, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

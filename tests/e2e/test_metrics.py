@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.browsers import Load, hit
-from tests.e2e.conftest import running
-from tests.e2e.fake_tinybird import always
-from tests.e2e.service import Service, wait_until
-from tests.processes import PATIENCE
+from tests.support.browsers import Load, hit
+from tests.support.fake_tinybird import always
+from tests.support.processes import PATIENCE
+from tests.support.running import running
+from tests.support.service import Service, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import pubsub_emulator
-from tests.conftest import FIREFOX, SITE
-from tests.e2e.browsers import Load, hit, hit_together
-from tests.e2e.fake_tinybird import FakeTinybird, Request, always, hanging, taken
-from tests.e2e.service import ADDRESS, Service, wait_until
-from tests.pubsub_emulator import PROJECT, PubsubEmulator
-from traffic_analytics import visitor
-from traffic_analytics.subscription import Inbox, Subscription
+from tests.support import pubsub_emulator
+from tests.support.app import FIREFOX, SITE
+from tests.support.browsers import Load, hit, hit_together
+from tests.support.fake_tinybird import FakeTinybird, Request, always, hanging, taken
+from tests.support.pubsub_emulator import PROJECT, PubsubEmulator
+from tests.support.service import ADDRESS, Service, wait_until
+from traffic_analytics.hits import visitor
+from traffic_analytics.pubsub.subscription import Inbox, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.e2e.fake_tinybird import Answer
+    from tests.support.fake_tinybird import Answer
 
 pytestmark = pytest.mark.e2e
 

@@ -14,14 +14,14 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.firestore_v1 import Client
 from redis import Redis
 
-from tests import neighbours
-from tests.conftest import FIREFOX, SITE
-from tests.e2e.browsers import Browser, Outcome
-from tests.e2e.conftest import running
-from tests.e2e.fake_tinybird import FakeTinybird
-from tests.e2e.service import ADDRESS, Service, wait_until
-from tests.neighbours import PASSWORD
-from traffic_analytics.visitor import session_id
+from tests.support import neighbours
+from tests.support.app import FIREFOX, SITE
+from tests.support.browsers import Browser, Outcome
+from tests.support.fake_tinybird import FakeTinybird
+from tests.support.neighbours import PASSWORD
+from tests.support.running import running
+from tests.support.service import ADDRESS, Service, wait_until
+from traffic_analytics.hits.visitor import session_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from typing import TYPE_CHECKING
@@ -10,44 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from tests.conftest import FIREFOX, SITE, page_hit
-from tests.e2e.browsers import TARGET, Load
-from tests.e2e.embedded_store import ADMIN, EmbeddedStore, ask, ghost_token
-from tests.e2e.fake_tinybird import Answer
-from tests.e2e.service import Service, wait_until
+from tests.support.app import FIREFOX, OTHER_SITE, SITE, page_hit
+from tests.support.browsers import TARGET, Load
+from tests.support.embedded_store import ADMIN, EmbeddedStore, ask, ghost_token
+from tests.support.fake_tinybird import Answer
+from tests.support.running import running_with_store
+from tests.support.service import Service, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.e2e.fake_tinybird import FakeTinybird, Request
+    from tests.support.fake_tinybird import FakeTinybird, Request
 
 pytestmark = pytest.mark.e2e
 
-OTHER_SITE = "4c1dd2c0-63b3-4d35-ad1b-9b40e15f9f0e"
 PIPES = ("api_kpis", "api_top_pages", "api_active_visitors")
 CHECKING = [pytest.param(ADMIN, id="service checks tokens"), pytest.param("", id="store checks tokens")]
-
-
-@contextlib.contextmanager
-def running(tmp_path: Path, **environment: str) -> Iterator[tuple[Service, EmbeddedStore]]:
-    """Run the store and the service as they are deployed together."""
-    store = EmbeddedStore(tmp_path / "store")
-    service = Service(
-        tmp_path / "data",
-        store.url,
-        **{"STATS_TARGET": store.url, "STATS_CACHE_SECONDS": "0", "TINYBIRD_ADMIN_TOKEN": ADMIN} | environment,
-    )
-    try:
-        store.start()
-        service.start()
-        yield service, store
-        assert service.secrets_on_disk() == []
-        assert '"event": "UnhandledError"' not in service.log
-        assert '"event": "ChoreFailed"' not in service.log
-    finally:
-        service.kill_tree()
-        store.kill()
 
 
 def send(service: Service, site: str, pathname: str, browser: str = FIREFOX) -> None:
@@ -68,7 +45,7 @@ def pageviews(service: Service, site: str = SITE) -> int:
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
 def test_a_hit_that_was_accepted_is_in_the_rows_of_the_dashboard(tmp_path: Path, delivery: str) -> None:
     token = ghost_token(SITE, *PIPES)
-    with running(tmp_path, DELIVERY=delivery) as (service, _):
+    with running_with_store(tmp_path, DELIVERY=delivery) as (service, _):
         for pathname in ("/", "/about/", "/about/"):
             send(service, SITE, pathname)
         send(service, SITE, "/about/", FIREFOX.replace("140.0", "139.0"))
@@ -110,7 +87,7 @@ class LossyRoad:
 def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(
     tmp_path: Path, fake: FakeTinybird, delivery: str
 ) -> None:
-    with running(tmp_path, DELIVERY=delivery, PROXY_TARGET=fake.url) as (service, store):
+    with running_with_store(tmp_path, DELIVERY=delivery, PROXY_TARGET=fake.url) as (service, store):
         road = LossyRoad(store)
         fake.fail(road)
         with Load(service.port, pause=0.005) as load:
@@ -142,7 +119,7 @@ def test_a_token_that_is_wrong_or_expired_is_answered_403(tmp_path: Path, admin:
         "cut off": ghost_token(SITE, "api_kpis")[:-3],
         "no JWT": "p.not-a-token",
     }
-    with running(tmp_path, TINYBIRD_ADMIN_TOKEN=admin) as (service, _):
+    with running_with_store(tmp_path, TINYBIRD_ADMIN_TOKEN=admin) as (service, _):
         send(service, SITE, "/")
         assert pageviews(service) == 1
 
@@ -154,7 +131,7 @@ def test_a_token_that_is_wrong_or_expired_is_answered_403(tmp_path: Path, admin:
 @pytest.mark.parametrize("cache", ["0", "60"])
 @pytest.mark.parametrize("admin", CHECKING)
 def test_one_site_cannot_read_the_numbers_of_another(tmp_path: Path, admin: str, cache: str) -> None:
-    with running(tmp_path, TINYBIRD_ADMIN_TOKEN=admin, STATS_CACHE_SECONDS=cache) as (service, _):
+    with running_with_store(tmp_path, TINYBIRD_ADMIN_TOKEN=admin, STATS_CACHE_SECONDS=cache) as (service, _):
         for pathname in ("/ours/", "/ours-too/"):
             send(service, SITE, pathname)
         send(service, OTHER_SITE, "/theirs/")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import requests
 
-from tests.conftest import SITE
-from tests.e2e.embedded_store import ask, ghost_token
-from tests.e2e.service import wait_until
-from tests.e2e.test_store import OTHER_SITE, running
-from tests.test_sync import KEY, body_of, run, step
+from tests.support.app import OTHER_SITE, SITE
+from tests.support.embedded_store import ask, ghost_token
+from tests.support.running import running_with_store
+from tests.support.service import wait_until
+from tests.support.sync_rows import KEY, body_of, run, step
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +41,7 @@ def stats(port: int, site: str = SITE) -> dict[str, tuple[int, int, str]]:
 
 @pytest.mark.parametrize("admin", [{}, {"TINYBIRD_ADMIN_TOKEN": ""}], ids=["service checks", "store checks"])
 def test_what_ghost_syncs_is_what_its_list_of_automations_shows(tmp_path: Any, admin: dict[str, str]) -> None:
-    with running(tmp_path, TINYBIRD_SYNC_AUTH=KEY, **admin) as (service, _):
+    with running_with_store(tmp_path, TINYBIRD_SYNC_AUTH=KEY, **admin) as (service, _):
         runs = [run(number, automation_id=SECOND if number % 4 == 0 else FIRST) for number in range(999)]
         runs.append(run(999, automation_id=FIRST, created_at="2026-11-23T01:02:03.456Z", note="x" * 3_000_000))
         steps = [step(number, of=number, status="pending", note="x" * 8000) for number in range(1000)]
@@ -64,7 +64,7 @@ def test_what_ghost_syncs_is_what_its_list_of_automations_shows(tmp_path: Any, a
 
 
 def test_a_sync_while_the_store_is_away_is_told_so_and_comes_again(tmp_path: Any) -> None:
-    with running(tmp_path, TINYBIRD_SYNC_AUTH=KEY) as (service, store):
+    with running_with_store(tmp_path, TINYBIRD_SYNC_AUTH=KEY) as (service, store):
         store.kill()
         answer = sync(service.port, run(), step())
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
@@ -75,7 +75,7 @@ def test_a_sync_while_the_store_is_away_is_told_so_and_comes_again(tmp_path: Any
 
 
 def test_a_token_that_may_not_append_is_named_in_the_log(tmp_path: Any) -> None:
-    with running(tmp_path, TINYBIRD_SYNC_AUTH=KEY, TINYBIRD_TRACKER_TOKEN="p.another-token") as (service, _):
+    with running_with_store(tmp_path, TINYBIRD_SYNC_AUTH=KEY, TINYBIRD_TRACKER_TOKEN="p.another-token") as (service, _):
         answer = sync(service.port, run())
 
         assert answer.status_code == 502

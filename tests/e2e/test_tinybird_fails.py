@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e import fake_tinybird
-from tests.e2e.browsers import hit, hit_together
-from tests.e2e.conftest import running
-from tests.e2e.fake_tinybird import Answer, FakeTinybird, Request, always, taken
-from tests.e2e.service import wait_until
+from tests.support import fake_tinybird
+from tests.support.browsers import hit, hit_together
+from tests.support.fake_tinybird import Answer, FakeTinybird, Request, always, taken
+from tests.support.running import running
+from tests.support.service import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.e2e.browsers import Outcome
-    from tests.e2e.service import Service
+    from tests.support.browsers import Outcome
+    from tests.support.service import Service
 
 pytestmark = pytest.mark.e2e
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.browsers import hit, hit_together
-from tests.e2e.conftest import running
-from tests.e2e.fake_tinybird import Answer, Request, dripping, dripping_headers, hanging, reset_in_mid_answer
-from tests.e2e.service import wait_until
+from tests.support.browsers import hit, hit_together
+from tests.support.fake_tinybird import Answer, Request, dripping, dripping_headers, hanging, reset_in_mid_answer
+from tests.support.running import running
+from tests.support.service import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

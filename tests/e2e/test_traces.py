@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.browsers import Load, Outcome, hit_together
-from tests.e2e.collector import Collector, SilentCollector
-from tests.e2e.conftest import running
-from tests.e2e.service import ADDRESS, TOKEN, Service, free_port, wait_until
-from traffic_analytics.trace_export import FLUSH_SECONDS
+from tests.support.browsers import Load, Outcome, hit_together
+from tests.support.collector import Collector, SilentCollector
+from tests.support.running import running
+from tests.support.service import ADDRESS, TOKEN, Service, free_port, wait_until
+from traffic_analytics.observability.span_export import FLUSH_SECONDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import requests
 
-from tests.processes import free_port, wait_until
+from tests.support.processes import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 BLOG = "http://127.0.0.1:2369"
@@ -46,7 +46,7 @@ def main(program: str) -> int:
             "STATS_CACHE_SECONDS": "60",  # as in production
             "LOG_EVENTS": "false",
         }
-        running = subprocess.Popen([sys.executable, "development.py"], cwd=ROOT, env=inherited | ours)
+        running = subprocess.Popen([sys.executable, "-m", "development"], cwd=ROOT, env=inherited | ours)
         try:
             wait_until(lambda: running.poll() is None and answers(service))
             wait_until(lambda: answers(f"http://127.0.0.1:{store_port}"))

@@ -1,0 +1,1 @@
+"""Start store and service for development: `python -m development`."""

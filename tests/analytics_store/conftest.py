@@ -1,0 +1,33 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from analytics_store.settings import Settings
+from analytics_store.wiring import create_app
+from tests.support.store import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    # Bound to what nobody listens on, so that no command reaches another store on this machine.
+    return Settings(bind="unix:/nowhere", data_dir=tmp_path / "store", memory_mb=256)
+
+
+@pytest.fixture
+def app(settings: Settings, clock: Clock) -> Iterator[Flask]:
+    app = create_app(settings, clock=clock)
+    yield app
+    app.extensions["store"].database.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()

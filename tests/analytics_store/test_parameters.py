@@ -1,0 +1,142 @@
+import pytest
+from flask.testing import FlaskClient
+
+from tests.support.store import post_golden
+
+SITE = "site_uuid=mock_site_uuid"
+RANGE = f"{SITE}&date_from=2100-01-01&date_to=2100-01-07"
+
+
+def ask(client: FlaskClient, pipe: str, query: str) -> list[dict[str, object]]:
+    answer = client.get(f"/v0/pipes/{pipe}.json?{query}")
+    assert answer.status_code == 200, answer.get_json()
+    rows: list[dict[str, object]] = answer.get_json()["data"]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("pipe", "query", "name"),
+    [
+        ("api_kpis", "", "site_uuid"),
+        ("api_kpis", "site_uuid=", "site_uuid"),
+        ("api_kpis", f"{SITE}&date_from=2026-13-01", "date_from"),
+        ("api_kpis", f"{SITE}&date_from=2026-W01-1", "date_from"),
+        ("api_kpis", f"{SITE}&date_from=1000-01-01&date_to=2026-01-01", "date_from"),
+        ("api_kpis", f"{SITE}&date_from=1980-01-01&date_to=2026-01-01", "date_from"),
+        ("api_top_pages", f"{SITE}&date_to=tomorrow", "date_to"),
+        ("api_top_pages", f"{SITE}&date_to=9999-12-31", "date_to"),
+        ("api_top_pages", f"{SITE}&timezone=Mars/Olympus", "timezone"),
+        ("api_top_pages", f"{SITE}&timezone=../../etc/passwd", "timezone"),
+        ("api_top_pages", f"{SITE}&timezone=%00", "timezone"),
+        ("api_top_pages", f"{SITE}&limit=-1", "limit"),
+        ("api_top_pages", f"{SITE}&limit=%D9%A3", "limit"),
+        ("api_top_sources", f"{SITE}&skip=1.5", "skip"),
+        ("api_kpis", f"{SITE}&current_time=noon", "current_time"),
+        ("api_post_visitor_counts", SITE, "post_uuids"),
+        ("api_monitoring_ingestion", "start_date=x", "start_date"),
+        ("api_gift_link_visits", f"{SITE}&date_from=x", "date_from"),
+    ],
+)
+def test_a_missing_or_bad_parameter_is_400_and_named(client: FlaskClient, pipe: str, query: str, name: str) -> None:
+    answer = client.get(f"/v0/pipes/{pipe}.json?{query}")
+    assert answer.status_code == 400
+    assert name in answer.get_json()["error"]
+
+
+def test_an_unknown_pipe_is_404_as_json(client: FlaskClient) -> None:
+    answer = client.get("/v0/pipes/api_nothing.json")
+    assert (answer.status_code, list(answer.get_json())) == (404, ["error"])
+
+
+def test_stray_parameters_are_ignored(client: FlaskClient) -> None:
+    post_golden(client)
+    plain = ask(client, "api_top_sources", RANGE)
+    assert ask(client, "api_top_sources", f"{RANGE}&ghost_client=admin&post_uuids=&nonsense[]=1&limit=50") == plain
+
+
+def test_a_stray_empty_post_uuid_fails_nowhere(client: FlaskClient) -> None:
+    post_golden(client)
+    for pipe in ("api_kpis", "api_top_sources", "api_active_visitors", "api_gift_link_visits"):
+        ask(client, pipe, f"{RANGE}&post_uuid=")
+    ask(client, "api_post_visitor_counts", f"{SITE}&post_uuids=&post_uuid=")
+    ask(client, "api_automation_browse_stats", f"{SITE}&post_uuid=")
+
+
+def test_an_empty_source_means_direct_traffic(client: FlaskClient) -> None:
+    post_golden(client)
+    assert ask(client, "api_top_sources", f"{RANGE}&source=") == [{"source": "", "visits": 7}]
+
+
+def test_skip_and_limit_walk_through_a_list(client: FlaskClient) -> None:
+    post_golden(client)
+    everything = ask(client, "api_top_sources", RANGE)
+    assert ask(client, "api_top_sources", f"{RANGE}&skip=2&limit=3") == everything[2:5]
+    assert ask(client, "api_top_sources", f"{RANGE}&limit=0") == []
+
+
+def test_a_range_that_ends_before_it_begins_is_empty(client: FlaskClient) -> None:
+    post_golden(client)
+    assert ask(client, "api_kpis", f"{SITE}&date_from=2100-01-07&date_to=2100-01-01") == []
+    assert ask(client, "api_top_pages", f"{SITE}&date_from=2100-01-07&date_to=2100-01-01") == []
+
+
+def test_parameters_may_come_in_a_posts_body_but_the_query_outranks_it(client: FlaskClient) -> None:
+    post_golden(client)
+    body = {"site_uuid": "mock_site_uuid", "date_from": "2100-01-01", "date_to": "2100-01-07", "source": "bing.com"}
+    url = "/v0/pipes/api_top_sources.json"
+    assert client.post(url, json=body).get_json()["data"] == [{"source": "bing.com", "visits": 2}]
+    assert client.post(url, data=body).get_json()["data"] == [{"source": "bing.com", "visits": 2}]
+    assert client.post(f"{url}?source=google.com", json=body).get_json()["data"] == [
+        {"source": "google.com", "visits": 1}
+    ]
+    listed = client.post(url, json=body | {"source": "bing.com", "member_status": ["paid", "free"]})
+    assert listed.get_json()["data"] == [{"source": "bing.com", "visits": 2}]
+    for wrong in (b"{", b"[]", b'{"source": {}}'):
+        assert client.post(url, data=wrong, content_type="application/json").status_code == 400
+
+
+def test_an_answer_names_its_columns_and_counts_its_rows(client: FlaskClient) -> None:
+    post_golden(client)
+    answer = client.get(f"/v0/pipes/api_kpis.json?{RANGE}").get_json()
+    assert [column["name"] for column in answer["meta"]] == list(answer["data"][0])
+    assert answer["meta"][1] == {"name": "visits", "type": "Int64"}
+    assert answer["rows"] == answer["rows_before_limit_at_least"] == 7
+    assert answer["statistics"]["elapsed"] > 0
+    assert answer["statistics"]["rows_read"] > 0
+
+
+@pytest.mark.parametrize(
+    ("day", "zone", "hours"),
+    [
+        ("2026-03-29", "Europe/Berlin", 23),
+        ("2026-10-25", "Europe/Berlin", 25),
+        ("2026-06-01", "Europe/Berlin", 24),
+        ("2026-04-05", "Australia/Lord_Howe", 25),
+        ("2026-10-04", "Australia/Lord_Howe", 24),
+        ("2026-04-24", "Africa/Cairo", 23),
+    ],
+)
+def test_a_day_has_the_hours_that_its_clock_strikes(client: FlaskClient, day: str, zone: str, hours: int) -> None:
+    rows = ask(client, "api_kpis", f"{SITE}&date_from={day}&date_to={day}&timezone={zone}")
+    assert len(rows) == hours
+    assert all(str(row["date"]).startswith(f"{day} ") for row in rows)
+
+
+def test_without_dates_a_chart_shows_today_and_the_seven_days_before(client: FlaskClient) -> None:
+    rows = ask(client, "api_kpis", SITE)
+    assert [rows[0]["date"], rows[-1]["date"], len(rows)] == ["2026-11-15", "2026-11-22", 8]
+
+
+@pytest.mark.parametrize("method", ["get", "post", "options"])
+@pytest.mark.parametrize("url", ["/", "/health", "/nothing", "/v0/pipes/api_kpis.json", "/v0/events?name=x"])
+def test_every_answer_may_be_read_by_any_page(client: FlaskClient, url: str, method: str) -> None:
+    answer = getattr(client, method)(url)
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "authorization" in answer.headers["access-control-allow-headers"].lower()
+    if method == "options":
+        assert answer.status_code == 204
+
+
+def test_probes_are_answered(client: FlaskClient) -> None:
+    assert client.get("/").status_code == 200
+    assert client.get("/health").get_json() == {"status": "ok"}

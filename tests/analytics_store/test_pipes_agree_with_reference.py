@@ -1,0 +1,126 @@
+"""Random hits and random questions: the store's SQL must say what the naive reading of stats.md says."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from analytics_store.endpoints import ENDPOINTS
+from analytics_store.settings import Settings
+from analytics_store.wiring import create_app
+from tests.support.reference import HIT_FILTERS, SESSION_FILTERS, Reference
+from tests.support.store import NOW, Clock, ndjson
+
+SITES = ("site-a", "site-b")
+PIPES = [name for name in ENDPOINTS if "monitoring" not in name and "automation" not in name]
+ZONES = ("Etc/UTC", "Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Cairo")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "location": ("", "DE", "GB"),
+    "pathname": ("/", "/about/"),
+    "post_uuid": ("undefined", "p1", "p2"),
+    "post_type": ("post", "page", ""),
+    "os": ("", "macos", "ios"),
+    "browser": ("", "chrome"),
+    "gift_link": ("", "", "", "g1", "g2"),
+    "member_status": ("undefined", "free", "paid", "comped", "gift", ""),
+    "source": ("", "bing.com", "Twitter"),
+    "device": ("desktop", "bot", "unknown"),
+    **{name: ("", "x", "y") for name in SESSION_FILTERS if name.startswith("utm_")},
+}
+
+
+def some_hits(rng: random.Random, around: datetime, count: int) -> list[dict[str, Any]]:
+    """Draw hits of few sessions: most are short, some stretch over days, and many hits share a second."""
+    hits = []
+    for _ in range(count):
+        at = around + timedelta(seconds=rng.choice([rng.randrange(-200_000, 200_000), rng.randrange(-4_000, 4_000)]))
+        at += timedelta(milliseconds=rng.choice([0, 0, 1, 500, 999]))
+        hits.append(
+            {"site_uuid": rng.choice(SITES), "session_id": f"s{rng.randrange(max(2, count // 6))}", "at": at}
+            | {name: rng.choice(values) for name, values in CHOICES.items()}
+        )
+    return hits
+
+
+def as_event(hit: dict[str, Any]) -> dict[str, Any]:
+    payload = {name: value or None for name, value in hit.items() if name in CHOICES and name != "source"}
+    payload["device"] = None if hit["device"] == "unknown" else hit["device"]
+    payload |= {"site_uuid": hit["site_uuid"], "referrerSource": hit["source"]}
+    stamp = hit["at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{hit['at'].microsecond // 1000:03d}Z"
+    return {
+        "timestamp": stamp, "action": "page_hit", "version": "1", "session_id": hit["session_id"], "payload": payload,
+    }  # fmt: skip
+
+
+def some_question(rng: random.Random, around: datetime) -> dict[str, str]:
+    params = {"site_uuid": rng.choice(SITES)}
+    if rng.random() < 0.9:
+        first = (around + timedelta(days=rng.randrange(-3, 3))).date()
+        params["date_from"] = first.isoformat()
+        params["date_to"] = (first + timedelta(days=rng.choice([-1, 0, 0, 0, 1, 2, 5]))).isoformat()
+    if rng.random() < 0.8:
+        params["timezone"] = rng.choice(ZONES)
+    for name in (*HIT_FILTERS, *SESSION_FILTERS):
+        if rng.random() < 0.07:
+            params[name] = rng.choice(CHOICES[name])
+    if rng.random() < 0.15:
+        params["member_status"] = ",".join(rng.sample(CHOICES["member_status"], rng.randrange(1, 4)))
+    if rng.random() < 0.1:
+        params["gift_link"] = rng.choice(["0", "1", "false", "true"])
+    if rng.random() < 0.2:
+        params["post_type"] = rng.choice(["post", "page"])
+    return params
+
+
+def rounded(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return sorted(tuple(row[name] for name in sorted(row)) for row in rows)
+
+
+# Ordinary days, the clocks' changes of 2026 in Berlin, Los Angeles, Lord Howe and Cairo, and now itself.
+MOMENTS = [
+    datetime(2026, 6, 10, 12, tzinfo=UTC),
+    datetime(2026, 3, 29, 1, tzinfo=UTC),
+    datetime(2026, 10, 25, 1, tzinfo=UTC),
+    datetime(2026, 11, 1, 9, tzinfo=UTC),
+    datetime(2026, 4, 4, 15, tzinfo=UTC),
+    datetime(2026, 10, 29, 21, tzinfo=UTC),
+    datetime(2026, 4, 23, 22, tzinfo=UTC),
+    NOW,
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=[f"{moment:%Y-%m-%d}" for moment in MOMENTS])
+def test_every_endpoint_says_what_a_naive_reading_of_every_hit_says(tmp_path: Path, moment: datetime) -> None:
+    rng = random.Random(moment.isoformat())
+    hits = some_hits(rng, moment, 60)
+    app = create_app(Settings(data_dir=tmp_path), clock=Clock())
+    client = app.test_client()
+    # Each arrives in its own order and several commits, so that sessions are brought up to date again and again.
+    shuffled = hits[:]
+    for start in range(0, len(shuffled), 20):
+        body = ndjson([as_event(hit) for hit in shuffled[start : start + 20]])
+        assert client.post("/v0/events?name=analytics_events", data=body).get_json()["successful_rows"] > 0
+    reference = Reference(hits, NOW)
+    for _ in range(10):
+        question = some_question(rng, moment)
+        for pipe in PIPES:
+            agree(client, reference, pipe, question, rng)
+    app.extensions["store"].database.close()
+
+
+def agree(client: FlaskClient, reference: Reference, pipe: str, question: dict[str, str], rng: random.Random) -> None:
+    params = dict(question)
+    if pipe == "api_post_visitor_counts":
+        params["post_uuids"] = "p1,p2,p3,undefined"
+    if pipe == "api_gift_link_visits" and "gift_link" in params:
+        params["gift_link"] = rng.choice(["g1", "g2", "g3"])
+    answer = client.get(f"/v0/pipes/{pipe}.json", query_string=params)
+    assert answer.status_code == 200, (pipe, params, answer.get_json())
+    expected = reference.answer(pipe, params)
+    rows = answer.get_json()["data"]
+    assert rounded(rows) == rounded(expected), (pipe, params)
+    if pipe == "api_kpis":
+        assert [row["date"] for row in rows] == [row["date"] for row in expected]

@@ -1,0 +1,198 @@
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from analytics_store.settings import Settings
+from analytics_store.wiring import create_app
+from tests.support.store import NOW, Clock, ndjson
+
+ADMIN = "p.the-admin-token-of-the-workspace-which-is.long"
+MINE, OTHERS = "11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222"
+EXPIRY = int(NOW.timestamp()) + 3 * 3600
+PIPE = "api_top_pages"
+DATES = "date_from=2026-11-01&date_to=2026-11-30"
+
+
+def event(site: str, pathname: str) -> dict[str, Any]:
+    return {
+        "timestamp": "2026-11-22T10:00:00.000Z",
+        "action": "page_hit",
+        "version": "1",
+        "session_id": pathname,
+        "payload": {"site_uuid": site, "pathname": pathname, "post_uuid": "p", "gift_link": "g"},
+    }
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: Clock) -> Iterator[Flask]:
+    settings = Settings(data_dir=tmp_path, admin_token=ADMIN, tracker_token="tracker", stats_token="stats")
+    app = create_app(settings, clock=clock)
+    rows = ndjson([event(MINE, "/mine/"), event(OTHERS, "/others/")])
+    posted = app.test_client().post("/v0/events?name=analytics_events", data=rows, headers=bearer("tracker"))
+    assert posted.status_code == 202
+    yield app
+    app.extensions["store"].database.close()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def claims(*pipes: str, site: str | None = MINE, **changes: Any) -> dict[str, Any]:
+    fixed = {} if site is None else {"fixed_params": {"site_uuid": site}}
+    scopes = [{"type": "PIPES:READ", "resource": pipe, **fixed} for pipe in pipes or (PIPE,)]
+    return {"workspace_id": "w", "name": f"tinybird-jwt-{site}", "exp": EXPIRY, "scopes": scopes} | changes
+
+
+def signed(payload: dict[str, Any], secret: str = ADMIN) -> str:
+    return jwt.encode(payload, secret, algorithm="HS256")
+
+
+def test_ghosts_token_reads_the_pipe_it_names_in_both_versions(client: FlaskClient) -> None:
+    for resource in (PIPE, f"{PIPE}_v2"):
+        for name in (PIPE, f"{PIPE}_v2"):
+            answer = client.get(f"/v0/pipes/{name}.json?{DATES}", headers=bearer(signed(claims(resource))))
+            assert [row["pathname"] for row in answer.get_json()["data"]] == ["/mine/"]
+    assert client.get(f"/v0/pipes/{PIPE}.json?{DATES}&token={signed(claims())}").status_code == 200
+
+
+def part(content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
+
+
+BAD_TOKENS = {
+    "none": "",
+    "unknown": "something",
+    "of another secret": signed(claims(), "another secret that is long enough to sign"),
+    "expired": signed(claims(exp=int(NOW.timestamp()) - 1)),
+    "without an expiry": signed({name: value for name, value in claims().items() if name != "exp"}),
+    "with a text as expiry": f"{part({'alg': 'HS256'})}.{part(claims(exp='never'))}.x",
+    "not valid yet": signed(claims(nbf=EXPIRY)),
+    "unsigned": f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims())}.",
+    "signed with the wrong algorithm": jwt.encode(claims(), ADMIN.ljust(64, "\0"), algorithm="HS512"),
+    "of an asymmetric algorithm": f"{part({'alg': 'RS256', 'typ': 'JWT'})}.{part(claims())}.c2lnbmF0dXJl",
+    "of another pipe": signed(claims("api_kpis")),
+    "of another kind of scope": signed(claims() | {"scopes": [{"type": "DATASOURCES:READ", "resource": PIPE}]}),
+    "without scopes": signed(claims() | {"scopes": None}),
+    "with a fixed parameter that is no text": signed(
+        claims() | {"scopes": [{"type": "PIPES:READ", "resource": PIPE, "fixed_params": {"site_uuid": {"a": 1}}}]}
+    ),
+    "with null as a fixed parameter": signed(
+        claims() | {"scopes": [{"type": "PIPES:READ", "resource": PIPE, "fixed_params": {"site_uuid": None}}]}
+    ),
+    "that may only append": "tracker",
+    "in another case": "STATS",
+    "not ASCII": "st\u00e4ts",
+    "a.b.c": "a.b.c",
+    "too long": "a." * 100_000,
+}
+
+
+@pytest.mark.parametrize("token", BAD_TOKENS.values(), ids=BAD_TOKENS.keys())
+def test_a_token_that_does_not_grant_the_pipe_is_403(client: FlaskClient, token: str) -> None:
+    answer = client.get(f"/v0/pipes/{PIPE}.json", query_string={"site_uuid": MINE, "token": token})
+    assert (answer.status_code, list(answer.get_json())) == (403, ["error"])
+
+
+def test_an_expired_token_stops_working_as_the_clock_moves_on(client: FlaskClient, clock: Clock) -> None:
+    url, headers = f"/v0/pipes/{PIPE}.json?{DATES}", bearer(signed(claims()))
+    assert client.get(url, headers=headers).status_code == 200
+    clock.now = EXPIRY
+    assert client.get(url, headers=headers).status_code == 403
+
+
+ATTEMPTS: list[tuple[str, dict[str, Any]]] = [
+    (f"site_uuid={OTHERS}", {}),
+    (f"site_uuid={MINE}&site_uuid={OTHERS}", {}),
+    (f"site_uuid={OTHERS}&site_uuid={MINE}", {}),
+    (f"site_uuid[]={OTHERS}&Site_UUID={OTHERS}&site_uuid%00={OTHERS}", {}),
+    (f"site_uuid={OTHERS}%00{MINE}", {}),
+    (f"site_uuid=%25&pathname=/others/' OR site_uuid='{OTHERS}", {}),
+    ("", {"json": {"site_uuid": OTHERS}}),
+    ("", {"json": {"site_uuid": [MINE, OTHERS]}}),
+    ("", {"data": {"site_uuid": OTHERS}}),
+    (f"site_uuid={OTHERS}", {"json": {"site_uuid": OTHERS, "fixed_params": {"site_uuid": OTHERS}}}),
+    ("post_uuids=p&post_uuid=p&gift_link=g", {"json": {"site_uuid": OTHERS}}),
+]
+
+
+@pytest.mark.parametrize(("query", "body"), ATTEMPTS)
+def test_one_publication_reads_its_own_numbers_whatever_it_sends(
+    client: FlaskClient, query: str, body: dict[str, Any]
+) -> None:
+    pipes = (
+        "api_kpis",
+        PIPE,
+        "api_top_sources",
+        "api_top_locations",
+        "api_active_visitors",
+        "api_post_visitor_counts",
+        "api_gift_link_visits",
+        "api_monitoring_ingestion",
+        "api_monitoring_ingestion_aggregated",
+        "api_automation_browse_stats",
+    )
+    for pipe in pipes:
+        headers = bearer(signed(claims(pipe)))
+        url = f"/v0/pipes/{pipe}.json?{DATES}&start_date=2026-11-01&end_date=2026-11-30&post_uuids=p"
+        plain = client.get(f"{url}&{query}", headers=headers)
+        for answer in [plain] + ([client.post(f"{url}&{query}", headers=headers, **body)] if body else []):
+            assert OTHERS not in answer.get_data(as_text=True)
+            assert "/others/" not in answer.get_data(as_text=True)
+            if answer.status_code == 200:
+                counts = [row.get("visits", 0) for row in answer.get_json()["data"]]
+                assert sum(counts) <= 1
+
+
+def test_a_second_token_in_the_query_grants_nothing_more(client: FlaskClient) -> None:
+    mine, others = signed(claims()), signed(claims("api_kpis", site=OTHERS))
+    answer = client.get(f"/v0/pipes/{PIPE}.json?{DATES}&token={others}", headers=bearer(mine))
+    assert [row["pathname"] for row in answer.get_json()["data"]] == ["/mine/"]
+
+
+def test_a_token_without_fixed_parameters_grants_what_it_says(client: FlaskClient) -> None:
+    headers = bearer(signed(claims(site=None)))
+    answer = client.get(f"/v0/pipes/{PIPE}.json?{DATES}&site_uuid={OTHERS}", headers=headers)
+    assert [row["pathname"] for row in answer.get_json()["data"]] == ["/others/"]
+
+
+@pytest.mark.parametrize(
+    ("token", "append", "read", "administer"),
+    [(ADMIN, 202, 200, 200), ("tracker", 202, 403, 403), ("stats", 403, 200, 403), (signed(claims()), 403, 200, 403)],
+    ids=["admin", "tracker", "stats", "jwt"],
+)
+def test_each_token_may_do_what_it_is_for(
+    client: FlaskClient, token: str, append: int, read: int, administer: int
+) -> None:
+    headers = bearer(token)
+    posted = client.post("/v0/events?name=analytics_events", json=event(MINE, "/"), headers=headers)
+    assert posted.status_code == append
+    assert client.get(f"/v0/pipes/{PIPE}.json?site_uuid={MINE}", headers=headers).status_code == read
+    assert client.get("/v0/store/info", headers=headers).status_code == administer
+    assert client.get("/v0/store/export?name=analytics_events", headers=headers).status_code == administer
+    assert client.post("/v0/store/compact", headers=headers).status_code == administer
+
+
+def test_without_any_token_set_everybody_on_loopback_may_do_all(settings: Settings, clock: Clock) -> None:
+    app = create_app(settings, clock=clock)
+    client = app.test_client()
+    assert client.post("/v0/events?name=analytics_events", json=event(MINE, "/")).status_code == 202
+    assert client.get(f"/v0/pipes/{PIPE}.json?site_uuid={MINE}").status_code == 200
+    assert client.get("/v0/store/info").status_code == 200
+    app.extensions["store"].database.close()
+
+
+def test_a_short_admin_token_signs_too(tmp_path: Path, clock: Clock) -> None:
+    app = create_app(Settings(data_dir=tmp_path / "short", admin_token="short"), clock=clock)
+    token = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(claims())}"
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(token.encode(), b"short")
+    token = f"{token}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+    assert app.test_client().get(f"/v0/pipes/{PIPE}.json", headers=bearer(token)).status_code == 200
+    app.extensions["store"].database.close()

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from traffic_analytics.delivery.spool import Claim, Spool
+from traffic_analytics.errors import DamagedFile, SpoolUnavailable
+
+MB = 1_000_000
+
+
+class SpoolWithClock(Spool):
+    """A spool whose clocks are set by hand."""
+
+    def __init__(self, path: Path, max_mb: int = 8) -> None:
+        self.now = 1_800_000_000.0
+        super().__init__(path, sync="normal", max_mb=max_mb, clock=lambda: self.now)
+
+    def take(self, limit: int = 500, max_bytes: int = MB, monotonic: float = 1000.0) -> list[bytes]:
+        claim = self.claim(limit, max_bytes, monotonic)
+        return [each.event for each in claim.events] if claim else []
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Any:
+    spool = SpoolWithClock(tmp_path / "spool.sqlite3")
+    spool.prepare()
+    yield spool
+    spool.close()
+
+
+def claimed(spool: Spool, limit: int = 500, monotonic: float = 1000.0) -> Claim:
+    claim = spool.claim(limit, MB, monotonic)
+    assert claim is not None
+    return claim
+
+
+def test_what_is_appended_is_claimed_in_its_order(spool: SpoolWithClock) -> None:
+    for n in range(20):
+        spool.append("analytics_events", b"%d" % n)
+
+    assert spool.take() == [b"%d" % n for n in range(20)]
+
+
+def test_order_holds_though_the_clock_jumps_back_an_hour(spool: SpoolWithClock) -> None:
+    for n in range(3):
+        spool.append("analytics_events", b"%d" % n)
+        spool.now -= 3600
+
+    assert spool.take() == [b"0", b"1", b"2"]
+
+
+def test_a_claimed_event_is_given_to_nobody_else(spool: SpoolWithClock) -> None:
+    for n in range(5):
+        spool.append("analytics_events", b"%d" % n)
+
+    assert spool.take(limit=2) == [b"0", b"1"]
+    assert spool.take(limit=2) == [b"2", b"3"]
+    assert spool.take(limit=2) == [b"4"]
+    assert spool.take() == []
+
+
+def test_an_event_stays_until_it_is_acknowledged(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+    claim = claimed(spool)
+
+    assert spool.backlog().waiting == 1
+    spool.acknowledge(claim.events, 1000.0)
+    assert spool.backlog().waiting == 0
+
+
+def test_a_claim_falls_free_when_its_lease_runs_out(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+
+    assert spool.take(monotonic=1000.0) == [b"1"]
+    assert spool.take(monotonic=1059.0) == []
+    assert spool.take(monotonic=1060.0) == [b"1"]
+
+
+def test_a_renewed_lease_holds_on(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+    claim = claimed(spool, monotonic=1000.0)
+    spool.renew(claim, 1050.0)
+
+    assert spool.take(monotonic=1100.0) == []
+    assert spool.take(monotonic=1110.0) == [b"1"]
+
+
+def test_a_lease_from_before_a_restart_of_the_machine_does_not_hold(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+    spool.take(monotonic=5_000_000.0)
+
+    assert spool.take(monotonic=12.0) == [b"1"]
+
+
+def test_a_released_claim_gives_back_what_was_not_acknowledged(spool: SpoolWithClock) -> None:
+    for n in range(4):
+        spool.append("analytics_events", b"%d" % n)
+    claim = claimed(spool)
+    spool.acknowledge(claim.events[:2], 1000.0)
+    spool.release(claim)
+
+    assert spool.take() == [b"2", b"3"]
+
+
+def test_a_claim_never_reaches_into_another(spool: SpoolWithClock) -> None:
+    for n in range(6):
+        spool.append("analytics_events", b"%d" % n)
+    first, _second = claimed(spool, 2), claimed(spool, 2)
+    spool.release(first)
+
+    assert spool.take(limit=6) == [b"0", b"1"]
+    assert spool.take(limit=6) == [b"4", b"5"]
+
+
+def test_a_claim_holds_one_data_source(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+    spool.append("analytics_events_test", b"2")
+    spool.append("analytics_events", b"3")
+
+    claim, other = claimed(spool), claimed(spool)
+
+    assert (claim.data_source, [each.event for each in claim.events]) == ("analytics_events", [b"1", b"3"])
+    assert (other.data_source, [each.event for each in other.events]) == ("analytics_events_test", [b"2"])
+
+
+def test_a_claim_holds_no_more_bytes_than_asked_for_but_always_one_event(spool: SpoolWithClock) -> None:
+    for size in (600, 300, 300, 5000):
+        spool.append("analytics_events", b"x" * size)
+
+    assert [len(event) for event in spool.take(max_bytes=1000)] == [600, 300]
+    assert [len(event) for event in spool.take(max_bytes=1000)] == [300]
+    assert [len(event) for event in spool.take(max_bytes=1000)] == [5000]
+
+
+def test_ids_are_not_used_again_when_the_spool_was_empty_in_between(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+    first = claimed(spool)
+    spool.acknowledge(first.events, 1000.0)
+    spool.release(first)
+    spool.now += 1e-3
+    spool.append("analytics_events", b"2")
+
+    spool.acknowledge(first.events, 1000.0)  # a late one, as after an error of the disk that was none
+
+    assert spool.take() == [b"2"]
+
+
+def test_an_event_that_was_set_aside_waits_for_an_operator(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"bad")
+    spool.append("analytics_events", b"good")
+    claim = claimed(spool)
+    spool.set_aside(claim.events[0], "status 400")
+    spool.release(claim)
+
+    assert spool.take() == [b"good"]
+    assert [(each.event, each.reason, each.data_source) for each in spool.list_set_aside()] == [
+        (b"bad", "status 400", "analytics_events")
+    ]
+    assert spool.put_back([claim.events[0].id]) == 1
+    assert list(spool.list_set_aside()) == []
+    assert [each.event for each in spool.list_waiting()] == [b"good", b"bad"]
+
+
+def test_what_was_set_aside_can_be_put_back_or_purged_as_a_whole(spool: SpoolWithClock) -> None:
+    for n in range(3):
+        spool.append("analytics_events", b"%d" % n)
+    for each in claimed(spool).events:
+        spool.set_aside(each, "status 400")
+
+    assert spool.put_back(None) == 3
+    spool.release_all()
+    for each in claimed(spool).events[:2]:
+        spool.set_aside(each, "status 400")
+    assert spool.purge_set_aside() == 2
+    assert spool.backlog().waiting == 1
+
+
+def fill(spool: Spool, size: int) -> int:
+    """Append until there is no room; returns how many events were kept."""
+    for kept in range(2000):
+        try:
+            spool.append("analytics_events", b"x" * size)
+        except SpoolUnavailable:
+            return kept
+    pytest.fail("the spool has no bound")
+
+
+def test_a_full_spool_says_so_and_keeps_what_it_has_and_has_room_again(tmp_path: Path) -> None:
+    spool = SpoolWithClock(tmp_path / "small.sqlite3", max_mb=1)
+    spool.prepare()
+    kept = fill(spool, 1000)
+
+    with pytest.raises(SpoolUnavailable, match="full"):
+        spool.append("analytics_events", b"x" * 1000)
+    with pytest.raises(SpoolUnavailable, match="full"):
+        spool.check()
+    assert spool.backlog().waiting == kept > 500
+    assert (tmp_path / "small.sqlite3").stat().st_size <= 1024 * 1024
+    spool.acknowledge(claimed(spool, 400).events, 1000.0)
+    spool.check()
+    spool.append("analytics_events", b"x" * 1000)
+    assert spool.backlog().waiting == kept - 400 + 1
+    spool.close()
+
+
+def test_who_empties_a_full_spool_can_set_events_aside(tmp_path: Path) -> None:
+    spool = SpoolWithClock(tmp_path / "small.sqlite3", max_mb=1)
+    spool.prepare()
+    fill(spool, 3000)
+    worker = Spool(tmp_path / "small.sqlite3", sync="normal", max_mb=1, clock=lambda: spool.now, room_to_work=True)
+
+    worker.set_aside(claimed(worker).events[0], "status 400")
+
+    assert worker.backlog().set_aside == 1
+    for each in (spool, worker):
+        each.close()
+
+
+def test_room_goes_back_to_the_disk(spool: SpoolWithClock) -> None:
+    for _ in range(12):
+        spool.append("analytics_events", b"x" * 500_000)
+    spool.acknowledge(claimed(spool, 100).events, 1000.0)
+    while (claim := spool.claim(100, MB, 1000.0)) is not None:
+        spool.acknowledge(claim.events, 1000.0)
+    before = spool.backlog()
+    assert before.waiting == 0
+
+    pages = sqlite3.connect(spool._file.path)
+    count = pages.execute("PRAGMA page_count").fetchone()[0]
+    spool.shrink()
+    fewer = pages.execute("PRAGMA page_count").fetchone()[0]
+    pages.close()
+
+    assert fewer <= count - 1000
+
+
+def test_threads_that_append_at_once_all_have_their_event_kept(spool: SpoolWithClock) -> None:
+    barrier = threading.Barrier(8)
+
+    def append(n: int) -> None:
+        barrier.wait()
+        for each in range(50):
+            spool.append("analytics_events", b"%d-%d" % (n, each))
+
+    threads = [threading.Thread(target=append, args=[n]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert set(spool.take(1000)) == {b"%d-%d" % (n, each) for n in range(8) for each in range(50)}
+
+
+def test_an_id_is_not_used_again_while_its_first_event_is_set_aside(spool: SpoolWithClock) -> None:
+    for event in (b"1", b"2"):  # in the same microsecond
+        spool.append("analytics_events", event)
+        claim = claimed(spool)
+        spool.set_aside(claim.events[0], "status 400")
+        spool.release(claim)
+
+    assert [each.event for each in spool.list_set_aside()] == [b"1", b"2"]
+
+
+def test_nobody_else_of_the_machine_can_read_the_file(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+
+    for path in spool._file.path.parent.glob("spool.sqlite3*"):
+        assert path.suffix == ".lock" or path.stat().st_mode & 0o077 == 0, path.name
+
+
+def test_an_append_whose_commit_fails_promises_nothing(spool: SpoolWithClock) -> None:
+    other = sqlite3.connect(spool._file.path, isolation_level=None)
+    other.execute("DROP TABLE events")
+    other.close()
+
+    with pytest.raises(SpoolUnavailable):
+        spool.append("analytics_events", b"1")
+
+
+KILLED_AFTER_APPEND = """
+import os, signal, sys, time
+from pathlib import Path
+from traffic_analytics.delivery.spool import Spool
+spool = Spool(Path(sys.argv[1]), sync="full", max_mb=8, clock=time.time)
+spool.append("analytics_events", b"kept")
+spool.claim(10, 1000, time.monotonic())
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_appended_survives_the_kill_of_its_process(spool: SpoolWithClock) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED_AFTER_APPEND, str(spool._file.path)], check=False)
+
+    assert killed.returncode == -9
+    assert [each.event for each in spool.list_waiting()] == [b"kept"]
+    spool.release_all()
+    assert spool.take() == [b"kept"]
+
+
+def test_a_file_that_is_gone_is_not_replaced_behind_the_operators_back(spool: SpoolWithClock) -> None:
+    spool.append("analytics_events", b"1")
+    spool._file.path.rename(spool._file.path.with_suffix(".moved"))
+
+    with pytest.raises(SpoolUnavailable, match="gone"):
+        spool.append("analytics_events", b"2")
+    assert not spool._file.path.exists()
+
+
+@pytest.mark.parametrize("damage", [b"no database at all", b"SQLite format 3\0" + b"\xff" * 8000])
+def test_a_damaged_file_stops_the_start_and_is_left_as_it_is(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "spool.sqlite3"
+    path.write_bytes(damage)
+
+    with pytest.raises(DamagedFile, match=r"spool\.sqlite3"):
+        SpoolWithClock(path).prepare()
+    assert path.read_bytes() == damage

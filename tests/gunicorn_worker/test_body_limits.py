@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import platform
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.app import SITE
+from tests.support.processes import Answer, Running, Upstream, chunks, head, read_answer, wait_until
+from tests.support.sync_rows import KEY, PATH, body_of, run, step
+from traffic_analytics.automation_sync.rows import BODY_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT, MOST, DEADLINE = 1_000_000, 2, 1.5
+APP = """
+import hashlib, json
+
+def app(environ, start_response):
+    body = environ["wsgi.input"].read()
+    said = {"length": len(body), "sum": hashlib.sha256(body).hexdigest(), "unread": environ["traffic_analytics.unread"]}
+    start_response("200 OK", [("content-type", "application/json")])
+    return [json.dumps(said).encode()]
+"""
+CONF = f"""
+import os
+from traffic_analytics.gunicorn_worker.body_limits import LargeBodies
+
+bind = f"127.0.0.1:{{os.environ['PORT']}}"
+worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
+threads = 2
+
+def post_worker_init(worker):
+    worker.large_bodies = LargeBodies(lambda head: b"X-Large: yes" in head, {LIMIT}, {MOST}, {DEADLINE})
+"""
+LARGE = b"X-Large: yes\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def length(body: bytes | int) -> bytes:
+    return b"Content-Length: %d\r\n\r\n" % (body if isinstance(body, int) else len(body))
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The worker with an application that says what it was given."""
+    directory: Path = tmp_path_factory.mktemp("echo")
+    (directory / "app.py").write_text(APP)
+    (directory / "gunicorn.conf.py").write_text(CONF)
+    with Running(directory, "", "-c", "gunicorn.conf.py") as service:
+        yield service
+
+
+def whole(body: bytes) -> dict[str, Any]:
+    return {"length": len(body), "sum": hashlib.sha256(body).hexdigest(), "unread": False}
+
+
+@pytest.mark.parametrize("size", [65_536, 65_537, LIMIT])
+@pytest.mark.parametrize("framing", ["length", "chunked", "chunked small"])
+def test_a_wanted_body_arrives_whole_and_the_connection_stays_good(size: int, framing: str, echo: Running) -> None:
+    body = bytes(range(251)) * (size // 251) + b"x" * (size % 251)
+    framed = length(body) + body
+    if framing != "length":
+        framed = CHUNKED + chunks(body, 65_536 if framing == "chunked" else 1500)
+    with echo.connect() as sock, sock.makefile("rb") as stream:
+        for _ in range(2):
+            sock.sendall(head(LARGE) + framed)
+            assert read_answer(stream).json == whole(body)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_answer(stream).json["length"] == 0
+
+
+def test_a_body_that_comes_in_pieces_arrives_whole(echo: Running) -> None:
+    body = b"0123456789" * 10_000
+    with echo.connect() as sock, sock.makefile("rb") as stream:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        everything = head(LARGE) + length(body) + body
+        for at in range(0, len(everything), 97):
+            sock.sendall(everything[at : at + 97])
+        assert read_answer(stream).json == whole(body)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_client_that_waits_to_be_told_is_told_to_send_a_wanted_body(framing: str, echo: Running) -> None:
+    body = b"x" * 500_000
+    with echo.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(head(LARGE + b"Expect: 100-continue\r\n") + (length(body) if framing == "length" else CHUNKED))
+        assert read_answer(stream).status == 100
+
+        sock.sendall(body if framing == "length" else chunks(body, 10_000))
+        assert read_answer(stream).json == whole(body)
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        head(length(100_000)),
+        head(b"Expect: 100-continue\r\n" + length(100_000)),
+        head(LARGE + length(LIMIT + 1)),
+        head(LARGE + b"Expect: 100-continue\r\n" + length(LIMIT + 1)),
+    ],
+    ids=["unwanted", "unwanted, expects", "too long", "too long, expects"],
+)
+def test_any_other_body_is_handed_on_unread_at_once(request_head: bytes, echo: Running) -> None:
+    answer = echo.say(request_head)
+
+    assert (answer.status, answer.json["length"], answer.json["unread"]) == (200, 0, True)
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(("more", "most"), [(b"", 65_536), (LARGE, LIMIT)], ids=["unwanted", "wanted"])
+def test_a_chunked_body_is_read_up_to_what_its_sender_may_send(more: bytes, most: int, echo: Running) -> None:
+    with echo.connect() as sock, sock.makefile("rb") as stream:
+        threading.Thread(
+            target=send_quietly, args=[sock, head(more + CHUNKED) + chunks(b"x" * 3_000_000, 5000)]
+        ).start()
+
+        said = read_answer(stream).json
+        assert said["unread"]
+        assert most < said["length"] < most + 300_000
+
+
+def send_quietly(sock: socket.socket, data: bytes) -> None:
+    """Send, though the other side may have had enough."""
+    with contextlib.suppress(OSError):
+        sock.sendall(data)
+
+
+@pytest.mark.parametrize("endless", [b"5;" + b"x" * 200_000, b"0\r\n" + b"X: y\r\n" * 40_000], ids=["size", "trailer"])
+def test_framing_without_an_end_is_not_looked_through_again_and_again(endless: bytes, echo: Running) -> None:
+    with echo.connect() as sock, sock.makefile("rb") as stream:
+        threading.Thread(target=send_quietly, args=[sock, head(LARGE + CHUNKED) + endless]).start()
+
+        assert read_answer(stream).status in (400, 431)
+
+
+def test_only_a_few_large_bodies_are_held_at_a_time(echo: Running) -> None:
+    body = b"x" * 200_000
+    begun = head(LARGE) + length(body) + body[:-1]
+    with echo.connect() as first, first.makefile("rb") as answers, echo.connect() as second:
+        for sock in (first, second):
+            sock.sendall(begun)
+        wait_until(lambda: echo.say(begun).json["unread"], DEADLINE)
+        assert echo.say(head(length(b"small")) + b"small").json == whole(b"small")
+
+        first.sendall(b"x")
+        assert read_answer(answers).json == whole(body)
+        wait_until(lambda: echo.say(begun + b"x").json == whole(body), DEADLINE)  # its place is free a moment later
+        second.close()
+        wait_until(lambda: not held(echo, begun, body), DEADLINE)
+
+
+def held(echo: Running, begun: bytes, body: bytes) -> bool:
+    """Whether two bodies at a time are too many."""
+    with echo.connect() as sock:
+        sock.sendall(begun)
+        return bool(echo.say(head(LARGE) + length(body) + body).json["unread"])
+
+
+def test_a_large_body_has_a_deadline_of_its_own_which_other_requests_do_not_share(echo: Running) -> None:
+    began = time.monotonic()
+    with echo.connect() as sock, echo.connect() as other:
+        other.sendall(head(length(1000)) + b"x")
+        sock.sendall(head(LARGE) + length(200_000) + b"x" * 100_000)
+        assert sock.recv(1) == b""
+        assert DEADLINE - 0.1 < time.monotonic() - began < DEADLINE + 3
+        other.sendall(b"x" * 999)
+        assert other.recv(12) == b"HTTP/1.1 200"
+
+    body = b"x" * 200_000
+    assert echo.say(head(LARGE) + length(body) + body).json == whole(body)
+
+
+# -- the service
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    directory: Path = tmp_path_factory.mktemp("sync")
+    with Running(directory, upstream.url, TINYBIRD_SYNC_AUTH=KEY, THREADS="4") as service:
+        yield service
+
+
+def sync_head(more: bytes, key: str = KEY, target: str = PATH) -> bytes:
+    """Write the headers of a sync as Ghost does, up to the blank line."""
+    return (
+        f"POST {target} HTTP/1.1\r\nhost: blog.example\r\nconnection: keep-alive\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/x-ndjson\r\nx-site-uuid: {SITE}\r\naccept: */*\r\nuser-agent: node\r\n"
+    ).encode() + more
+
+
+def nine_mebibytes() -> bytes:
+    """Make the largest body that Ghost sends, with as many rows."""
+    bare = len(body_of(*[run(number, note="") for number in range(1000)]))
+    note = "x" * ((BODY_LIMIT - bare) // 1000)
+    return body_of(*[run(number, note=note) for number in range(1000)])
+
+
+@pytest.mark.parametrize("target", [PATH, "/.ghost/analytics" + PATH + "/?name=automation_run_events"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_the_largest_sync_is_taken(framing: str, target: str, running: Running, upstream: Upstream) -> None:
+    upstream.events.clear()
+    body = nine_mebibytes()
+    framed = length(body) + body if framing == "length" else CHUNKED + chunks(body, 16_384)
+
+    answer = running.say(sync_head(framed, target=target))
+
+    assert (answer.status, answer.json) == (202, {"rows": 1000, "quarantined_rows": 0})
+    assert len({event["id"] for event in upstream.events}) == 1000
+    assert BODY_LIMIT - 1000 < len(body) <= BODY_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (sync_head(length(BODY_LIMIT), key="another"), 401),
+        (sync_head(b"Expect: 100-continue\r\n" + length(BODY_LIMIT), key=""), 401),
+        (sync_head(length(BODY_LIMIT + 1)), 413),
+        (sync_head(b"Expect: 100-continue\r\n" + length(BODY_LIMIT + 1)), 413),
+        (sync_head(length(70_000), target="/api/v1/page_hit?name=analytics_events"), 413),
+        (sync_head(length(70_000), target="/nowhere" + PATH), 404),
+        (sync_head(length(70_000), target=PATH + "x"), 404),
+    ],
+    ids=["another key", "no key", "too long", "too long, expects", "hit", "nowhere", "nearly"],
+)
+def test_a_body_that_is_not_taken_is_refused_before_it_is_sent(
+    request_head: bytes, status: int, running: Running
+) -> None:
+    answer = running.say(request_head)
+
+    assert answer.status == status
+    assert answer.json["statusCode"] == status
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+def test_a_chunked_body_that_is_too_long_is_refused(running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        data = sync_head(CHUNKED) + chunks(b" " * (BODY_LIMIT + 200_000), 65_536)
+        threading.Thread(target=send_quietly, args=[sock, data]).start()
+
+        assert read_answer(stream).status == 413
+
+
+BEGUN = [length(100_000) + b" ", CHUNKED + chunks(b" " * 140_000, 5000)[:-5]]
+
+
+@pytest.mark.parametrize("begun", BEGUN, ids=["length", "chunked"])
+def test_slow_syncs_keep_nobody_from_being_served_and_one_too_many_comes_again(begun: bytes, running: Running) -> None:
+    slow = [running.connect() for _ in range(4)]
+    for sock in slow:
+        sock.sendall(sync_head(begun))
+
+    answers: list[Answer] = []
+
+    def is_one_too_many() -> bool:
+        with running.connect() as sock, sock.makefile("rb") as stream, contextlib.suppress(TimeoutError):
+            sock.settimeout(1.0)
+            sock.sendall(sync_head(begun))
+            answers.append(read_answer(stream))
+            return answers[-1].status == 503
+        return False
+
+    wait_until(is_one_too_many)
+    began = time.monotonic()
+    assert running.hit().status == 202
+    assert time.monotonic() - began < 2.0
+    small = body_of(step())
+    assert running.say(sync_head(length(small) + small)).status == 202
+    assert answers[-1].headers["retry-after"] == "30"
+    assert "under way" in answers[-1].json["message"]
+    for sock in slow:
+        sock.close()
+    body = nine_mebibytes()
+    wait_until(lambda: running.say(sync_head(length(body) + body)).status == 202)
+
+
+def test_two_syncs_are_sent_on_at_a_time_and_a_third_comes_again(running: Running, upstream: Upstream) -> None:
+    upstream.events.clear()
+    upstream.delay = 2.0
+    small = sync_head(length(body_of(run())) + body_of(run()))
+    answers: list[int] = []
+    clients = [threading.Thread(target=lambda: answers.append(running.say(small).status)) for _ in range(2)]
+    for client in clients:
+        client.start()
+    try:
+        wait_until(lambda: len(upstream.events) == 2)
+        assert running.say(small).status == 503
+        assert running.get("/health").status == 200
+    finally:
+        upstream.delay = 0.0
+        for client in clients:
+            client.join()
+
+    assert answers == [202, 202]
+    assert running.say(small).status == 202
+
+
+def resident(service: Running) -> int:
+    """Return the MiB of memory that the worker has."""
+    pid = service.process.pid
+    (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{worker}/status").read_text())[0]) // 1024
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library may keep what is freed")
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_process_gives_back_what_large_bodies_took(framing: str, upstream: Upstream, tmp_path: Path) -> None:
+    body = nine_mebibytes()
+    framed = length(body) + body if framing == "length" else CHUNKED + chunks(body, 16_384)
+    with Running(tmp_path, upstream.url, TINYBIRD_SYNC_AUTH=KEY, THREADS="16") as service:
+        assert service.hit().status == 202
+        before = resident(service)
+
+        for _ in range(12):
+            assert service.say(sync_head(framed)).status == 202
+            upstream.events.clear()
+
+        wait_until(lambda: resident(service) < before + 45)
+
+
+@pytest.mark.e2e
+def test_a_sync_may_take_longer_to_arrive_than_a_hit(running: Running) -> None:
+    body = nine_mebibytes()
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(sync_head(length(body)) + body[:100_000])
+        time.sleep(12)  # a hit would have been given up after 10
+
+        sock.sendall(body[100_000:])
+        assert read_answer(stream).status == 202
+
+
+def test_no_key_and_no_row_stands_in_what_the_processes_print(running: Running) -> None:
+    private = body_of(run(automation_id="private-automation"))
+    for body, key in ((private, KEY), (private, "private-key"), (private + b"private", KEY)):
+        assert running.say(sync_head(length(body) + body, key)).status in (202, 400, 401)
+
+    for word in (KEY, "private", "Traceback"):
+        assert word not in running.output

@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import json
+import select
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.app import page_hit
+from tests.support.processes import PATIENCE, Running, Upstream, chunks, head, hit, read_answer, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BODY = json.dumps(page_hit()).encode()
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def running(upstream: Upstream, tmp_path_factory: Any) -> Iterator[Running]:
+    """One worker with two threads: whoever holds two threads has taken all."""
+    with Running(tmp_path_factory.mktemp("running"), upstream.url, LOG_LEVEL="debug") as service:
+        yield service
+
+
+def test_a_connection_serves_one_hit_after_another(running: Running, upstream: Upstream) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        for number in range(5):
+            sock.sendall(hit(event_id=f"kept-{number}"))
+            answer = read_answer(stream)
+            assert answer.status == 202
+            assert answer.json == {"successful_rows": 1, "quarantined_rows": 0}
+            assert answer.headers.get("connection", "").lower() != "close"
+
+    assert [event["payload"]["event_id"] for event in upstream.events[-5:]] == [f"kept-{n}" for n in range(5)]
+
+
+def test_the_way_to_tinybird_is_kept_open(running: Running, upstream: Upstream) -> None:
+    running.hit()
+    before = upstream.connections
+
+    for _ in range(5):
+        assert running.hit().status == 202
+    assert upstream.connections <= before + 1  # two threads may need two
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7, 50])
+def test_requests_sent_ahead_are_answered_in_their_order(pieces: int, running: Running) -> None:
+    info, lost = (b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in (b"/info", b"/nowhere"))
+    everything = info + hit() + lost + head(CHUNKED) + chunks(BODY) + lost + info
+    size = -(-len(everything) // pieces)
+
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        for at in range(0, len(everything), size):
+            sock.sendall(everything[at : at + size])
+            time.sleep(0.002)
+        assert [read_answer(stream).status for _ in range(6)] == [200, 202, 404, 202, 404, 200]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chunks(BODY),
+        chunks(BODY, 1),
+        chunks(BODY, 100_000),
+        chunks(BODY, extension=b';name="value"'),
+        chunks(BODY, trailer=b"X-Checksum: 5\r\n"),
+    ],
+    ids=["small", "bytes", "one", "extension", "trailer"],
+)
+def test_a_chunked_hit_is_taken_and_the_connection_stays_good(body: bytes, running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        for _ in range(2):
+            sock.sendall(head(CHUNKED) + body)
+            assert read_answer(stream).status == 202
+
+
+def test_a_hit_in_small_pieces_is_taken(running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        data = hit()
+        for at in range(0, len(data), 5):
+            sock.sendall(data[at : at + 5])
+        assert read_answer(stream).status == 202
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: %d\r\n\r\n" % len(BODY), CHUNKED], ids=["length", "chunked"])
+def test_a_client_that_waits_to_be_told_is_told_to_continue(framing: bytes, running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(head(b"Expect: 100-continue\r\n" + framing))
+        assert read_answer(stream).status == 100
+
+        sock.sendall(chunks(BODY) if framing == CHUNKED else BODY)
+        answer = read_answer(stream)
+        if answer.status == 100:  # saying it twice is allowed
+            answer = read_answer(stream)
+        assert answer.status == 202
+
+
+def test_http_1_0_is_answered_and_closed(running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(hit(version="1.0"))
+
+        assert read_answer(stream).status == 202
+        assert stream.read() == b""
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_client_that_has_closed_its_side_still_gets_its_answer(later: bool, running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(hit())
+        if later:
+            time.sleep(0.01)
+        sock.shutdown(socket.SHUT_WR)
+
+        assert read_answer(stream).status == 202
+        assert stream.read() == b""
+
+
+def test_requests_sent_ahead_are_answered_though_the_client_sends_no_more(running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(hit() * 3)
+        sock.shutdown(socket.SHUT_WR)
+
+        assert [read_answer(stream).status for _ in range(3)] == [202] * 3
+        assert stream.read() == b""
+
+
+def test_a_client_that_sends_far_ahead_gets_every_answer(running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        count = 100  # far more than is read ahead at a time
+        threading.Thread(target=sock.sendall, args=[hit() * count], daemon=True).start()
+
+        assert [read_answer(stream).status for _ in range(count)] == [202] * count
+
+
+@pytest.mark.parametrize("part", [b"", b"P", head(), head(b"Content-Length: 500\r\n\r\n{"), head(CHUNKED) + b"5\r\n"])
+def test_a_client_that_leaves_early_gets_nothing_and_harms_nobody(part: bytes, running: Running) -> None:
+    with running.connect() as sock:
+        sock.sendall(part)
+        sock.shutdown(socket.SHUT_WR)
+        sock.settimeout(5.0)  # half of what a client that may still send is given
+        assert sock.recv(100) in (b"", b"HTTP/1.1 400 Bad Request\r\n")
+
+    assert running.hit().status == 202
+
+
+def test_a_body_of_ten_megabytes_is_refused_before_it_is_sent(running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(head(b"Content-Length: 10000000\r\n\r\n"))
+
+        answer = read_answer(stream)
+        assert answer.status == 413
+        assert answer.json["statusCode"] == 413
+        assert answer.headers["access-control-allow-origin"] == "*"
+        sock.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n")  # the beginning of that body
+        assert stream.readline() in (b"", b"HTTP/1.1 400 Bad Request\r\n")
+
+
+def send_until_answered(sock: socket.socket, piece: bytes, most: int) -> None:
+    """Send on and on; the service may close at any time, which may take its answer along."""
+    sent = 0
+    while not select.select([sock], [], [], 0)[0]:
+        assert sent < most, "is read for ever"
+        sent += sock.send(piece)
+
+
+@pytest.mark.parametrize(
+    ("framing", "piece"),
+    [(b"Content-Length: 9000000000\r\n\r\n", b" " * 4096), (CHUNKED, b"1000\r\n" + b" " * 4096 + b"\r\n")],
+    ids=["length", "chunked"],
+)
+def test_an_endless_body_is_refused_while_it_is_being_sent(framing: bytes, piece: bytes, running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(head(framing))
+        send_until_answered(sock, piece, 20_000_000)
+        answer = read_answer(stream)
+        assert answer.status == 413
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["connection"] == "close"
+
+    assert running.hit().status == 202
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n", 400),
+        (head(b"Content-Length: -5\r\n\r\n"), 400),
+        (head(b"Content-Length: 5x\r\n\r\n"), 400),
+        (head(b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n123456"), 400),
+        (head(b"Content-Length: 5\r\n" + CHUNKED + b"0\r\n\r\n"), 400),
+        (b"GET /" + b"x" * 5_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9_000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 70 + b"\r\n", 431),
+        (b"GET /" + b"x" * 100_000, 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, 431),
+        (head(CHUNKED) + b"no size\r\n\r\n", 400),
+    ],
+    ids=range(15),
+)
+def test_what_is_no_http_is_refused_like_everything_else(data: bytes, status: int, running: Running) -> None:
+    with running.connect() as sock, sock.makefile("rb") as stream:
+        sock.sendall(data)
+
+        answer = read_answer(stream)
+        assert answer.status == status
+        assert answer.json["statusCode"] == status
+        assert answer.json["message"]
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert stream.read() == b""
+
+
+def test_four_hundred_slow_clients_keep_nobody_from_being_served(running: Running) -> None:
+    slow_heads = [running.connect() for _ in range(200)]
+    slow_bodies = [running.connect() for _ in range(200)]
+    for sock in slow_bodies:
+        sock.sendall(head(b"Content-Length: 5000\r\n\r\n"))
+    over = threading.Event()
+
+    def drip() -> None:
+        for letter in b"POST /api/v1":
+            for sock in slow_heads:
+                sock.sendall(bytes([letter]))
+            for sock in slow_bodies:
+                sock.sendall(b" ")
+            if over.wait(1.0):
+                return
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        slowest = 0.0
+        for _ in range(12):
+            began = time.monotonic()
+            assert running.hit().status == 202
+            slowest = max(slowest, time.monotonic() - began)
+            time.sleep(0.1)
+        assert slowest < 2.0
+    finally:
+        over.set()
+        dripping.join()
+        for sock in slow_heads + slow_bodies:
+            sock.close()
+
+
+def test_clients_that_do_not_read_their_answers_keep_nobody_from_being_served(running: Running) -> None:
+    deaf = [running.connect() for _ in range(20)]
+    for sock in deaf:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        sock.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
+
+    began = time.monotonic()
+    assert running.hit().status == 202
+    assert time.monotonic() - began < 2.0
+    for sock in deaf:
+        sock.close()
+
+
+@pytest.fixture
+def start_service(tmp_path: Any) -> Iterator[Any]:
+    started: list[Running] = []
+
+    def start(target: str, **environment: str) -> Running:
+        started.append(Running(tmp_path, target, **environment))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+def test_a_hit_that_has_been_begun_is_finished_before_the_end(start_service: Any) -> None:
+    with Upstream() as upstream:
+        upstream.delay = 2.5  # longer than threads are waited for at the very end
+        service = start_service(upstream.url)
+        with service.connect() as sock, sock.makefile("rb") as stream:
+            sock.sendall(hit())
+            wait_until(lambda: upstream.events)
+            began = time.monotonic()
+            service.process.send_signal(signal.SIGTERM)
+
+            assert read_answer(stream).status == 202
+        assert service.stop() == 0
+        assert time.monotonic() - began < 8.0
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_idle_connections_do_not_hold_up_the_end(sig: signal.Signals, start_service: Any, upstream: Upstream) -> None:
+    service = start_service(upstream.url)
+    with service.connect() as kept, kept.makefile("rb") as stream, service.connect() as silent:
+        kept.sendall(hit())
+        read_answer(stream)
+        began = time.monotonic()
+        service.process.send_signal(sig)
+
+        assert service.process.wait(PATIENCE) == 0
+        assert time.monotonic() - began < 5.0
+        assert silent.recv(1) == b""
+
+
+def test_workers_and_restarts_agree_on_a_visitors_name(start_service: Any) -> None:
+    with Upstream() as upstream:
+        for _ in range(2):
+            service = start_service(upstream.url, WEB_CONCURRENCY="2")
+            for _ in range(10):
+                assert service.hit().status == 202
+            service.stop()
+
+        assert len(upstream.events) == 20
+        assert len({event["session_id"] for event in upstream.events}) == 1
+
+
+def test_nothing_of_a_visitor_stands_in_what_the_processes_print(start_service: Any, upstream: Upstream) -> None:
+    service = start_service(upstream.url, LOG_LEVEL="trace", TINYBIRD_TRACKER_TOKEN="our-own-secret")
+    private = b"X-Forwarded-For: 203.0.113.77\r\nCookie: a=private-cookie\r\n"
+    target = "/api/v1/page_hit?name=analytics_events&token=private-token"
+    requests = [
+        head(private, target) + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY,
+        head(private, target) + b"Content-Length: 9\r\n\r\n{private}",
+        head(private, target) + b"Content-Length: 9000000\r\n\r\n",
+        head(private, target) + CHUNKED + b"private\r\n\r\n",
+        head(private + b"X: " + b"x" * 9_000 + b"\r\n\r\n", target),
+        head(private + b"private header\r\n\r\n", target),
+        b"private garbage 203.0.113.77\r\n\r\n",
+        b"GET /private HTTP/1.1\r\n" + private + b"\r\n",
+    ]
+    for request in requests:
+        with service.connect("127.0.0.9") as sock:
+            sock.sendall(request)
+            assert sock.recv(100).startswith(b"HTTP/1.1 ")
+    with service.connect("127.0.0.9") as sock:
+        sock.sendall(requests[0][:-5])
+
+    assert service.stop() == 0
+    output = service.output
+    for line in output.splitlines():
+        assert {"time", "level", "event", "message"} <= set(json.loads(line))
+    for word in ("private", "203.0.113.77", "127.0.0.9", "our-own-secret", "page_hit", "Firefox", "Traceback"):
+        assert word not in output

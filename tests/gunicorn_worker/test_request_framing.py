@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from traffic_analytics.gunicorn_worker.request_framing import BODY_LIMIT, HEAD_LIMIT, Progress, RequestFraming
+
+
+class Sent(NamedTuple):
+    data: bytes
+    head: int
+    expects: bool
+
+
+LINES = [
+    b"Host: x",
+    b"X-Note: content-length: 7",
+    b"X-Content-Length: 7",
+    b"Accept: */*",
+    b"X-Transfer: transfer-encoding: chunked",
+]
+PIECES = st.one_of(st.binary(max_size=40), st.sampled_from([b"\r\n\r\n", b"0\r\n\r\n", b"\r\n", b"5\r\n", b""]))
+
+
+@st.composite
+def sent_requests(draw: st.DrawFn) -> Sent:
+    """Write a request that a parser accepts."""
+    lines = draw(st.lists(st.sampled_from(LINES), max_size=4))
+    expects = draw(st.booleans())
+    framing = draw(st.sampled_from(["none", "length", "chunked"]))
+    pieces = draw(st.lists(PIECES, max_size=5)) if framing != "none" else []
+    body = b"".join(pieces)
+    if framing == "length":
+        name = draw(
+            st.sampled_from([b"Content-Length: ", b"content-length:", b"CONTENT-LENGTH:\t", b"Content-Length:  0"])
+        )
+        lines.append(name + b"%d" % len(body))
+    if framing == "chunked":
+        lines.append(draw(st.sampled_from([b"Transfer-Encoding: chunked", b"transfer-encoding:Chunked"])))
+        size = draw(st.sampled_from([b"%x", b"%X", b"000%x", b"%x;a=b"]))
+        trailer = draw(st.sampled_from([b"", b"X-Sum: 1\r\n", b"X-Sum: 1\r\nX-More: 2\r\n"]))
+        body = b"".join(size % len(piece) + b"\r\n" + piece + b"\r\n" for piece in pieces if piece)
+        body += b"0\r\n" + trailer + b"\r\n"
+    if expects:
+        lines.append(b"Expect: 100-continue")
+    head = b"\r\n".join([b"POST / HTTP/1.1", *draw(st.permutations(lines))]) + b"\r\n\r\n"
+    return Sent(head + body, len(head), expects)
+
+
+@given(sent_requests(), st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_request_is_complete_with_its_last_byte_and_not_before(sent: Sent, data: st.DataObject) -> None:
+    inner = st.integers(1, len(sent.data) - 1)
+    cuts = sorted(data.draw(st.one_of(st.just(range(1, len(sent.data))), st.sets(inner))))
+    end, arrived = RequestFraming(), bytearray()
+
+    for at in cuts:
+        arrived += sent.data[len(arrived) : at]
+        expected = Progress.CONTINUE if sent.expects and at >= sent.head else Progress.INCOMPLETE
+        assert end.progress(arrived) is expected
+    arrived += sent.data[len(arrived) :]
+    assert end.progress(arrived) is Progress.COMPLETE
+
+
+@given(sent_requests(), st.binary(min_size=1, max_size=50), st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_request_stays_complete_whatever_follows_it(sent: Sent, ahead: bytes, data: st.DataObject) -> None:
+    end, arrived = RequestFraming(), bytearray()
+    if cut := data.draw(st.integers(0, len(sent.data) - 1)):
+        arrived += sent.data[:cut]
+        end.progress(arrived)
+
+    arrived += sent.data[len(arrived) :] + ahead
+
+    assert end.progress(arrived) is Progress.COMPLETE
+    assert end.progress(arrived) is Progress.COMPLETE
+
+
+@given(st.lists(st.binary(max_size=200), max_size=10))
+@settings(max_examples=200, deadline=None)
+def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
+    for beginning in (b"", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"):
+        end, arrived = RequestFraming(), bytearray(beginning)
+        for piece in pieces:
+            arrived += piece
+            assert end.progress(arrived) in Progress
+
+
+@pytest.mark.parametrize(
+    ("head", "filler", "most"),
+    [
+        (b"GET /", b"x", HEAD_LIMIT + 100),
+        (b"GET / HTTP/1.1\r\n", b"X: y\r\n", HEAD_LIMIT + 100),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\n12345\r\n", HEAD_LIMIT + BODY_LIMIT + 200),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x", HEAD_LIMIT + BODY_LIMIT + 200),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", HEAD_LIMIT + BODY_LIMIT + 200),
+        (b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % BODY_LIMIT, b"x", BODY_LIMIT + 100),
+    ],
+)
+def test_nothing_is_waited_for_without_end(head: bytes, filler: bytes, most: int) -> None:
+    end, arrived = RequestFraming(), bytearray(head)
+
+    while end.progress(arrived) is Progress.INCOMPLETE:
+        arrived += filler * 50
+        assert len(arrived) <= most + 50 * len(filler)
+
+
+@pytest.mark.parametrize("length", [str(BODY_LIMIT + 1), "10000000", "9" * 30, "9" * 400, "9" * 6000])
+def test_a_body_that_nobody_will_read_is_not_waited_for(length: str) -> None:
+    head = f"POST / HTTP/1.1\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+
+    assert RequestFraming().progress(bytearray(head.encode())) in (Progress.COMPLETE, Progress.TOO_LONG)
+
+
+@pytest.mark.parametrize("value", [b"5x", b"-5", b"+5", b"5, 5", b"0x5", b"5 5", b"5.0"])
+def test_a_length_that_is_no_number_is_not_waited_for(value: bytes) -> None:
+    for more in (b"", b"\r\nHost: x"):
+        head = b"POST / HTTP/1.1\r\nContent-Length: " + value + more + b"\r\n\r\n"
+
+        assert RequestFraming().progress(bytearray(head)) is Progress.COMPLETE

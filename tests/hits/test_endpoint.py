@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import traffic_analytics
+from tests.support.app import FIREFOX, SITE, TARGET, Log, page_hit
+from tests.support.fakes import UnusableSalts
+from traffic_analytics import errors, wsgi
+from traffic_analytics.salts.sqlite import SqliteSalts
+
+HIT = "/api/v1/page_hit?name=analytics_events"
+BELOW = "/.ghost/analytics"
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+TOKEN = "visitors-secret-token"
+ADDRESS = "203.0.113.77"
+
+
+@pytest.mark.parametrize("prefix", ["", BELOW])
+@pytest.mark.parametrize(
+    ("path", "kind", "said"),
+    [
+        ("/", "text/plain", "Hello Ghost Traffic Analytics"),
+        ("/info", "application/json", '{"build": "abc-1"}'),
+        ("/health", "application/json", None),
+        ("/ready", "application/json", None),
+    ],
+)
+def test_probes_are_answered_with_and_without_ghosts_prefix(
+    path: str, kind: str, said: str | None, prefix: str, start: Any
+) -> None:
+    answer = start(BUILD_LABEL="abc-1").client.get(prefix + path)
+
+    assert answer.status_code == 200
+    assert answer.mimetype == kind
+    assert said is None or answer.text == said
+
+
+def test_a_build_without_a_label_says_so(service: Any) -> None:
+    assert service.client.get("/info").json == {"build": ""}
+
+
+@pytest.mark.parametrize("prefix", ["", BELOW])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_hit_is_taken_with_and_without_prefix_and_slash(prefix: str, slash: str, service: Any) -> None:
+    answer = service.hit(target=f"{prefix}/api/v1/page_hit{slash}?name=analytics_events")
+
+    assert answer.status_code == 202
+    assert len(service.events) == 1
+
+
+@pytest.mark.parametrize("prefix", ["", BELOW])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_preflight_allows_what_ghosts_script_sends(prefix: str, slash: str, service: Any) -> None:
+    answer = service.client.options(
+        f"{prefix}/api/v1/page_hit{slash}?name=analytics_events",
+        headers={
+            "Origin": "https://blog.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type,x-site-uuid",
+        },
+    )
+
+    assert answer.status_code == 204
+    assert answer.data == b""
+    given = {name.lower(): value for name, value in answer.headers if name.lower().startswith("access-control-")}
+    assert int(given.pop("access-control-max-age")) >= 600
+    assert given == {
+        "access-control-allow-origin": "*",
+        "access-control-allow-methods": "GET, POST, PUT, DELETE, OPTIONS",
+        "access-control-allow-headers": "Origin, X-Requested-With, Content-Type, Accept, Authorization, x-site-uuid",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "error"),
+    [
+        ("GET", "/nowhere", 404, "Not Found"),
+        ("GET", "/api/v1/page_hits", 404, "Not Found"),
+        ("POST", "/api/v2/page_hit", 404, "Not Found"),
+        ("POST", "//api/v1/page_hit", 404, "Not Found"),
+        ("POST", "/api//v1/page_hit", 404, "Not Found"),
+        ("POST", "/API/v1/page_hit", 404, "Not Found"),
+        ("GET", "/.ghost/analytics/nowhere", 404, "Not Found"),
+        ("GET", "/.ghost/analytics/.ghost/analytics/", 404, "Not Found"),
+        ("GET", "/static/x", 404, "Not Found"),
+        ("GET", "/\ud83d\ude00/%00/../%ff", 404, "Not Found"),
+        ("POST", "/local-proxy", 404, "Not Found"),
+        ("POST", "/local-proxy/v0/events", 404, "Not Found"),
+        ("GET", "/api/v1/page_hit", 405, "Method Not Allowed"),
+        ("HEAD", "/api/v1/page_hit", 405, "Method Not Allowed"),
+        ("PUT", "/api/v1/page_hit/", 405, "Method Not Allowed"),
+        ("DELETE", "/.ghost/analytics/api/v1/page_hit", 405, "Method Not Allowed"),
+        ("BREW", "/api/v1/page_hit", 405, "Method Not Allowed"),
+        ("POST", "/", 405, "Method Not Allowed"),
+        ("POST", "/health", 405, "Method Not Allowed"),
+    ],
+)
+def test_anything_else_is_refused_as_json(method: str, path: str, status: int, error: str, service: Any) -> None:
+    answer = service.client.open(path.encode("utf-8", "surrogatepass").decode("latin-1"), method=method)
+
+    assert answer.status_code == status
+    assert answer.mimetype == "application/json"
+    assert ("Allow" in answer.headers) == (status == 405)
+    if method != "HEAD":
+        assert answer.json == {"error": error, "message": answer.json["message"], "statusCode": status}
+        assert answer.json["message"]
+
+
+def test_ghosts_prefix_alone_answers_like_the_root(service: Any) -> None:
+    assert service.client.get(BELOW).status_code == 200
+
+
+def every_answer(service: Any) -> list[Any]:
+    """Provoke one answer of each kind that needs no broken neighbour."""
+    client = service.client
+    return [
+        client.get("/"),
+        client.get("/info"),
+        client.get("/health"),
+        client.get("/ready"),
+        client.get("/nowhere"),
+        client.get("/api/v1/page_hit"),
+        client.options("/api/v1/page_hit"),
+        service.hit(),
+        service.hit(b"{"),
+        service.hit(b" " * 30_000),
+        service.hit(headers={"Content-Type": "text/plain"}),
+        service.hit(headers={"User-Agent": GOOGLEBOT}),
+    ]
+
+
+def test_every_answer_may_be_seen_by_the_page(start: Any) -> None:
+    answers = every_answer(start())
+    answers.append(start(HMAC_SECRET="k").hit())
+    answers.append(start(salts=UnusableSalts()).hit())
+    answers.append(start(salts=UnusableSalts()).client.get("/ready"))
+    answers.append(start(PROXY_TARGET="http://unknown.example", TINYBIRD_TRACKER_TOKEN="").hit())
+
+    assert {answer.status_code for answer in answers} >= {200, 202, 204, 400, 401, 404, 405, 413, 415, 503}
+    for answer in answers:
+        assert answer.headers.getlist("access-control-allow-origin") == ["*"], answer.status
+
+
+@pytest.mark.parametrize(("setting", "header"), [("", None), ("false", None), ("true", "true")])
+def test_a_bot_is_thanked_and_goes_no_further(setting: str, header: str | None, start: Any) -> None:
+    service = start(ENABLE_BOT_DETECTION_HEADER=setting, salts=UnusableSalts())
+
+    answer = service.hit(headers={"User-Agent": GOOGLEBOT})
+
+    assert answer.status_code == 202
+    assert answer.json == {"message": "Page hit event received"}
+    assert answer.mimetype == "application/json"
+    assert answer.headers.get("x-ghost-bot-detected") == header
+    assert service.events == []
+
+
+def test_a_human_is_never_called_a_bot(start: Any) -> None:
+    assert "x-ghost-bot-detected" not in start(ENABLE_BOT_DETECTION_HEADER="true").hit().headers
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize(
+    "body", [b'{"successful_rows":1,"quarantined_rows":0}', b'{"successful_rows": 0, "quarantined_rows": 1}', b"{}"]
+)
+def test_tinybirds_word_is_passed_on(status: int, body: bytes, service: Any) -> None:
+    service.tinybird.post(TARGET, status_code=status, content=body, headers={"Set-Cookie": "a=b", "X-Internal": "1"})
+
+    answer = service.hit()
+
+    assert answer.status_code == status
+    assert json.loads(answer.data) == json.loads(body)
+    assert answer.mimetype == "application/json"
+    assert not {"Set-Cookie", "X-Internal"} & set(answer.headers.keys())
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", b"<html>upstream</html>", b'{"cut":', b"\xff", b"[" * 100_000])
+def test_a_good_answer_that_is_no_json_is_not_passed_on_as_such(body: bytes, service: Any) -> None:
+    service.tinybird.post(TARGET, status_code=202, content=body)
+
+    answer = service.hit()
+
+    assert answer.status_code == 202
+    assert json.loads(answer.data) == {}
+
+
+def forward_in_vain(start: Any) -> Any:
+    """Post a hit with the visitor's own token, which no spool can deliver later."""
+    service = start(TINYBIRD_TRACKER_TOKEN="")
+    answer = service.hit(target=f"{HIT}&token={TOKEN}", headers={"X-Forwarded-For": ADDRESS, "x-request-id": "r-1"})
+    assert f"token={TOKEN}" in service.tinybird.request_history[0].url
+    return answer
+
+
+def check_proxy_error(answer: Any, log: Log) -> None:
+    assert answer.status_code == 502
+    assert answer.json == {"error": "Proxy error"}
+    assert answer.mimetype == "application/json"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    (record,) = log.records
+    assert (record["event"], record["level"]) == ("ProxyError", "error")
+    assert (record["request_id"], record["site_uuid"]) == ("r-1", SITE)
+    for private in (TOKEN, ADDRESS, FIREFOX, "Traceback"):
+        assert private not in log.text
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 413, 422, 429, 500, 502, 503])
+def test_any_other_answer_of_tinybird_is_a_proxy_error(status: int, start: Any, tinybird: Any, log: Log) -> None:
+    tinybird.post(
+        TARGET,
+        status_code=status,
+        text=f'{{"error": "invalid token {TOKEN}"}}',
+        headers={"Location": "http://elsewhere.example/", "Retry-After": "3"},
+    )
+
+    check_proxy_error(forward_in_vain(start), log)
+    assert str(status) in log.text
+    assert len(tinybird.request_history) == 1
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        requests.ConnectTimeout(f"http://tinybird.example?token={TOKEN}"),
+        requests.ReadTimeout(f"?token={TOKEN}"),
+        requests.ConnectionError(f"refused {TOKEN}"),
+        requests.exceptions.SSLError(TOKEN),
+        requests.exceptions.ChunkedEncodingError(TOKEN),
+        requests.exceptions.ContentDecodingError(TOKEN),
+        ConnectionResetError(104, TOKEN),
+        TimeoutError(TOKEN),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_an_unreachable_tinybird_is_a_proxy_error(failure: Exception, start: Any, tinybird: Any, log: Log) -> None:
+    tinybird.post(TARGET, exc=failure)
+
+    check_proxy_error(forward_in_vain(start), log)
+
+
+def test_a_salt_that_cannot_be_had_refuses_the_hit(start: Any, log: Log) -> None:
+    service = start(salts=UnusableSalts())
+
+    answer = service.hit()
+
+    assert answer.status_code == 503
+    assert answer.json["statusCode"] == 503
+    assert service.tinybird.request_history == []
+    assert [record["event"] for record in log.records] == ["SaltUnavailable"]
+
+
+@pytest.mark.parametrize("prefix", ["", BELOW])
+def test_ready_says_that_salts_cannot_be_had_while_health_goes_on(prefix: str, start: Any) -> None:
+    service = start(salts=UnusableSalts())
+
+    answer = service.client.get(f"{prefix}/ready")
+
+    assert answer.status_code == 503
+    assert "salt" in answer.json["message"]
+    assert service.client.get(f"{prefix}/health").status_code == 200
+
+
+def test_ready_notices_that_the_salts_file_is_gone_and_back(tmp_path: Path, start: Any) -> None:
+    path = tmp_path / "salts.sqlite3"
+    service = start(salts=SqliteSalts(path))
+    assert service.client.get("/ready").status_code == 200
+
+    path.rename(tmp_path / "elsewhere")
+    assert service.client.get("/ready").status_code == 200, "it does not write to the disk for everybody who asks"
+    service.now += timedelta(seconds=1)
+    assert service.client.get("/ready").status_code == 503
+    assert service.hit().status_code == 503
+    assert not path.exists()
+    (tmp_path / "elsewhere").rename(path)
+    assert service.client.get("/ready").status_code == 200
+    assert service.hit().status_code == 202
+
+
+def test_the_local_stand_in_logs_events_and_answers_like_tinybird(start: Any, log: Log) -> None:
+    client = start(LOCAL_PROXY="true").client
+
+    for path in ("/local-proxy", "/local-proxy/v0/events?name=analytics_events"):
+        answer = client.post(path, data=b'{"a": 1}\n{"a": 2}')
+        assert 200 <= answer.status_code < 300
+        assert answer.json == {"successful_rows": 2, "quarantined_rows": 0}
+    assert [record["payload"] for record in log.records] == [{"a": 1}, {"a": 2}] * 2
+    assert client.post("/local-proxy", data=b"no JSON").status_code == 400
+
+
+def test_events_are_logged_only_if_asked_for(start: Any, log: Log) -> None:
+    assert start().hit().status_code == 202
+    assert log.records == []
+
+    service = start(LOG_EVENTS="true", DELIVERY="direct")
+
+    assert service.hit().status_code == 202
+    (record,) = log.records
+    assert record["event"] == "EventAccepted"
+    assert record["payload"] == service.events[-1]
+
+
+def test_a_defect_is_answered_as_json_and_logged_without_its_message(start: Any, log: Log) -> None:
+    service = start()
+    service.now = "no time"  # the clock's answer has no date()
+
+    answer = service.hit(page_hit(pathname="/private/"))
+
+    assert answer.status_code == 500
+    assert answer.json["statusCode"] == 500
+    assert answer.headers["access-control-allow-origin"] == "*"
+    (record,) = log.records
+    assert record["event"] == "UnhandledError"
+    assert record["error"] == "AttributeError"
+    assert "no attribute" not in log.text
+    assert "/private/" not in log.text
+
+
+def every_subclass(parent: type) -> set[type]:
+    return {parent}.union(*(every_subclass(child) for child in parent.__subclasses__()))
+
+
+def test_every_error_that_a_request_can_meet_has_a_status() -> None:
+    for module in pkgutil.walk_packages(traffic_analytics.__path__, "traffic_analytics."):
+        importlib.import_module(module.name)
+    roots_that_nobody_raises = {errors.AnalyticsError, errors.RefusedHit}
+    only_at_the_start = {errors.ConfigurationError, errors.DamagedFile}
+    only_in_a_worker = {errors.NoEvent}
+
+    met = every_subclass(errors.AnalyticsError) - roots_that_nobody_raises - only_at_the_start - only_in_a_worker
+
+    assert met == set(wsgi.STATUS)
+    assert all(400 <= status < 600 and name for status, name in wsgi.STATUS.values())

@@ -1,0 +1,531 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+import requests
+from flask import Flask
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+import traffic_analytics
+from tests.automation_sync import test_sync
+from tests.support.app import FIREFOX, NOW, SITE, TARGET, Service, all_rows_fit, page_hit
+from tests.support.processes import PATIENCE, ROOT
+from traffic_analytics.delivery.circuit import FAILURES_TO_OPEN
+from traffic_analytics.delivery.target import Reply, Verdict
+from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.observability.instrumentation import make_metrics
+from traffic_analytics.observability.metrics import OUTCOMES, PLACES, MessageMetrics, Metrics
+from traffic_analytics.salts.store import MemorySalts
+from traffic_analytics.settings import Settings
+from traffic_analytics.wiring.options import register_metrics
+
+BOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+PREFIX = "traffic_analytics_"
+
+
+class Samples:
+    """One scrape."""
+
+    def __init__(self, text: str) -> None:
+        self.families = {family.name: family for family in text_string_to_metric_families(text)}
+        self.all = {
+            (sample.name.removeprefix(PREFIX), frozenset(sample.labels.items())): sample.value
+            for family in self.families.values()
+            for sample in family.samples
+        }
+
+    def __call__(self, name: str, **labels: str) -> float | None:
+        return self.all.get((name, frozenset(labels.items())))
+
+    def counted(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return what is not zero, by the values of the labels in their alphabetical order."""
+        return {
+            tuple(value for _, value in sorted(labels)): number
+            for (each, labels), number in self.all.items()
+            if each == name and number
+        }
+
+    def label_values(self) -> set[tuple[str, str, str]]:
+        return {(name, *pair) for name, labels in self.all for pair in labels}
+
+
+def scrape(service: Any, path: str = "/metrics", **headers: str) -> Samples:
+    answer = service.client.get(path, headers=headers)
+    assert answer.status_code == 200
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    return Samples(answer.text)
+
+
+@pytest.fixture
+def metered(start: Any) -> Any:
+    return start(METRICS="true")
+
+
+class NoSalts(MemorySalts):
+    def get_or_create(self, site_uuid: str, day: Any) -> str:
+        raise SaltUnavailable("as this test wants it")
+
+
+class DefectiveSalts(MemorySalts):
+    def get_or_create(self, site_uuid: str, day: Any) -> str:
+        raise RuntimeError("as this test wants it")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rule", "hit"),
+    [
+        ("accepted", "", {}),
+        ("bot", "", {"headers": {"User-Agent": BOT}}),
+        ("invalid", "body", {"body": b"no JSON"}),
+        ("invalid", "body.payload", {"body": {**page_hit(), "payload": {}}}),
+        ("invalid", "body.payload.pathname", {"body": page_hit(pathname=" ")}),
+        ("invalid", "body.payload.user-agent", {"body": page_hit(**{"user-agent": 7})}),
+        ("invalid", "body.payload.post_type", {"body": page_hit(post_type="comment")}),
+        ("invalid", "body.payload.parsedReferrer.url", {"body": page_hit(parsedReferrer={"url": 7})}),
+        ("invalid", "body.version", {"body": {**page_hit(), "version": "2"}}),
+        ("invalid", "headers.x-site-uuid", {"headers": {"x-site-uuid": "x"}}),
+        ("invalid", "headers.user-agent", {"headers": {"User-Agent": " "}}),
+        ("invalid", "headers.content-length", {"environ_overrides": {"CONTENT_LENGTH": "many"}}),
+        ("invalid", "query.name", {"target": "/api/v1/page_hit?name=elsewhere"}),
+        ("invalid", "query.token", {"target": "/api/v1/page_hit?name=analytics_events&token="}),
+        ("refused", "too_large", {"body": b" " * 20_481}),
+        ("refused", "media_type", {"headers": {"Content-Type": "text/plain"}}),
+    ],
+)
+def test_each_hit_is_counted_once_by_what_became_of_it(
+    outcome: str, rule: str, hit: dict[str, Any], metered: Any
+) -> None:
+    metered.hit(**hit)
+
+    assert scrape(metered).counted("hits_total") == {(outcome, rule): 1}
+
+
+def test_a_hit_without_a_signature_is_counted_as_unsigned(start: Any) -> None:
+    service = start(METRICS="true", HMAC_SECRET="secret")
+    service.hit()
+
+    assert scrape(service).counted("hits_total") == {("unsigned", ""): 1}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "rule", "salts"), [("unavailable", "salt", NoSalts()), ("failed", "defect", DefectiveSalts())]
+)
+def test_a_hit_that_failed_for_want_of_a_salt_or_by_a_defect_is_told_apart(
+    outcome: str, rule: str, salts: MemorySalts, tmp_path: Any, tinybird: Any
+) -> None:
+    service = Service(tmp_path, tinybird, salts, METRICS="true")
+    service.hit()
+
+    assert scrape(service).counted("hits_total") == {(outcome, rule): 1}
+
+
+def test_a_hit_that_tinybird_did_not_take_and_nobody_keeps_is_counted_as_failed(start: Any, tinybird: Any) -> None:
+    service = start(METRICS="true", TINYBIRD_TRACKER_TOKEN="")
+    tinybird.post(TARGET, status_code=503)
+    service.hit(target="/api/v1/page_hit?name=analytics_events&token=abc")
+
+    samples = scrape(service)
+    assert samples.counted("hits_total") == {("failed", "upstream"): 1}
+    assert samples("spool_readable") is None, "without a spool there is none to read"
+
+
+def test_a_spool_that_cannot_be_used_is_counted_and_said(start: Any) -> None:
+    service = start(METRICS="true", DELIVERY="spool")
+    (service.data_dir / "spool.sqlite3").rename(service.data_dir / "moved")
+    service.hit()
+
+    samples = scrape(service)
+    assert samples.counted("hits_total") == {("unavailable", "spool"): 1}
+    assert samples("spool_readable") == 0
+    assert samples("spool_waiting_events") is None
+    assert samples("spool_max_bytes") == 1024 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("status", "result"),
+    [
+        (202, "taken"),
+        (503, "later"),
+        (429, "too_fast"),
+        (403, "wrong_setup"),
+        (400, "refused"),
+        (413, "too_large"),
+    ],
+)
+def test_what_tinybird_answers_is_counted_by_data_source_and_timed(
+    status: int, result: str, metered: Any, tinybird: Any
+) -> None:
+    tinybird.post(TARGET, status_code=status, json={"quarantined_rows": 1})
+    metered.hit(target="/api/v1/page_hit?name=analytics_events_test")
+
+    samples = scrape(metered)
+    taken = status == 202
+    assert samples.counted("sent_events_total") == {("analytics_events_test", result, "direct"): 1}
+    assert samples("upstream_request_duration_seconds_count", way="direct") == 1
+    assert samples.counted("quarantined_rows_total") == ({("analytics_events_test", "direct"): 1} if taken else {})
+    assert samples.counted("spooled_events_total") == ({} if taken else {("analytics_events_test",): 1})
+    assert samples.counted("hits_total") == {("accepted", ""): 1}
+
+
+def test_what_waits_is_told_in_number_bytes_and_age(start: Any) -> None:
+    service = start(METRICS="true", DELIVERY="spool")
+    service.hit()
+    service.hit()
+    service.now += timedelta(seconds=90)
+
+    samples = scrape(service)
+    assert samples("spool_readable") == 1
+    assert samples("spool_waiting_events") == 2
+    assert samples("spool_oldest_event_age_seconds") == 90
+    assert samples("spool_set_aside_events") == 0
+    assert 0 < (samples("spool_bytes") or 0) < (samples("spool_max_bytes") or 0)
+    assert samples.counted("spooled_events_total") == {("analytics_events",): 2}
+
+
+class Waiting(NamedTuple):
+    event: bytes
+
+
+class Refusing:
+    """A target that takes all but what is guilty."""
+
+    NAME = WRONG_SETUP = "it"
+
+    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
+        return self.post_batch(data_source, [event])
+
+    def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
+        return Reply(Verdict.REFUSED if b"guilty" in events else Verdict.TAKEN, "as this test wants it")
+
+
+class Place:
+    def __init__(self) -> None:
+        self.aside: list[bytes] = []
+
+    def acknowledge(self, events: Any) -> None:
+        pass
+
+    def set_aside(self, event: Waiting, reason: str) -> bool:
+        self.aside.append(event.event)
+        return True
+
+    def hold(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("data_source", "label"), [("analytics_events", "analytics_events"), ("nobody-knows", "other")]
+)
+def test_batches_are_counted_by_their_events_and_what_is_set_aside_is_counted_once(
+    data_source: str, label: str
+) -> None:
+    metrics = Metrics(lambda: 0.0)
+    batches = metrics.batches(metrics.target(Refusing()), threading.Event())
+    place = Place()
+
+    batches.deliver(data_source, [Waiting(b"good"), Waiting(b"guilty"), Waiting(b"fine")], place)
+
+    samples = Samples(metrics.text().decode())
+    assert samples.counted("sent_events_total") == {
+        (label, "refused", "batch"): 3 + 2 + 1,
+        (label, "taken", "batch"): 2,
+    }
+    assert samples.counted("set_aside_events_total") == {(label,): 1}
+    assert place.aside == [b"guilty"]
+    assert samples("upstream_request_duration_seconds_count", way="batch") == 5
+    assert samples("upstream_request_duration_seconds_count", way="direct") == 0
+
+
+def test_the_rows_of_ghosts_sync_are_counted_by_their_data_source(start: Any, tinybird: Any) -> None:
+    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=test_sync.KEY)
+    assert test_sync.sync(service, test_sync.run(1), test_sync.run(2), test_sync.step(1)).status_code == 202
+    tinybird.post(TARGET, json={"successful_rows": 1, "quarantined_rows": 1})
+    assert test_sync.sync(service, test_sync.step(1), test_sync.step(2)).status_code == 202
+
+    samples = scrape(service)
+    assert samples.counted("sent_events_total") == {
+        ("automation_run_events", "taken", "batch"): 2,
+        ("automation_run_step_events", "taken", "batch"): 1 + 2,
+    }
+    assert samples.counted("quarantined_rows_total") == {("automation_run_step_events", "batch"): 1}
+
+
+@pytest.mark.parametrize(
+    ("tinybird_says", "rows", "key", "result"),
+    [
+        (202, test_sync.run(), test_sync.KEY, "taken"),
+        (202, b"{}", test_sync.KEY, "invalid"),
+        (202, test_sync.run(), "another", "unauthorized"),
+        (400, test_sync.run(), test_sync.KEY, "failed"),
+        (503, test_sync.run(), test_sync.KEY, "delayed"),
+    ],
+)
+def test_syncs_are_counted_by_what_became_of_them(
+    tinybird_says: int, rows: Any, key: str, result: str, start: Any, tinybird: Any
+) -> None:
+    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=test_sync.KEY)
+    tinybird.post(TARGET, status_code=tinybird_says, json=all_rows_fit)
+
+    test_sync.sync(service, rows, Authorization=f"Bearer {key}")
+
+    assert scrape(service).counted("sync_requests_total") == {(result,): 1}
+
+
+def test_an_open_circuit_is_seen_for_its_data_source(metered: Any, tinybird: Any) -> None:
+    tinybird.post(TARGET, exc=requests.ConnectTimeout)
+    for _ in range(FAILURES_TO_OPEN):
+        assert scrape(metered).counted("circuit_open") == {}
+        metered.hit()
+
+    assert scrape(metered).counted("circuit_open") == {("analytics_events",): 1}
+
+
+def test_caches_tell_what_they_had(metered: Any) -> None:
+    for agent in (FIREFOX, FIREFOX, BOT, BOT, FIREFOX):
+        metered.hit(headers={"User-Agent": agent})
+
+    assert scrape(metered).counted("cache_lookups_total") == {
+        ("salts", "hit"): 2,
+        ("salts", "miss"): 1,
+        ("user_agents", "hit"): 3,
+        ("user_agents", "miss"): 2,
+    }
+
+
+def test_answers_about_statistics_tell_where_they_came_from(start: Any, tinybird: Any) -> None:
+    service = start(METRICS="true", STATS_TARGET="http://stats.example", WEB_CONCURRENCY="1")
+    pipe = "http://stats.example/v0/pipes/api_kpis.json"
+
+    def ask(site: str = SITE, token: str = "t") -> int:
+        answer = service.client.get(
+            f"/v0/pipes/api_kpis.json?site_uuid={site}", headers={"Authorization": f"Bearer {token}"} if token else {}
+        )
+        return int(answer.status_code)
+
+    tinybird.get(pipe, json={"data": []})
+    assert [ask(), ask(), ask()] == [200, 200, 200]
+    assert ask(token="") == 403
+    service.now += timedelta(seconds=61)
+    tinybird.get(pipe, status_code=503, json={})
+    assert ask() == 200
+    assert ask("11111111-1111-4111-8111-111111111111") == 503
+
+    assert scrape(service).counted("statistics_answers_total") == {
+        ("miss",): 1,
+        ("hit",): 2,
+        ("stale",): 1,
+        ("failed",): 1,
+        ("refused",): 1,
+    }
+
+
+def test_the_build_is_named(start: Any) -> None:
+    service = start(METRICS="true", BUILD_LABEL="v1-gabcdef")
+
+    assert scrape(service).counted("build_info") == {("v1-gabcdef", traffic_analytics.__version__): 1}
+
+
+def test_apps_in_one_process_count_apart(start: Any) -> None:
+    first, second = start(METRICS="true"), start(METRICS="true")
+    first.hit()
+
+    assert scrape(first).counted("hits_total") == {("accepted", ""): 1}
+    assert scrape(second).counted("hits_total") == {}
+
+
+def test_the_route_answers_below_ghosts_prefix_too(metered: Any) -> None:
+    assert scrape(metered, "/.ghost/analytics/metrics").families
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        ({"Authorization": "Bearer let-me-see"}, 200),
+        ({"Authorization": "bearer let-me-see"}, 200),
+        ({}, 401),
+        ({"Authorization": "Bearer"}, 401),
+        ({"Authorization": "Bearer let-me"}, 401),
+        ({"Authorization": "Bearer let-me-see-more"}, 401),
+        ({"Authorization": "Basic let-me-see"}, 401),
+        ({"Authorization": "let-me-see"}, 401),
+        ({"Authorization": "Bearer l\xe9t-me-see"}, 401),
+    ],
+)
+@pytest.mark.parametrize("path", ["/metrics", "/.ghost/analytics/metrics"])
+def test_with_a_token_only_its_bearer_sees_the_metrics(
+    path: str, authorization: dict[str, str], status: int, start: Any
+) -> None:
+    service = start(METRICS="true", METRICS_TOKEN="let-me-see")
+
+    answer = service.client.get(path, headers=authorization)
+
+    assert answer.status_code == status
+    if status == 401:
+        assert answer.json["statusCode"] == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert b"traffic_analytics_" not in answer.data
+
+
+def test_without_metrics_there_is_no_route_and_their_library_is_not_even_imported(tmp_path: Any) -> None:
+    program = """
+import sys
+from traffic_analytics.settings import Settings
+from traffic_analytics.wiring import create_app
+import os
+app = create_app(Settings.from_env(dict(os.environ)))
+client = app.test_client()
+assert client.get("/metrics").status_code == client.get("/.ghost/analytics/metrics").status_code == 404
+here = "traffic_analytics.observability."
+mine = ("prometheus_client", here + "metric", here + "multiprocess", here + "collectors")
+sys.exit(str([name for name in sys.modules if name.startswith(mine)]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={
+            "PATH": os.defpath,
+            "PYTHONPATH": str(ROOT),
+            "PROXY_TARGET": TARGET,
+            "TINYBIRD_TRACKER_TOKEN": "t",
+            "STATS_TARGET": "http://stats.example",
+            "DATA_DIR": str(tmp_path / "data"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert done.stderr.strip() == "[]"
+
+
+def test_many_who_ask_at_once_hold_up_nobody(metered: Any) -> None:
+    """While one thread counts what waits in the spool, the others answer with what was found before."""
+    scrape(metered)
+    failures: list[object] = []
+
+    def ask() -> None:
+        try:
+            for _ in range(10):
+                assert metered.app.test_client().get("/metrics").status_code == 200
+        except Exception as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(50):
+        assert metered.hit().status_code == 202
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert failures == []
+    assert scrape(metered).counted("hits_total") == {("accepted", ""): 50}
+
+
+def test_an_app_without_hits_shows_what_it_counts(tmp_path: Any) -> None:
+    settings = Settings.from_env({"PROXY_TARGET": TARGET, "METRICS": "true", "DATA_DIR": str(tmp_path)})
+    metrics = make_metrics(settings)
+    assert metrics is not None
+    app = Flask("worker")
+    register_metrics(app, settings, metrics, None, lambda: NOW)
+    messages = MessageMetrics(metrics)
+    messages.received.inc(3)
+    messages.held.set(2)
+    messages.set_aside.inc()
+
+    samples = Samples(app.test_client().get("/metrics").text)
+
+    numbers = [samples(f"messages_{name}") for name in ("received_total", "held", "set_aside_total")]
+    assert numbers == [3, 2, 1]
+    assert samples.counted("hits_total") == {}
+    assert not [name for name, _ in samples.all if name.startswith("hits")], "nobody is to be told that no hits arrive"
+
+
+ALLOWED = {
+    "outcome": {"accepted", "bot", "invalid", *(outcome for outcome, _ in OUTCOMES.values()), "failed"},
+    "rule": {"", "defect", "other", *(rule for _, rule in OUTCOMES.values()), *PLACES},
+    "data_source": {"analytics_events", "analytics_events_test", "other"},
+    "way": {"direct", "batch"},
+    "result": {"taken", "later", "too_fast", "wrong_setup", "too_large", "refused", "hit", "miss", "stale", "failed"},
+    "cache": {"user_agents", "salts"},
+    "version": {"0.1.0"},
+    "label": {""},
+}
+SHREDS = st.sampled_from(
+    [*PLACES, "name", "payload", "$", "`", " - at `$.payload.evil`", 'x"} 1\n', "\\", "\n", "é", "😀", "{", "}", "\x00"]
+) | st.text(max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | SHREDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SHREDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def hostile_service(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    import requests_mock
+
+    with requests_mock.Mocker() as mocker:
+        mocker.post(TARGET, status_code=202, json={})
+        yield Service(
+            tmp_path_factory.mktemp("hostile"),
+            mocker,
+            METRICS="true",
+            STATS_TARGET="http://stats.example",
+            LOG_LEVEL="fatal",
+        )
+
+
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    field=st.sampled_from(sorted({each.removeprefix("body.payload.") for each in PLACES if "payload." in each}))
+    | SHREDS,
+    value=JSON,
+    top=st.dictionaries(SHREDS | st.sampled_from(["timestamp", "action", "version", "payload"]), JSON, max_size=2),
+    name=SHREDS,
+    header=SHREDS,
+)
+def test_nothing_that_a_client_sends_becomes_a_label(
+    hostile_service: Any, field: str, value: Any, top: dict[str, Any], name: str, header: str
+) -> None:
+    service = hostile_service
+    before = scrape(service)
+    plain = "".join(c for c in header if 32 <= ord(c) < 127)
+    requests_sent = [
+        {"body": page_hit(**{field: value})},
+        {"body": {**page_hit(), **top}},
+        {"body": page_hit(parsedReferrer=value if isinstance(value, dict) else {field: value, "url": value})},
+        {"body": json.dumps(value).encode()},
+        {"body": header.encode("utf-8", "surrogatepass")},
+        {"query_string": {"name": name, header: name}, "target": "/api/v1/page_hit"},
+        {"headers": {"x-site-uuid": plain}},
+        {"headers": {"User-Agent": plain}},
+        {"headers": {"Content-Type": plain}},
+        {"environ_overrides": {"CONTENT_LENGTH": plain}},
+    ]
+    for each in requests_sent:
+        service.hit(**each)
+    service.client.get(
+        "/v0/pipes/api_kpis.json", query_string={field: name}, headers={"Authorization": f"Bearer {plain}"}
+    )
+
+    after = scrape(service)
+    assert set(after.all) == set(before.all), "no new series"
+    assert {
+        (name, value) for _, name, value in after.label_values() if value not in ALLOWED.get(name, {value})
+    } == set()
+    counted = [sum(samples.counted("hits_total").values()) for samples in (before, after)]
+    assert counted[1] - counted[0] == len(requests_sent), "each is counted once"
+    assert after("hits_total", outcome="invalid", rule="other") == 0, "PLACES knows every place"
+    assert after("hits_total", outcome="failed", rule="defect") == 0

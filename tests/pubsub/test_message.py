@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.app import FIREFOX
+from tests.support.messages import EVENT, RAW, encoded
+from traffic_analytics.errors import NoEvent
+from traffic_analytics.pubsub import message
+
+ADDRESS = "203.0.113.77"
+
+
+@pytest.mark.parametrize("data_source", ["analytics_events", "analytics_events_test"])
+def test_an_event_goes_on_as_it_is_to_the_data_source_that_it_names(data_source: str) -> None:
+    assert message.read(encoded(EVENT), {"data_source": data_source}) == (data_source, encoded(EVENT))
+
+
+def test_an_event_that_names_no_data_source_is_a_hit_like_any_other() -> None:
+    assert message.read(encoded(EVENT), {}) == ("analytics_events", encoded(EVENT))
+
+
+def test_an_event_is_one_line_whoever_wrote_it() -> None:
+    published = message.read(json.dumps(EVENT, indent=1).encode(), {"data_source": "analytics_events"})
+
+    assert isinstance(published, message.Published)
+    assert b"\n" not in published.event
+    assert json.loads(published.event) == EVENT
+
+
+def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> None:
+    unenriched = message.read(encoded(RAW), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    assert unenriched.arrived.isoformat() == "2026-11-22T23:59:59.999000+00:00"
+    assert unenriched.address == ADDRESS
+    assert unenriched.hit.user_agent == FIREFOX
+    assert unenriched.hit.started_at == "1795307413714"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"null",
+        b"{}",
+        encoded({**EVENT, "session_id": 1}),
+        encoded({**RAW, "site_uuid": "x"}),
+        encoded({**RAW, "timestamp": "yesterday"}),
+        encoded({**RAW, "meta": {"ip": "", "user-agent": FIREFOX}}),
+        encoded({**RAW, "meta": {"user-agent": FIREFOX}}),
+        encoded({**RAW, "payload": {}}),
+        encoded({**RAW, "timestamp": "0001-01-01T00:00:00+14:00"}),
+        encoded({**EVENT, "meta": {"ip": ADDRESS}}),
+        encoded({**EVENT, "ip": ADDRESS}),
+        encoded(EVENT).replace(b'"version": "1"', b'"version": "\xff"'),
+    ],
+    ids=lambda data: repr(data[:20]),
+)
+def test_what_is_neither_is_no_event(data: bytes) -> None:
+    with pytest.raises(NoEvent):
+        message.read(data, {})
+
+
+def test_a_data_source_of_others_is_none_of_ours() -> None:
+    with pytest.raises(NoEvent, match="data source"):
+        message.read(encoded(EVENT), {"data_source": "secrets"})
+
+
+@given(st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(encoded), st.booleans())
+def test_nothing_but_no_event_is_raised_whatever_comes(data: bytes, named: bool) -> None:
+    with pytest.raises(NoEvent):
+        message.read(data, {"data_source": "analytics_events"} if named else {})
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {**RAW, "site_uuid": "x"},
+        {"deep": [{"ip": ADDRESS}]},
+        {"meta": ADDRESS},
+        {"x-forwarded-for": f"10.0.0.1, {ADDRESS}"},
+        {"x-forwarded-for": f"10.0.0.1 {ADDRESS}:443"},
+        {"forwarded": f'for="{ADDRESS}";proto=https'},
+        {ADDRESS: "visited"},
+        {"remote": ADDRESS},
+        [ADDRESS],
+    ],
+)
+def test_what_is_kept_of_a_message_that_is_no_event_holds_no_address(content: Any) -> None:
+    assert ADDRESS.encode() not in message.without_address(encoded(content))
+
+
+@pytest.mark.parametrize("address", ["2001:db8::77", "[2001:db8::77]:443", '"[2001:db8::77]"'])
+def test_nor_does_it_hold_one_of_ipv6(address: str) -> None:
+    assert b"db8" not in message.without_address(encoded({"visitor": f"for={address}"}))
+
+
+def test_what_is_no_address_is_kept() -> None:
+    kept = {"user-agent": FIREFOX, "timestamp": "2026-11-22T12:30:15.123Z", "href": "https://blog.example:8443/a::b"}
+
+    assert json.loads(message.without_address(encoded(kept))) == kept
+
+
+@pytest.mark.parametrize(("begin", "end"), [(b'{"a":', b"}"), (b'{"a":[', b"]}")])
+def test_what_is_nested_too_deeply_is_cut_off(begin: bytes, end: bytes) -> None:
+    kept = message.without_address(begin * 450 + b'"deep"' + end * 450)
+
+    assert kept.startswith(begin * 5)
+    assert kept.endswith(end * 5)
+    assert b"deep" not in kept
+    assert len(kept) < 200
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", f"cut {ADDRESS}".encode(), encoded([ADDRESS])])
+def test_of_what_is_no_json_object_only_the_size_is_kept(data: bytes) -> None:
+    assert json.loads(message.without_address(data)) == {"bytes": len(data)}

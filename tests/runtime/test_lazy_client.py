@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.processes import PATIENCE, wait_until
+from traffic_analytics.runtime.lazy_client import AGAIN_AFTER, LazyClient, NotReady
+
+SOON = 0.2
+"""Seconds that these tests wait for what does not open."""
+
+
+class Door:
+    """Opens once it may, unless there is trouble; each time it is opened is another."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.trouble: Exception | None = None
+        self.may_open = threading.Event()
+        self.may_open.set()
+        self.now = 1000.0
+        self.opening = LazyClient(self._open, lambda: self.now)
+
+    def _open(self) -> int:
+        self.tries += 1
+        tries = self.tries
+        assert self.may_open.wait(PATIENCE)
+        if self.trouble is not None:
+            raise self.trouble
+        return tries
+
+    def reason(self) -> BaseException | None:
+        with pytest.raises(NotReady) as caught:
+            self.opening.get(SOON)
+        return caught.value.reason
+
+
+def test_it_is_opened_once_and_not_before_somebody_asks() -> None:
+    door = Door()
+    assert door.tries == 0
+
+    assert [door.opening.get(PATIENCE) for _ in range(3)] == [1, 1, 1]
+
+
+def test_nobody_waits_longer_than_they_can() -> None:
+    door = Door()
+    door.may_open.clear()
+
+    begun = time.monotonic()
+    assert [door.reason() for _ in range(3)] == [None] * 3
+    assert time.monotonic() - begun < 6 * SOON
+    door.may_open.set()
+
+    assert door.opening.get(PATIENCE) == 1, "it is what the first has asked for"
+
+
+def test_after_a_failure_it_is_tried_again_but_not_at_once() -> None:
+    door = Door()
+    door.trouble = OSError("quotes anything")
+    assert [door.reason() for _ in range(3)] == [door.trouble] * 3
+    assert door.tries == 1
+    with pytest.raises(NotReady, match=r"^OSError$"):
+        door.opening.get(SOON)
+
+    door.now += AGAIN_AFTER
+    assert door.reason() is door.trouble
+    assert door.tries == 2
+
+    door.now += AGAIN_AFTER
+    door.trouble = None
+    assert door.opening.get(PATIENCE) == 3
+
+
+def test_who_asks_together_gets_the_same() -> None:
+    door, seen = Door(), []
+    door.may_open.clear()
+    threads = [threading.Thread(target=lambda: seen.append(door.opening.get(PATIENCE))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: door.tries)
+    door.may_open.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+
+    assert seen == [1] * 16
+
+
+def open_before_and_after_a_fork(answers: Any) -> None:
+    opening = LazyClient(os.getpid)
+    before = opening.get(PATIENCE)
+    if child := os.fork():
+        answers.put((before == os.getpid(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+        return
+    os._exit(0 if opening.get(PATIENCE) == os.getpid() else 1)
+
+
+def test_a_process_made_by_fork_opens_its_own() -> None:
+    processes = multiprocessing.get_context("forkserver")  # a process without threads, which may fork
+    answers = processes.Queue()
+    parent = processes.Process(target=open_before_and_after_a_fork, args=[answers])
+    parent.start()
+
+    assert answers.get(timeout=30) == (True, 0)
+    parent.join(10)

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.app import FIREFOX, SITE, TARGET, Log, page_hit
+from tests.support.fakes import UnusableSalts
+from traffic_analytics.salts.store import MemorySalts
+
+HIT = "/api/v1/page_hit?name=analytics_events"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = "b7ad6b7169203331"
+PRIVATE = "private-9d1f"
+ADDRESS = "203.0.113.77"
+
+
+def fail_to_forward(start: Any, headers: dict[str, str] | None = None, **environment: str) -> None:
+    """Provoke one record: upstream refuses a hit that no spool can deliver later."""
+    service = start(TINYBIRD_TRACKER_TOKEN="", **environment)
+    service.tinybird.post(TARGET, status_code=403)
+    assert service.hit(headers=headers or {}).status_code == 502
+
+
+def test_a_hit_that_goes_well_logs_nothing(start: Any, log: Log) -> None:
+    service = start()
+    googlebot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+    assert service.hit().status_code == 202
+    assert service.hit(headers={"User-Agent": googlebot}).status_code == 202
+    assert service.client.get("/health").status_code == 200
+    assert log.text == ""
+
+
+def test_a_json_record_has_time_level_event_and_message(start: Any, log: Log) -> None:
+    fail_to_forward(start, {"x-request-id": "req-1"}, LOG_FORMAT="json")
+
+    (record,) = log.records
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["time"])
+    assert (record["level"], record["event"]) == ("error", "ProxyError")
+    assert record["message"]
+    assert (record["request_id"], record["site_uuid"]) == ("req-1", SITE)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("x-request-id", 'a"b'),
+        ("x-request-id", "a b"),
+        ("x-request-id", "x" * 500),
+        ("x-request-id", "\x1b[31m"),
+        ("x-site-uuid", "no uuid"),
+    ],
+)
+def test_an_id_that_looks_like_none_is_not_logged(header: str, value: str, start: Any, log: Log) -> None:
+    service = start(HMAC_SECRET="k")
+
+    assert service.hit(headers={header: value}).status_code == 401
+    (record,) = log.records
+    assert record["event"] == "HmacValidationFailed"
+    assert header.replace("-", "_")[2:] not in record
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "trace", "span"),
+    [
+        ("x-cloud-trace-context", f"{TRACE}/12345;o=1", TRACE, None),
+        ("x-cloud-trace-context", TRACE, TRACE, None),
+        ("x-cloud-trace-context", TRACE.upper(), TRACE, None),
+        ("traceparent", f"00-{TRACE}-{SPAN}-01", TRACE, SPAN),
+        ("traceparent", "garbage", None, None),
+        ("traceparent", f"00-{TRACE[:-1]}-{SPAN}-01", None, None),
+        ("x-cloud-trace-context", f"x{TRACE}", None, None),
+        ("x-other", TRACE, None, None),
+    ],
+)
+def test_a_gcp_record_belongs_to_its_trace(
+    header: str, value: str, trace: str | None, span: str | None, start: Any, log: Log
+) -> None:
+    fail_to_forward(start, {header: value}, LOG_FORMAT="gcp", GOOGLE_CLOUD_PROJECT="my-project")
+
+    (record,) = log.records
+    assert (record["severity"], record["event"]) == ("ERROR", "ProxyError")
+    assert "level" not in record
+    expected = f"projects/my-project/traces/{trace}" if trace else None
+    assert record.get("logging.googleapis.com/trace") == expected
+    assert record.get("logging.googleapis.com/spanId") == span
+
+
+def test_a_trace_needs_a_project(start: Any, log: Log) -> None:
+    fail_to_forward(start, {"traceparent": f"00-{TRACE}-{SPAN}-01"}, LOG_FORMAT="gcp")
+
+    assert not [key for key in log.records[0] if key.startswith("logging.")]
+
+
+def test_a_pretty_record_is_for_a_person(start: Any, log: Log) -> None:
+    fail_to_forward(start, {"x-request-id": "req-1"}, LOG_FORMAT="pretty")
+
+    first, *rest = log.text.splitlines()
+    assert re.match(r"\d\d:\d\d:\d\d error +ProxyError: ", first)
+    assert "    request_id: req-1" in rest
+
+
+def test_a_pretty_record_shows_what_is_within_what(start: Any, log: Log) -> None:
+    start(LOG_FORMAT="pretty", LOG_EVENTS="true").hit()
+
+    assert "\n      payload: \n        event_id: " in log.text
+    assert "\n        meta: \n          received_timestamp: " in log.text
+
+
+@pytest.mark.parametrize(
+    ("level", "seen"),
+    [
+        ("trace", ["debug", "info", "warning", "error"]),
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warn", ["warning", "error"]),
+        ("error", ["error"]),
+        ("fatal", []),
+        ("silent", []),
+    ],
+)
+def test_records_below_the_level_are_dropped(level: str, seen: list[str], start: Any, log: Log) -> None:
+    start(LOG_LEVEL=level)
+    logger = logging.getLogger("traffic_analytics.any")
+    for name in ("debug", "info", "warning", "error"):
+        getattr(logger, name)("said", extra={"event": "Said"})
+
+    assert [record["level"] for record in log.records] == seen
+
+
+@pytest.mark.parametrize("form", ["json", "gcp", "pretty"])
+def test_an_exception_is_told_without_its_message(form: str, start: Any, log: Log) -> None:
+    start(LOG_FORMAT=form)
+    try:
+        json.loads(PRIVATE)
+    except ValueError as error:
+        logging.getLogger("traffic_analytics.any").error("failed", exc_info=error, extra={"event": "Failed"})
+
+    assert "JSONDecodeError" in log.text
+    assert "test_an_exception_is_told_without_its_message" in log.text
+    assert "Expecting value" not in log.text
+    if form != "pretty":
+        assert len(log.records) == 1
+
+
+def test_a_line_break_in_a_message_makes_no_second_record(start: Any, log: Log) -> None:
+    start()
+    logging.getLogger("traffic_analytics.any").error('a\n{"event": "Forged"}\u2028\x85', extra={"event": "Real"})
+
+    assert log.text.count("\n") == 1
+    assert json.loads(log.text)["event"] == "Real"
+
+
+class KnownSalts(MemorySalts):
+    def get_or_create(self, *_: Any) -> str:
+        return f"salt-{PRIVATE}"
+
+
+@pytest.mark.parametrize("form", ["json", "gcp", "pretty"])
+def test_nothing_private_is_logged_whatever_happens(form: str, start: Any, log: Log) -> None:
+    headers = {
+        "User-Agent": f"{FIREFOX} {PRIVATE}",
+        "X-Forwarded-For": ADDRESS,
+        "Cookie": f"a={PRIVATE}",
+        "Authorization": f"Bearer {PRIVATE}",
+        "Referer": f"https://{PRIVATE}.example/",
+    }
+    target = f"{HIT}&token={PRIVATE}"
+    common: dict[str, Any] = {"LOG_FORMAT": form, "LOG_LEVEL": "trace", "GOOGLE_CLOUD_PROJECT": "p"}
+    statuses = []
+
+    def hit(service: Any, body: Any = None, target: str = target, **more: str) -> None:
+        answer = service.hit(
+            page_hit(pathname=f"/{PRIVATE}/") if body is None else body,
+            target,
+            headers={**headers, **more},
+            environ_overrides={"REMOTE_ADDR": "203.0.113.78"},
+        )
+        statuses.append(answer.status_code)
+
+    for token in ("", f"ours-{PRIVATE}"):
+        service = start(salts=KnownSalts(), TINYBIRD_TRACKER_TOKEN=token, **common)
+        service.tinybird.post(TARGET, status_code=202, json={})
+        hit(service)
+        hit(service, {"payload": PRIVATE})
+        hit(service, f'{{"a": {PRIVATE}'.encode())
+        hit(service, PRIVATE.encode() * 5_000)
+        hit(service, target=f"/{PRIVATE}")
+        hit(service, target=f"/api/v1/page_hit?name={PRIVATE}")
+        hit(service, **{"Content-Type": PRIVATE})
+        for failure in (requests.ConnectionError(PRIVATE), requests.ReadTimeout(PRIVATE), OSError(PRIVATE)):
+            service.tinybird.post(TARGET, exc=failure)
+            hit(service)
+        service.tinybird.post(TARGET, status_code=403, text=PRIVATE, reason=PRIVATE)
+        hit(service)
+        service.now = PRIVATE
+        hit(service)
+    hit(start(salts=UnusableSalts(), **common))
+    hit(start(HMAC_SECRET=f"k-{PRIVATE}", **common))
+    hit(start(HMAC_SECRET=f"k-{PRIVATE}", **common), target=f"{target}&t=1&hmac={PRIVATE}")
+
+    assert {202, 400, 401, 404, 413, 415, 500, 503} <= set(statuses)
+    text = log.text
+    assert "UnhandledError" in text
+    for private in (PRIVATE, ADDRESS, "203.0.113.78", FIREFOX, "pathname"):
+        assert private not in text

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.api_core.exceptions import (
+    AlreadyExists,
+    DeadlineExceeded,
+    GoogleAPIError,
+    PermissionDenied,
+    ServiceUnavailable,
+)
+from google.auth.exceptions import DefaultCredentialsError
+
+from tests.support.app import SITE
+from tests.support.processes import wait_until
+from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.salts.circuit_breaker import DEADLINE, SaltCircuitBreaker
+from traffic_analytics.salts.firestore import SILENCE, TIMEOUT, FirestoreSalts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TODAY = date(2026, 11, 22)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MISSING = object()
+
+
+class FakeFirestore:
+    """One document, read and created as it is told, and stands for client, collection, document and snapshot alike."""
+
+    def __init__(self, *answers: Any, taken: bool = False) -> None:
+        self._answers = list(answers)
+        self._taken = taken
+        self.path: list[str] = []
+        self.created: list[dict[str, Any]] = []
+        self.closed = False
+
+    def collection(self, name: str) -> FakeFirestore:
+        self.path = [name]
+        return self
+
+    def document(self, name: str) -> FakeFirestore:
+        self.path.append(name)
+        return self
+
+    def get(self, fields: list[str], *, retry: Any, timeout: float) -> FakeFirestore:
+        assert retry is None, "the library's own retries go on for a minute"
+        assert timeout == TIMEOUT, "whatever was before"
+        self._answer = self._answers.pop(0)
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self
+
+    @property
+    def exists(self) -> bool:
+        return self._answer is not MISSING
+
+    def to_dict(self) -> Any:
+        return self._answer
+
+    def create(self, fields: dict[str, Any], *, retry: Any, timeout: float) -> None:
+        assert retry is None
+        assert timeout == TIMEOUT
+        if self._taken:
+            raise AlreadyExists("taken")
+        self.created.append(fields)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ColdFirestore(FakeFirestore):
+    """A healthy one on its first day: credentials take half a second, the connection a little more."""
+
+    def __init__(self) -> None:
+        time.sleep(0.5)
+        super().__init__()
+        self._warm_at = time.monotonic() + 1.2
+
+    def get(self, fields: list[str], *, retry: Any, timeout: float) -> FakeFirestore:
+        cold_for = self._warm_at - time.monotonic()
+        time.sleep(min(max(0.0, cold_for), timeout))
+        self._answers = [DeadlineExceeded("") if cold_for > timeout else {"salt": "a"}]
+        return super().get(fields, retry=retry, timeout=timeout)
+
+
+def salts(*clients: Any, monotonic: Callable[[], float] = time.monotonic) -> FirestoreSalts:
+    left = list(clients)
+    return FirestoreSalts(lambda: left.pop(0), lambda: NOON, monotonic, batch_size=500)
+
+
+def test_who_comes_first_makes_the_document() -> None:
+    firestore = FakeFirestore(MISSING)
+
+    salt = salts(firestore).get_or_create(SITE, TODAY)
+
+    assert firestore.path == ["salts", f"salt:2026-11-22:{SITE}"]
+    assert firestore.created == [{"salt": salt, "created_at": NOON, "expires_at": datetime(2026, 11, 24, tzinfo=UTC)}]
+    assert len(bytes.fromhex(salt)) == 32
+
+
+def test_who_comes_second_takes_the_first_ones() -> None:
+    assert salts(FakeFirestore({"salt": "theirs"})).get_or_create(SITE, TODAY) == "theirs"
+    raced = FakeFirestore(MISSING, {"salt": "theirs"}, taken=True)
+    assert salts(raced).get_or_create(SITE, TODAY) == "theirs"
+
+
+@pytest.mark.parametrize("document", [{}, None, {"salt": None}, {"salt": ""}, {"salt": 7}, {"salt": b"bytes"}])
+def test_a_document_without_a_salt_names_nobody(document: Any) -> None:
+    with pytest.raises(SaltUnavailable) as refused:
+        salts(FakeFirestore(document)).get_or_create(SITE, TODAY)
+
+    assert refused.value.store_answered
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionDenied("quotes anything"),
+        GoogleAPIError("quotes anything"),
+        ServiceUnavailable("quotes anything"),
+        ValueError("Cannot invoke RPC on closed channel!"),
+    ],
+)
+def test_an_error_is_told_by_its_class(error: Exception) -> None:
+    with pytest.raises(SaltUnavailable) as refused:
+        salts(FakeFirestore(error)).get_or_create(SITE, TODAY)
+
+    assert (str(refused.value), refused.value.store_answered) == (f"Firestore: {type(error).__name__}", False)
+
+
+@pytest.mark.parametrize("error", [DefaultCredentialsError, PermissionError, AttributeError])
+def test_credentials_that_cannot_be_had_refuse_hits_and_stop_nothing(error: type[Exception]) -> None:
+    def open_client() -> Any:
+        raise error("quotes anything")
+
+    store = FirestoreSalts(open_client, lambda: NOON, batch_size=500)
+    store.prepare()
+
+    with pytest.raises(SaltUnavailable, match=f"^Firestore: {error.__name__}$"):
+        store.check()
+
+
+def test_a_client_that_lost_its_way_is_given_up_for_a_new_one() -> None:
+    lost, refused, new = (
+        FakeFirestore(ServiceUnavailable("")),
+        FakeFirestore(PermissionDenied(""), {"salt": "a"}),
+        FakeFirestore(),
+    )
+    store = salts(lost, refused, new)
+    for _ in range(2):
+        with pytest.raises(SaltUnavailable):
+            store.get_or_create(SITE, TODAY)
+
+    assert store.get_or_create(SITE, TODAY) == "a"
+    assert (lost.closed, refused.closed) == (True, False)
+
+
+def test_a_client_that_is_slow_to_start_is_kept() -> None:
+    clients: list[ColdFirestore] = []
+
+    def open_client() -> Any:
+        clients.append(ColdFirestore())
+        return clients[-1]
+
+    guarded = SaltCircuitBreaker(FirestoreSalts(open_client, lambda: NOON, batch_size=500))
+    begun = time.monotonic()
+    with pytest.raises(SaltUnavailable):
+        guarded.get_or_create(SITE, TODAY)
+    assert time.monotonic() - begun < DEADLINE + 0.5, "the hit did not wait for it"
+
+    def answers() -> bool:
+        with contextlib.suppress(SaltUnavailable):
+            return guarded.get_or_create(SITE, TODAY) == "a"
+        return False
+
+    wait_until(answers, 5)
+    assert [client.closed for client in clients] == [False]
+
+
+def test_a_client_that_has_been_silent_for_long_is_given_up_for_a_new_one() -> None:
+    now, late = [1000.0], DeadlineExceeded("")
+    silent, new = FakeFirestore(late, PermissionDenied(""), late, late, late), FakeFirestore({"salt": "a"})
+    store = salts(silent, new, monotonic=lambda: now[0])
+    for passed in (0, SILENCE, SILENCE, SILENCE / 2, SILENCE / 2):
+        assert not silent.closed
+        now[0] += passed
+        with pytest.raises(SaltUnavailable):
+            store.get_or_create(SITE, TODAY)
+
+    assert silent.closed
+    assert store.get_or_create(SITE, TODAY) == "a"
+
+
+def use_before_and_after_a_fork(answers: Any) -> None:
+    parents, childs = FakeFirestore({"salt": "parent"}), FakeFirestore({"salt": "child"})
+    store = salts(parents, childs)
+    before = store.get_or_create(SITE, TODAY)
+    if child := os.fork():
+        answers.put((before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+        return
+    own = store.get_or_create(SITE, TODAY)
+    os._exit(0 if own == "child" and not parents.closed else 1)
+
+
+def test_a_process_made_by_fork_opens_a_client_of_its_own() -> None:
+    processes = multiprocessing.get_context("forkserver")  # a process without threads, which may fork
+    answers = processes.Queue()
+    parent = processes.Process(target=use_before_and_after_a_fork, args=[answers])
+    parent.start()
+
+    assert answers.get(timeout=30) == ("parent", 0)
+    parent.join(10)

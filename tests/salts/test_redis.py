@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis import AuthenticationError, ResponseError
+
+from tests.support.app import SITE
+from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.salts.redis import RedisSalts
+from traffic_analytics.salts.store import GRACE
+
+TODAY = date(2026, 11, 22)
+KEY = f"salt:2026-11-22:{SITE}"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+class FakeRedis:
+    """Answers with what it is told to, one question after the other."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+        self.written: list[Any] = []
+
+    def get(self, key: str) -> Any:
+        assert key == KEY
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def set(self, key: str, salt: str, *, ex: int, nx: bool) -> Any:
+        assert (key, nx) == (KEY, True)
+        self.written.append((salt, ex))
+        return self._answers.pop(0)
+
+
+def salts(redis: Any, now: datetime = NOON) -> RedisSalts:
+    return RedisSalts(redis, lambda: now)
+
+
+def test_who_comes_first_makes_the_salt() -> None:
+    redis = FakeRedis(None, True)
+
+    salt = salts(redis).get_or_create(SITE, TODAY)
+
+    assert [salt for salt, _ in redis.written] == [salt]
+    assert len(bytes.fromhex(salt)) == 32
+
+
+def test_who_comes_second_takes_the_first_ones() -> None:
+    assert salts(FakeRedis(b"theirs")).get_or_create(SITE, TODAY) == "theirs"
+    assert salts(FakeRedis(None, None, b"theirs")).get_or_create(SITE, TODAY) == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("now", "seconds"),
+    [
+        (datetime(2026, 11, 22, tzinfo=UTC), 86_400 + GRACE.total_seconds()),
+        (datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC), 1 + GRACE.total_seconds()),
+        (datetime(2026, 11, 23, tzinfo=UTC) + GRACE / 2, GRACE.total_seconds() / 2),
+        (datetime(2026, 11, 23, tzinfo=UTC) + GRACE - timedelta(microseconds=1), 1),
+    ],
+)
+def test_a_salt_ends_when_its_day_has_been_over_for_a_moment(now: datetime, seconds: float) -> None:
+    redis = FakeRedis(None, True)
+
+    salts(redis, now).get_or_create(SITE, TODAY)
+
+    assert redis.written[0][1] == seconds
+
+
+@pytest.mark.parametrize("days", [1, 6])
+def test_a_salt_that_is_made_later_ends_with_the_day_on_which_it_was_made(days: int) -> None:
+    midnight, redis = datetime(2026, 11, 22, tzinfo=UTC) + timedelta(days), FakeRedis(None, True, None, True)
+
+    salts(redis, midnight + GRACE).get_or_create(SITE, TODAY)
+    salts(redis, midnight + timedelta(hours=20)).get_or_create(SITE, TODAY)
+
+    assert [seconds for _, seconds in redis.written] == [86_400, 4 * 3600 + GRACE.total_seconds()]
+
+
+@pytest.mark.parametrize(
+    "answers", [[b""], [b"\xff\xfe"], [7], [None, None, None], [ResponseError("WRONGTYPE of key")]]
+)
+def test_what_is_no_salt_names_nobody(answers: list[Any]) -> None:
+    with pytest.raises(SaltUnavailable) as refused:
+        salts(FakeRedis(*answers)).get_or_create(SITE, TODAY)
+
+    assert refused.value.store_answered
+
+
+def test_an_error_is_told_by_its_class() -> None:
+    with pytest.raises(SaltUnavailable) as refused:
+        salts(FakeRedis(AuthenticationError("redis://user:password@host"))).get_or_create(SITE, TODAY)
+
+    assert (str(refused.value), refused.value.store_answered) == ("Redis: AuthenticationError", False)

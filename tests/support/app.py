@@ -1,0 +1,118 @@
+"""The service in this process, with a clock that can be set and Tinybird played by requests-mock."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests_mock
+
+from traffic_analytics.salts.store import MemorySalts, SaltStore
+from traffic_analytics.settings import Settings
+from traffic_analytics.wiring import create_app
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SITE = "940b73e9-4952-4752-b23d-9486f999c47e"
+OTHER_SITE = "4c1dd2c0-63b3-4d35-ad1b-9b40e15f9f0e"
+TARGET = "http://tinybird.example/v0/events"
+NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+def golden(name: str) -> list[dict[str, Any]]:
+    """Read the cases of a golden file."""
+    return [json.loads(line) for line in (GOLDEN / name).read_text(encoding="utf-8").splitlines()]
+
+
+def page_hit(**changes: Any) -> dict[str, Any]:
+    """Make the body of a valid hit; changes go to the payload."""
+    payload = {
+        "user-agent": FIREFOX,
+        "locale": "en-US",
+        "location": "US",
+        "parsedReferrer": {"source": None, "medium": None, "url": None},
+        "pathname": "/about/",
+        "href": "https://blog.example/about/",
+        "site_uuid": SITE,
+        "post_uuid": "undefined",
+        "post_type": "null",
+        "member_uuid": "undefined",
+        "member_status": "undefined",
+    }
+    return {
+        "timestamp": "2026-11-22T12:30:15.000Z",
+        "action": "page_hit",
+        "version": "1",
+        "payload": payload | changes,
+    }
+
+
+class Service:
+    """The service with a clock that can be set, and Tinybird as requests-mock plays it."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        tinybird: requests_mock.Mocker,
+        salts: SaltStore | None = None,
+        span_processor: Any = None,
+        **environment: str,
+    ) -> None:
+        self.now = NOW
+        self.data_dir = data_dir
+        self.tinybird = tinybird
+        self.salts = salts or MemorySalts()
+        environment = {
+            "PROXY_TARGET": TARGET,
+            "TINYBIRD_TRACKER_TOKEN": "test-token",
+            "DATA_DIR": str(data_dir),
+            **environment,
+        }
+        self.app = create_app(
+            Settings.from_env(environment),
+            clock=lambda: self.now,
+            salt_store=self.salts,
+            span_processor=span_processor,
+        )
+        self.client = self.app.test_client()
+
+    def hit(self, body: Any = None, target: str = "/api/v1/page_hit?name=analytics_events", **kwargs: Any) -> Any:
+        """Post a hit as a browser would."""
+        headers = {"x-site-uuid": SITE, "User-Agent": FIREFOX, "Content-Type": "application/json"}
+        headers |= kwargs.pop("headers", {})
+        data = body if isinstance(body, bytes) else json.dumps(page_hit() if body is None else body)
+        return self.client.post(
+            target, data=data, headers={k: v for k, v in headers.items() if v is not None}, **kwargs
+        )
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What Tinybird was sent."""
+        return [json.loads(request.body) for request in self.tinybird.request_history]
+
+
+class Log:
+    """What a service has written that was started in the test's body: pytest captures each fixture's output apart."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        """All of it, standard error included."""
+        self._text += "".join(self._capsys.readouterr())
+        return self._text
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The records, if LOG_FORMAT is json or gcp."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+def all_rows_fit(request: Any, _context: Any) -> dict[str, int]:
+    """Answer as Tinybird does that could use each line."""
+    return {"successful_rows": len(request.body.splitlines()), "quarantined_rows": 0}

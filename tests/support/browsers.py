@@ -1,0 +1,137 @@
+"""Browsers that post hits with names of their own, and remember what each was told."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from tests.support.app import FIREFOX, SITE, page_hit
+from tests.support.service import ADDRESS
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+TARGET = "/api/v1/page_hit?name=analytics_events"
+_HEADERS = {
+    "Content-Type": "application/json",
+    "User-Agent": FIREFOX,
+    "x-site-uuid": SITE,
+    "X-Forwarded-For": ADDRESS,
+}
+
+
+class Outcome(NamedTuple):
+    """What a hit was answered: its status (0: no answer), after how many seconds."""
+
+    event_id: str
+    status: int
+    seconds: float
+    headers: dict[str, str]
+    at: float = 0.0
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the service promised to deliver it."""
+        return 200 <= self.status < 300
+
+
+class Browser:
+    """One connection, kept alive while it lasts."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
+
+    def hit(self, target: str = TARGET, *, site: str = SITE, **payload: object) -> Outcome:
+        """Post one hit."""
+        event_id = str(payload.pop("event_id", uuid.uuid4()))
+        body = json.dumps(page_hit(event_id=event_id, **payload))
+        begun = time.monotonic()
+        status, headers = 0, {}
+        try:
+            if self._connection.sock is None:
+                self._connection.connect()
+                self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connection.request("POST", target, body, _HEADERS | {"x-site-uuid": site})
+            response = self._connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            response.read()
+            status = response.status
+        except (OSError, http.client.HTTPException):
+            self.close()
+        return Outcome(event_id, status, time.monotonic() - begun, headers, begun)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def hit(port: int, count: int = 1, target: str = TARGET, **payload: object) -> list[Outcome]:
+    """Post hits one after the other."""
+    browser = Browser(port)
+    try:
+        return [browser.hit(target, **payload) for _ in range(count)]
+    finally:
+        browser.close()
+
+
+def hit_together(port: int, count: int, **payload: object) -> list[Outcome]:
+    """Post hits all at the same time."""
+    with Load(port, count, hits_each=1, **payload) as load:
+        return load.wait()
+
+
+class Load:
+    """Browsers that post hit after hit until the block ends; whom nobody answers tries again."""
+
+    def __init__(
+        self,
+        port: int,
+        browsers: int = 8,
+        *,
+        hits_each: int = 1_000_000,
+        pause: float = 0.0,
+        target: str = TARGET,
+        **payload: object,
+    ) -> None:
+        self.outcomes: list[Outcome] = []
+        self._port = port
+        self._hits_each = hits_each
+        self._pause = pause
+        self._target = target
+        self._payload = payload
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._browse) for _ in range(browsers)]
+
+    def accepted(self) -> set[str]:
+        """Name the hits that got a 2xx so far."""
+        return {each.event_id for each in list(self.outcomes) if each.accepted}
+
+    def wait(self) -> list[Outcome]:
+        """Return the outcomes once all hits are answered."""
+        for thread in self._threads:
+            thread.join()
+        return self.outcomes
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._stop.set()
+        self.wait()
+
+    def _browse(self) -> None:
+        browser = Browser(self._port)
+        for _ in range(self._hits_each):
+            if self._stop.is_set():
+                break
+            outcome = browser.hit(self._target, **self._payload)
+            self.outcomes.append(outcome)
+            self._stop.wait(self._pause if outcome.status else max(self._pause, 0.02))
+        browser.close()

@@ -1,0 +1,21 @@
+"""The service with a clock that is off by as many seconds as a file says, which a test rewrites at any time."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from traffic_analytics.settings import Settings, read_environment
+from traffic_analytics.wiring import create_app
+from traffic_analytics.wiring.service import now_utc
+
+_environment = read_environment()
+_off_by = Path(_environment["CLOCK_OFF_BY"])
+
+
+def clock() -> datetime:
+    """Say what time it is, and be wrong."""
+    return now_utc() + timedelta(seconds=float(_off_by.read_text()))
+
+
+app = create_app(Settings.from_env(_environment), clock=clock)

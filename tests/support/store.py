@@ -1,0 +1,46 @@
+"""The store in this process, with a clock that stands until it is moved."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from flask.testing import FlaskClient
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOW.timestamp()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def post_golden(client: FlaskClient) -> None:
+    for name in ("analytics_events", "automation_run_events", "automation_run_step_events"):
+        body = (GOLDEN / f"{name}.ndjson").read_bytes()
+        answer = client.post(f"/v0/events?name={name}&wait=true", data=body)
+        assert answer.get_json() == {"successful_rows": body.count(b"\n"), "quarantined_rows": 0}
+
+
+def ndjson(events: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+def hit(**changes: Any) -> dict[str, Any]:
+    payload = {"site_uuid": "site", "pathname": "/", "event_id": str(uuid4())} | changes.pop("payload", {})
+    return {
+        "timestamp": "2026-11-22T10:00:00.000Z",
+        "action": "page_hit",
+        "version": "1",
+        "session_id": "s",
+        "payload": payload,
+    } | changes

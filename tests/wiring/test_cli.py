@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.app import TARGET
+from traffic_analytics.delivery.spool import Spool
+
+
+@pytest.fixture
+def spool(service: Any) -> Any:
+    spool = Spool(service.data_dir / "spool.sqlite3", sync="normal", max_mb=8, clock=service.now.timestamp)
+    yield spool
+    spool.close()
+
+
+@pytest.fixture
+def aside(spool: Spool) -> list[int]:
+    """Two events that were set aside, and one that waits."""
+    for n in (1, 2, 3):
+        spool.append("analytics_events", b'{"n":%d}' % n)
+    claim = spool.claim(2, 10_000, 0.0)
+    assert claim is not None
+    for each in claim.events:
+        spool.set_aside(each, "status 400")
+    spool.release(claim)
+    return [each.id for each in claim.events]
+
+
+def run(service: Any, *arguments: str) -> Any:
+    return service.app.test_cli_runner().invoke(args=arguments)
+
+
+def test_status_says_what_waits_and_since_when(service: Any, aside: list[int]) -> None:
+    said = run(service, "spool", "status").output
+
+    assert "waiting    1\n" in said
+    assert "oldest     2026-11-22T12:30:15Z" in said
+    assert "set aside  2\n" in said
+
+
+def test_list_says_why_events_were_set_aside(service: Any, aside: list[int]) -> None:
+    lines = run(service, "spool", "list").output.splitlines()
+
+    assert [line.split()[0] for line in lines] == [str(each) for each in aside]
+    assert all(line.endswith("analytics_events  7 B  status 400") for line in lines)
+    assert len(run(service, "spool", "list", "--waiting").output.splitlines()) == 1
+
+
+def test_export_writes_ndjson_that_can_be_posted(service: Any, aside: list[int], spool: Spool) -> None:
+    assert run(service, "spool", "export").output == '{"n":1}\n{"n":2}\n'
+    assert run(service, "spool", "export", "--waiting").output == '{"n":3}\n'
+    assert run(service, "spool", "export", "--data-source", "analytics_events_test").output == ""
+    assert spool.backlog().set_aside == 2
+
+
+def test_retry_queues_events_again(service: Any, aside: list[int], spool: Spool) -> None:
+    assert "1 events wait again" in run(service, "spool", "retry", str(aside[1])).output
+    assert [each.event for each in spool.list_set_aside()] == [b'{"n":1}']
+    assert "1 events wait again" in run(service, "spool", "retry", "--all").output
+    assert spool.backlog().waiting == 3
+    assert run(service, "spool", "retry").exit_code == 2
+
+
+def test_purge_asks_first(service: Any, aside: list[int], spool: Spool) -> None:
+    assert run(service, "spool", "purge").exit_code == 1
+    assert spool.backlog().set_aside == 2
+    assert "2 events deleted" in run(service, "spool", "purge", "--yes").output
+    assert (spool.backlog().set_aside, spool.backlog().waiting) == (0, 1)
+
+
+def test_there_is_no_spool_to_look_at_without_a_token(start: Any) -> None:
+    said = run(start(TINYBIRD_TRACKER_TOKEN=""), "spool", "status")
+
+    assert said.exit_code == 1
+    assert "TINYBIRD_TRACKER_TOKEN" in said.output
+
+
+def test_check_sends_one_event_to_the_test_data_source_and_waits_for_it(service: Any, tinybird: Any) -> None:
+    tinybird.post(TARGET, status_code=200, json={"successful_rows": 1, "quarantined_rows": 0})
+
+    said = run(service, "check")
+
+    assert said.exit_code == 0, said.output
+    assert "FAIL" not in said.output
+    (sent,) = tinybird.request_history
+    assert sent.query == "name=analytics_events_test&wait=true"
+    assert json.loads(sent.body)["action"] == "page_hit"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"status_code": 403}, "refuses the token"),
+        ({"status_code": 404}, "PROXY_TARGET the right region"),
+        ({"status_code": 400}, "does the data source analytics_events_test exist"),
+        ({"status_code": 429}, "too many requests"),
+        ({"status_code": 503}, "cannot be reached"),
+        ({"exc": requests.ConnectTimeout}, "cannot be reached"),
+        ({"status_code": 200, "json": {"quarantined_rows": 1}}, "could not fit"),
+    ],
+    ids=str,
+)
+def test_check_says_in_plain_words_what_is_wrong_with_tinybird(
+    answer: dict[str, Any], words: str, service: Any, tinybird: Any
+) -> None:
+    tinybird.post(TARGET, **answer)
+
+    said = run(service, "check")
+
+    assert said.exit_code == 1
+    assert words in said.output
+    assert "test-token" not in said.output
+
+
+def test_check_finds_what_cannot_be_written(service: Any, tmp_path: Path) -> None:
+    (service.data_dir / "spool.sqlite3").rename(tmp_path / "elsewhere")
+
+    said = run(service, "check")
+
+    assert said.exit_code == 1
+    assert "FAIL  spool: " in said.output
+    assert "ok    data directory" in said.output

@@ -1,0 +1,417 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import PATIENCE, ROOT, free_port, gunicorn
+from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.settings import SECRET, Settings, read_environment
+
+TARGET = "https://api.tinybird.example/v0/events"
+VARIABLES = [field.metadata["name"] for field in fields(Settings)]
+
+
+def read(**environment: str) -> Settings:
+    return Settings.from_env({"PROXY_TARGET": TARGET, **environment})
+
+
+TOKEN = {"TINYBIRD_TRACKER_TOKEN": "p.token"}
+ON_GOOGLE = {"GOOGLE_CLOUD_PROJECT": "my-project"}
+PUBLISHES = ON_GOOGLE | {"PUBSUB_TOPIC_PAGE_HITS_RAW": "hits"}
+WORKS = TOKEN | ON_GOOGLE | {"WORKER_MODE": "true", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": "hits"}
+COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
+    ("TINYBIRD_SYNC_AUTH", "key"): TOKEN,
+    ("DELIVERY", "spool"): TOKEN,
+    ("DELIVERY", "pubsub"): PUBLISHES,
+    ("PUBSUB_TOPIC_PAGE_HITS_RAW", "hits"): ON_GOOGLE,
+    ("WORKER_MODE", "true"): WORKS,
+    ("SALT_STORE_TYPE", "redis"): {"REDIS_URL": "redis://redis"},
+    ("SALT_STORE_TYPE", "firestore"): ON_GOOGLE,
+    ("METRICS_TOKEN", "token"): {"METRICS": "true"},
+}
+"""What else has to be set for a value to make sense."""
+GOOD: list[tuple[str, str, Any]] = [
+    ("TINYBIRD_SYNC_AUTH", "key", "key"),
+    ("DELIVERY", "spool", "spool"),
+    ("DELIVERY", "pubsub", "pubsub"),
+    ("PUBSUB_TOPIC_PAGE_HITS_RAW", "hits", "hits"),
+    ("PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", "projects/p/subscriptions/hits-sub", "projects/p/subscriptions/hits-sub"),
+    ("PUBSUB_TOPIC_SET_ASIDE", "set-aside", "set-aside"),
+    *(("PUBSUB_TOPIC_SET_ASIDE", name, name) for name in ("abc", "A" * 255, "a-._~+%41", "gooseberries")),
+    ("PUBSUB_TOPIC_SET_ASIDE", "projects/example.com:p/topics/hits", "projects/example.com:p/topics/hits"),
+    ("PUBSUB_EMULATOR_HOST", "localhost:8085", "localhost:8085"),
+    ("WORKER_MODE", "true", True),
+    ("SALT_STORE_TYPE", "redis", "redis"),
+    ("SALT_STORE_TYPE", "firestore", "firestore"),
+    ("REDIS_URL", "rediss://user:pass@redis.example:6380/1", "rediss://user:pass@redis.example:6380/1"),
+    ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ("FIRESTORE_DATABASE_ID", "(default)", "(default)"),
+    ("FIRESTORE_CLEANUP_BATCH_SIZE", "500", 500),
+    ("METRICS", "true", True),
+    ("METRICS_TOKEN", "token", "token"),
+    ("OTEL_TRACES_EXPORTER", "otlp", "otlp"),
+    ("OTEL_TRACES_EXPORTER", "gcp", "gcp"),
+    ("OTEL_TRACE_EXPORTER", "jaeger", "jaeger"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318", "http://collector:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/v1/traces", "http://collector:4318/v1/traces"),
+    ("OTEL_SERVICE_NAME", "hits", "hits"),
+    ("STATS_TARGET", "http://127.0.0.1:7181", "http://127.0.0.1:7181"),
+    ("STATS_CACHE_SECONDS", "0", 0),
+    ("TINYBIRD_ADMIN_TOKEN", "p.admin", "p.admin"),
+    ("DELIVERY", "direct", "direct"),
+    ("SPOOL_SYNC", "normal", "normal"),
+    ("SPOOL_MAX_MB", "1", 1),
+    ("BATCH_SIZE", "10000", 10_000),
+    ("BATCH_FLUSH_INTERVAL_MS", "10", 10),
+    ("PROXY_TARGET", "http://localhost", "http://localhost"),
+    ("PROXY_TARGET", "http://[::1]:7181/v0/events/", "http://[::1]:7181/v0/events"),
+    ("PROXY_TARGET", " https://api.tinybird.example ", "https://api.tinybird.example"),
+    ("TINYBIRD_TRACKER_TOKEN", "p.eyJ1-_.x", "p.eyJ1-_.x"),
+    ("TINYBIRD_WAIT", "true", True),
+    ("TINYBIRD_WAIT", "FALSE", False),
+    ("PORT", "1", 1),
+    ("PORT", "65535", 65535),
+    ("LISTEN_HOST", "::", "::"),
+    ("TRUST_PROXY", "true", True),
+    ("TRUST_PROXY", "false", False),
+    ("TRUST_PROXY", "0", 0),
+    ("TRUST_PROXY", "3", 3),
+    ("HMAC_SECRET", "k" * 300, "k" * 300),
+    ("HMAC_VALIDATION_LOG_ONLY", "true", True),
+    ("ENABLE_BOT_DETECTION_HEADER", "true", True),
+    ("DATA_DIR", "/var/lib/x", Path("/var/lib/x")),
+    ("SALT_STORE_TYPE", "sqlite", "sqlite"),
+    ("SALT_STORE_TYPE", "file", "file"),
+    ("SALT_STORE_TYPE", "memory", "memory"),
+    ("SALT_STORE_FILE_PATH", "/x/salts", Path("/x/salts")),
+    ("ENABLE_SALT_CLEANUP_SCHEDULER", "false", False),
+    *(("LOG_LEVEL", level, level) for level in ("trace", "debug", "info", "warn", "error", "fatal", "silent")),
+    *(("LOG_FORMAT", form, form) for form in ("json", "gcp", "pretty")),
+    ("GOOGLE_CLOUD_PROJECT", "my-project", "my-project"),
+    ("BUILD_LABEL", "v1 (abc)", "v1 (abc)"),
+    ("LOCAL_PROXY", "true", True),
+    ("LOG_EVENTS", "true", True),
+    ("WEB_CONCURRENCY", "4", 4),
+    ("THREADS", "512", 512),
+]
+NO_NUMBERS = ("0", "-1", "1.5", "x", "1e3", "٣", "²", "9" * 30, "0" * 20 + "99999", "0" * 19 + "19", "1 0")
+NO_ANSWERS = ("yes", "1", "0", "on", "tru")
+NAMED_BY_GOOGLE = (
+    "PUBSUB_TOPIC_PAGE_HITS_RAW",
+    "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW",
+    "PUBSUB_TOPIC_SET_ASIDE",
+    "FIRESTORE_DATABASE_ID",
+    "GOOGLE_CLOUD_PROJECT",
+)
+NO_PUBSUB_NAMES = (
+    *("t", "ab", "1hits", "-hits", "hits(1)", "hits:1", "späte", "goog", "google-hits"),
+    *("/hits", "topics/hits", "projects/p/hits", "projects//topics/hits", "projects/p/topics/", "projects/p/topics/t"),
+    *("projects/p/subscriptions/t", "projects/p/topics/hits/more", "projects/p/subscriptions/hits/more"),
+)
+BAD: list[tuple[str, tuple[str, ...]]] = [
+    ("STATS_TARGET", ("api.tinybird.co", "ftp://x")),
+    ("STATS_CACHE_SECONDS", ("-1", "1m")),
+    ("TINYBIRD_ADMIN_TOKEN", ("two words",)),
+    ("DELIVERY", ("pigeon", "Spool")),
+    ("SPOOL_SYNC", ("off", "FULL")),
+    ("SPOOL_MAX_MB", ("0", "1.5", "-1")),
+    ("BATCH_SIZE", ("0", "10001", "many")),
+    ("BATCH_FLUSH_INTERVAL_MS", ("9", "60001", "1s")),
+    (
+        "PROXY_TARGET",
+        (
+            "localhost:7181",
+            "api.tinybird.co",
+            "ftp://x",
+            "http://",
+            "http:///v0/events",
+            "http://x:99999",
+            "http://exa mple.com",
+            "http://.foo.com",
+            "http://a..b",
+            f"http://{'a' * 64}.com",
+            "http://x:a",
+            "http://[::1",
+            "https://x/v0/events?token=t",
+            "https://x/#f",
+            "https://user:pass@x/",
+        ),
+    ),
+    ("PORT", (*NO_NUMBERS, "65536")),
+    ("WEB_CONCURRENCY", (*NO_NUMBERS, "513")),
+    ("THREADS", (*NO_NUMBERS, "513")),
+    ("TRUST_PROXY", ("yes", "-1", "1.5", "100", "²", "10.0.0.0/8")),
+    *((name, NO_ANSWERS) for name in ("TINYBIRD_WAIT", "HMAC_VALIDATION_LOG_ONLY", "ENABLE_BOT_DETECTION_HEADER")),
+    *((name, NO_ANSWERS) for name in ("ENABLE_SALT_CLEANUP_SCHEDULER", "LOCAL_PROXY", "LOG_EVENTS")),
+    *((name, ("two words", "späť", "a\nb", "a\0b")) for name in SECRET),
+    ("REDIS_URL", ("redis", "http://redis", "redis://", "redis://x:port")),
+    ("SALT_STORE_TYPE", ("postgres", "SQLITE")),
+    ("FIRESTORE_CLEANUP_BATCH_SIZE", ("0", "501")),
+    *((name, NO_ANSWERS) for name in ("WORKER_MODE", "METRICS")),
+    *((name, ("two words", "a\nb", "x" * 256)) for name in NAMED_BY_GOOGLE),
+    *((name, NO_PUBSUB_NAMES) for name in NAMED_BY_GOOGLE if name.startswith("PUBSUB_")),
+    *((name, ("projects/p/subscriptions/hits",)) for name in NAMED_BY_GOOGLE if name.startswith("PUBSUB_TOPIC_")),
+    ("PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW", ("projects/p/topics/hits",)),
+    ("OTEL_TRACES_EXPORTER", ("jaeger", "OTLP")),
+    ("OTEL_TRACE_EXPORTER", ("otlp", "true")),
+    *((name, ("collector:4318", "http://")) for name in VARIABLES if name.endswith("_ENDPOINT")),
+    ("LOG_LEVEL", ("verbose", "INFO", "warning")),
+    ("LOG_FORMAT", ("text", "JSON")),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
+    settings = read(**COMPANIONS.get((name, text), {}) | {name: text})
+    (field,) = [field for field in fields(Settings) if field.metadata["name"] == name]
+
+    assert getattr(settings, field.name) == value
+    assert type(getattr(settings, field.name)) is type(value)
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD for text in texts])
+def test_a_bad_value_is_named_with_its_rule(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{name: text})
+
+    mistake = caught.value.mistakes[0]
+    assert mistake.startswith(f"{name}: must be ")
+
+
+def test_every_variable_is_in_the_tables_above() -> None:
+    assert {name for name, _, _ in GOOD} == set(VARIABLES)
+    free_text = {
+        "LISTEN_HOST",
+        "DATA_DIR",
+        "SALT_STORE_FILE_PATH",
+        "OTEL_SERVICE_NAME",
+        "BUILD_LABEL",
+        "PUBSUB_EMULATOR_HOST",
+    }
+    assert {name for name, _ in BAD} == set(VARIABLES) - free_text
+    assert all(field.metadata["meaning"] for field in fields(Settings))
+
+
+def test_delivery_by_spool_needs_a_token_of_our_own() -> None:
+    with pytest.raises(ConfigurationError, match="DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN"):
+        Settings.from_env({"PROXY_TARGET": "http://x", "DELIVERY": "spool"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "mistakes"),
+    [
+        ({"DELIVERY": "pubsub"}, ["PUBSUB_TOPIC_PAGE_HITS_RAW: must be set", "GOOGLE_CLOUD_PROJECT: must be set"]),
+        ({"PUBSUB_TOPIC_PAGE_HITS_RAW": "hits"}, ["GOOGLE_CLOUD_PROJECT: must be set with DELIVERY=pubsub"]),
+        ({"SALT_STORE_TYPE": "firestore"}, ["GOOGLE_CLOUD_PROJECT: must be set with SALT_STORE_TYPE=firestore"]),
+        ({"SALT_STORE_TYPE": "redis"}, ["REDIS_URL: must be set"]),
+        ({"TINYBIRD_SYNC_AUTH": "key"}, ["TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN"]),
+        ({"METRICS_TOKEN": "key"}, ["METRICS_TOKEN: guards nothing"]),
+        (
+            {"WORKER_MODE": "true", "PROXY_TARGET": ""},
+            [
+                "PROXY_TARGET: must be set",
+                "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN",
+                "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW: must be set",
+                "GOOGLE_CLOUD_PROJECT: must be set with WORKER_MODE=true",
+            ],
+        ),
+    ],
+)
+def test_what_is_missing_beside_a_setting_is_said(environment: dict[str, str], mistakes: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**environment)
+
+    assert all(said.startswith(expected) for said, expected in zip(caught.value.mistakes, mistakes, strict=True))
+
+
+def test_a_topic_alone_means_that_hits_are_published() -> None:
+    assert read(**PUBLISHES).delivery == "pubsub"
+    assert read(**PUBLISHES, DELIVERY="direct").delivery == "direct"
+    assert read(**PUBLISHES, PROXY_TARGET="").proxy_target == ""
+
+
+def test_a_worker_is_one_process_unless_told_otherwise() -> None:
+    assert read(**WORKS).web_concurrency == 1
+    assert read(**WORKS, WEB_CONCURRENCY="3").web_concurrency == 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "exporter", "endpoint"),
+    [
+        ({}, "none", None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "otlp", "http://c:4318"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_EXPORTER": "none"}, "none", "http://c:4318"),
+        ({"OTEL_TRACE_EXPORTER": "jaeger"}, "otlp", "http://jaeger:4318"),
+        ({"OTEL_TRACE_EXPORTER": "jaeger", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "otlp", "http://c:4318"),
+        ({"OTEL_TRACE_EXPORTER": "gcp"}, "gcp", None),
+    ],
+)
+def test_where_traces_go_can_be_said_in_several_ways(
+    environment: dict[str, str], exporter: str, endpoint: str | None
+) -> None:
+    settings = read(**environment)
+
+    assert (settings.otel_traces_exporter, settings.otel_exporter_otlp_endpoint) == (exporter, endpoint)
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("traffic_analytics.settings.find_spec", lambda _name: None)
+
+    with pytest.raises(ConfigurationError) as caught:
+        read(**WORKS, SALT_STORE_TYPE="redis", REDIS_URL="redis://x", METRICS="true", OTEL_TRACES_EXPORTER="gcp")
+
+    extras = {mistake.partition("(extra ")[2].partition(")")[0] for mistake in caught.value.mistakes}
+    assert extras == {"gcp", "redis", "metrics", "otel", "otel,gcp"}
+
+
+def test_salts_in_memory_are_for_one_process() -> None:
+    assert read(SALT_STORE_TYPE="memory").web_concurrency == 1
+    with pytest.raises(ConfigurationError, match="WEB_CONCURRENCY: must be 1"):
+        read(SALT_STORE_TYPE="memory", WEB_CONCURRENCY="2")
+
+
+def test_all_mistakes_are_listed_at_once() -> None:
+    bad = {name: texts[0] for name, texts in reversed(BAD)}
+
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env(bad)
+
+    assert {mistake.partition(":")[0] for mistake in caught.value.mistakes} == set(bad)
+    assert len(caught.value.mistakes) == len(bad)
+    assert len(str(caught.value).splitlines()) == len(bad)
+
+
+@pytest.mark.parametrize("environment", [{}, {"PROXY_TARGET": ""}, {"PROXY_TARGET": "  "}])
+def test_the_target_is_required(environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match="PROXY_TARGET: must be set"):
+        Settings.from_env(environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TINYBIRD_TRACKER_TOKEN", "hush-hush ü"),
+        ("HMAC_SECRET", "hush-hush ü"),
+        ("PROXY_TARGET", "https://user:hush-hush@x/"),
+        ("PROXY_TARGET", "https://x/v0/events?token=hush-hush"),
+        ("PROXY_TARGET", "https://hush-hush@"),
+    ],
+)
+def test_a_secret_is_never_shown(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{name: text})
+
+    assert name in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\t"])
+def test_an_empty_variable_counts_as_not_set(nothing: str) -> None:
+    others = [name for name in VARIABLES if name != "PROXY_TARGET"]
+
+    assert read(**dict.fromkeys(others, nothing)) == read()
+
+
+def test_defaults_are_those_of_the_service_we_replace() -> None:
+    settings = read()
+
+    assert settings == Settings(proxy_target=TARGET, web_concurrency=settings.web_concurrency)
+    assert (settings.port, settings.listen_host, settings.trust_proxy) == (3000, "0.0.0.0", True)
+    assert (settings.log_level, settings.log_format) == ("info", "json")
+    assert (settings.tinybird_tracker_token, settings.hmac_secret) == (None, None)
+    assert settings.salt_store_type == "sqlite"
+    assert settings.salt_file == Path("data/salts.sqlite3")
+    assert settings.enable_salt_cleanup_scheduler is True
+    assert not any((settings.tinybird_wait, settings.local_proxy, settings.enable_bot_detection_header))
+    assert 1 <= settings.web_concurrency <= 512
+
+
+@pytest.mark.parametrize("name", ["K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT"])
+def test_logs_are_shaped_for_google_on_google_cloud_unless_told_otherwise(name: str) -> None:
+    assert read(**{name: "x"}).log_format == "gcp"
+    assert read(**{name: ""}).log_format == "json"
+    assert read(**{name: "x"}, LOG_FORMAT="json").log_format == "json"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        read().port = 1  # type: ignore[misc]
+
+
+def test_a_file_completes_the_environment_and_never_overrides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # noqa: TID251 - a copy to write to
+    (tmp_path / ".env").write_text("PROXY_TARGET=http://file\n# PORT=1\nTHREADS='7'\nBUILD_LABEL=file\nLOG_LEVEL\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BUILD_LABEL", "environment")
+    for name in ("PROXY_TARGET", "THREADS", "PORT", "LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+    settings = Settings.from_env(read_environment())
+
+    assert (settings.proxy_target, settings.threads, settings.port) == ("http://file", 7, 3000)
+    assert settings.build_label == "environment"
+
+
+def test_a_file_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("THREADS=7")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.delenv("THREADS", raising=False)
+
+    assert "THREADS" not in read_environment()
+
+
+MISTAKES = {"PORT": "high", "HMAC_SECRET": "hush hush", "TRUST_PROXY": "maybe"}
+
+
+@pytest.mark.parametrize("arguments", [["--check-config"], []], ids=["check", "start"])
+def test_gunicorn_does_not_start_with_mistakes_and_prints_all_of_them(arguments: list[str], tmp_path: Path) -> None:
+    assert gunicorn(tmp_path, *arguments, **MISTAKES).wait(PATIENCE) not in (0, None)
+
+    output = (tmp_path / "output").read_text()
+    for name in [*MISTAKES, "PROXY_TARGET"]:
+        assert f"{name}: must be" in output
+    assert "hush" not in output
+    assert "Traceback" not in output
+
+
+def test_gunicorn_finds_good_settings_good(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"PROXY_TARGET={TARGET}")
+
+    assert gunicorn(tmp_path, "--check-config").wait(PATIENCE) == 0
+
+
+def test_gunicorn_does_not_start_on_a_damaged_file(tmp_path: Path) -> None:
+    (tmp_path / "salts").write_text('{"salts": "of another service"}')
+    environment = {"PROXY_TARGET": TARGET, "SALT_STORE_FILE_PATH": str(tmp_path / "salts"), "PORT": str(free_port())}
+
+    assert gunicorn(tmp_path, **environment).wait(PATIENCE) not in (0, None)
+
+    output = (tmp_path / "output").read_text()
+    assert "cannot be used as a database" in output
+    assert "Traceback" not in output
+    assert (tmp_path / "salts").read_text() == '{"salts": "of another service"}'
+
+
+def test_the_application_alone_does_not_start_with_mistakes_either(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import app"],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), **MISTAKES},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert done.returncode == 1
+    assert all(f"{name}: must be" in done.stderr for name in [*MISTAKES, "PROXY_TARGET"])
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,1 @@
+"""Forward the rows of Ghost's automations to Tinybird."""

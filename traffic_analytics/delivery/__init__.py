@@ -1,0 +1,1 @@
+"""Deliver accepted events to their target."""

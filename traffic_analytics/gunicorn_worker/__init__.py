@@ -1,0 +1,1 @@
+"""Serve whole requests from gunicorn; knows nothing of analytics."""

@@ -1,0 +1,1 @@
+"""Check and enrich one page hit, from bytes to event."""

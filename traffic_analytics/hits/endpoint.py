@@ -1,0 +1,120 @@
+"""One hit crosses this file from top to bottom, in the order in which things happen to it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from traffic_analytics import errors
+from traffic_analytics.hits import page_hit, signed_url, visitor
+from traffic_analytics.hits.enrich import enrich
+from traffic_analytics.hits.page_hit import RECEIVED
+from traffic_analytics.wsgi import Answer, answer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from traffic_analytics.delivery.target import Delivery
+    from traffic_analytics.hits.user_agent import UserAgent
+    from traffic_analytics.salts.cache import Salts
+    from traffic_analytics.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class HitEndpoint:
+    """Takes a hit from its WSGI environment to its answer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime],
+        salts: Salts,
+        delivery: Delivery,
+        parse_user_agent: Callable[[str], UserAgent],
+        new_event_id: Callable[[], str],
+        answer_error: Callable[[Exception], Answer] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._salts = salts
+        self._delivery = delivery
+        self._parse_user_agent = parse_user_agent
+        self._new_event_id = new_event_id
+        self._answer_error = answer_error or answer_to
+        self._trust_proxy = settings.trust_proxy
+        self._hmac_secret = settings.hmac_secret.encode() if settings.hmac_secret else None
+        self._hmac_log_only = settings.hmac_validation_log_only
+        self._bot_headers = (("x-ghost-bot-detected", "true"),) if settings.enable_bot_detection_header else ()
+
+    def __call__(self, environ: dict[str, Any]) -> Answer:
+        """Answer one request, whatever is in it."""
+        try:
+            return self._receive(environ)
+        except errors.AnalyticsError as error:
+            return self._answer_error(error)
+        except Exception as error:  # noqa: BLE001 - the last line: the sender gets an answer, and we the trace
+            return self._answer_error(error)
+
+    def _receive(self, environ: dict[str, Any]) -> Answer:
+        now = self._clock()
+        body = read_body(environ)
+        if self._hmac_secret is not None:
+            self._check_signature(environ, self._hmac_secret, now.timestamp())
+        hit = page_hit.parse(environ, environ.get("QUERY_STRING", ""), body)
+        agent = self._parse_user_agent(hit.user_agent)
+        if agent.device == "bot":
+            return Answer(202, RECEIVED, self._bot_headers)
+        event = enrich(
+            hit,
+            agent=agent,
+            salt=self._salts.get_or_create(hit.site_uuid, now.date()),
+            address=visitor.client_address(
+                environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR"), self._trust_proxy
+            ),
+            now=now,
+            new_event_id=self._new_event_id,
+        )
+        reply = self._delivery.accept(hit.query.name, msgspec.json.encode(event), hit.query.token)
+        return Answer(reply.status, reply.body) if reply is not None else Answer(202, RECEIVED)
+
+    def _check_signature(self, environ: dict[str, Any], secret: bytes, now: float) -> None:
+        try:
+            signed_url.verify(raw_target(environ), secret, now)
+        except errors.UnsignedUrl as error:
+            _log.warning("%s", error, extra={"event": "HmacValidationFailed"})
+            if not self._hmac_log_only:
+                raise
+
+
+def read_body(environ: dict[str, Any], limit: int = page_hit.BODY_LIMIT) -> bytes:
+    """Read the request's body, chunked or not, but no more of it than it may have."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length:
+        if not (length.isascii() and length.isdigit()):
+            raise errors.InvalidHit("headers.content-length", "must be a number")
+        if len(length) > 1000 or int(length) > limit:
+            raise errors.BodyTooLarge(f"body: must be at most {limit} bytes")
+        to_read = int(length)
+    elif environ.get("wsgi.input_terminated"):  # chunked: the server marks the end
+        to_read = limit + 1
+    else:
+        to_read = 0
+    try:
+        body: bytes = environ["wsgi.input"].read(to_read)
+    except OSError:
+        raise errors.InvalidHit("body", "ended early or is not framed as HTTP") from None
+    if len(body) > limit:
+        raise errors.BodyTooLarge(f"body: must be at most {limit} bytes")
+    return body
+
+
+def raw_target(environ: dict[str, Any]) -> str:
+    """Return the request target as it arrived: PATH_INFO is decoded already, and a signature covers the original."""
+    target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    if not target.startswith("/"):  # the absolute form that proxies are sent: scheme://host/path
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    return target

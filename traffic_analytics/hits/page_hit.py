@@ -1,0 +1,200 @@
+"""A page hit is one JSON object of a known shape; all that is not is refused with the place and the rule."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from traffic_analytics.delivery.target import DATA_SOURCES
+from traffic_analytics.errors import InvalidHit, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BODY_LIMIT = 20_480
+"""Bytes of the longest body that is read."""
+
+
+RECEIVED = b'{"message":"Page hit event received"}'
+"""What its sender is told if nobody else has answered the hit."""
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+
+
+class ParsedReferrer(msgspec.Struct, frozen=True):
+    """Where ghost-stats.js says the visitor came from; what it did not say stays unsaid."""
+
+    source: str | UnsetType | None = UNSET
+    medium: str | UnsetType | None = UNSET
+    url: str | UnsetType | None = UNSET
+
+
+class Payload(msgspec.Struct, frozen=True, rename={"user_agent": "user-agent"}):
+    """What the page said of itself and its reader."""
+
+    user_agent: str
+    locale: str
+    location: str | None
+    pathname: str
+    href: str
+    site_uuid: str
+    post_uuid: str
+    member_uuid: str
+    post_type: Literal["null", "post", "page"]
+    member_status: str
+    event_id: msgspec.Raw = msgspec.Raw()
+    referrer: str | None = None
+    gift_link: str | None = None
+    utm_source: str | None = None
+    utm_medium: str | None = None
+    utm_campaign: str | None = None
+    utm_term: str | None = None
+    utm_content: str | None = None
+    parsedReferrer: ParsedReferrer | UnsetType = UNSET  # noqa: N815 - the field's name on the wire
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The body of a page hit."""
+
+    timestamp: str
+    action: Literal["page_hit"]
+    version: Literal["1"]
+    payload: Payload
+    session_id: str = ""
+
+
+class Query(NamedTuple):
+    """What the URL asks for: the data source, and the sender's own Tinybird token if it has one."""
+
+    name: str
+    token: str | None
+
+
+class RawHit(msgspec.Struct, frozen=True):
+    """A hit as it arrived, checked but not yet enriched."""
+
+    query: Query
+    site_uuid: str
+    user_agent: str
+    started_at: str | None
+    payload: Payload
+
+
+_decoder = msgspec.json.Decoder(Body)
+
+
+def parse(environ: Mapping[str, str], query: str, body: bytes) -> RawHit:
+    """Check a request against the contract.
+
+    `environ` holds the headers under their CGI names, as WSGI and RFC 3875 do. Raises InvalidHit or
+    UnsupportedMediaType; nothing else, whatever was sent.
+    """
+    if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("content-type: must be application/json")
+    checked_query = parse_query(query)
+    site_uuid = environ.get("HTTP_X_SITE_UUID", "")
+    if not is_uuid(site_uuid):
+        raise InvalidHit("headers.x-site-uuid", "must be a UUID")
+    user_agent = environ.get("HTTP_USER_AGENT", "")
+    if not user_agent.strip():
+        raise InvalidHit("headers.user-agent", "must not be blank")
+    payload = parse_body(body).payload
+    return RawHit(checked_query, site_uuid, user_agent, environ.get("HTTP_X_GHOST_ANALYTICS_START"), payload)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is shaped like a UUID: any version, any variant, any case."""
+    return _UUID.fullmatch(text) is not None
+
+
+def parse_query(query: str) -> Query:
+    """Read the data source and the token from a query string."""
+    if query == "name=analytics_events":  # what every Ghost sends
+        return Query("analytics_events", None)
+    pairs = parse_qsl(query, keep_blank_values=True)
+    names = [value for key, value in pairs if key == "name"]
+    if len(names) != 1 or names[0] not in DATA_SOURCES:
+        raise InvalidHit("query.name", f"must be exactly one of {', '.join(DATA_SOURCES)}")
+    tokens = [value for key, value in pairs if key == "token"]
+    if len(tokens) > 1 or (tokens and not tokens[0].strip()):
+        raise InvalidHit("query.token", "must be given at most once and not be blank")
+    return Query(names[0], tokens[0] if tokens else None)
+
+
+def parse_body(body: bytes) -> Body:
+    """Decode and check a body."""
+    hit = _decode(body)
+    payload = hit.payload
+    if not _TIMESTAMP.fullmatch(hit.timestamp) or not is_date(hit.timestamp):
+        raise InvalidHit("body.timestamp", "must be a date and time like 2026-01-31T23:59:59.999Z")
+    for place, value in (
+        ("user-agent", payload.user_agent),
+        ("locale", payload.locale),
+        ("pathname", payload.pathname),
+        ("location", payload.location),
+    ):
+        if value is not None and not value.strip():
+            raise InvalidHit(f"body.payload.{place}", "must not be blank")
+    if not is_uuid(payload.site_uuid):
+        raise InvalidHit("body.payload.site_uuid", "must be a UUID")
+    if payload.post_uuid != "undefined" and not is_uuid(payload.post_uuid):
+        raise InvalidHit("body.payload.post_uuid", 'must be a UUID or "undefined"')
+    if payload.member_uuid != "undefined" and not is_uuid(payload.member_uuid):
+        raise InvalidHit("body.payload.member_uuid", 'must be a UUID or "undefined"')
+    if not payload.member_status:
+        raise InvalidHit("body.payload.member_status", "must not be empty")
+    return hit
+
+
+def _decode(body: bytes) -> Body:
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _refusal(error) from None
+    except (ValueError, RecursionError):
+        pass
+    # JSON.stringify escapes half of a cut emoji as a lone surrogate, which is JSON but no text: readable all the same.
+    try:
+        text = json.dumps(json.loads(body), ensure_ascii=False)
+        return _decoder.decode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except msgspec.ValidationError as error:
+        raise _refusal(error) from None
+    except (ValueError, RecursionError):
+        raise InvalidHit("body", "must be a JSON object") from None
+
+
+_RULE_AND_PLACE = re.compile(r"(?P<rule>.*?)(?: - at `\$(?P<place>.*)`)?", re.DOTALL)
+_CHOICES = {
+    ".action": 'must be "page_hit"',
+    ".version": 'must be "1"',
+    ".payload.post_type": 'must be "null", "post" or "page"',
+}
+
+
+def _refusal(error: msgspec.ValidationError) -> InvalidHit:
+    place, rule = place_and_rule(error)
+    return InvalidHit(f"body{place}", _CHOICES[place] if rule.startswith("Invalid enum value") else rule)
+
+
+def place_and_rule(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Take msgspec's words apart; only those of an "Invalid enum value" quote what was sent."""
+    match = _RULE_AND_PLACE.fullmatch(str(error))
+    rule = match["rule"] if match else ""
+    rule = rule.replace("`", "").replace("Expected", "must be", 1).replace("Object missing", "misses", 1)
+    return (match["place"] or "") if match else "", rule
+
+
+def is_date(timestamp: str) -> bool:
+    """Whether there is such a day and such a time."""
+    try:
+        datetime.fromisoformat(timestamp)
+    except ValueError:
+        return False
+    return True

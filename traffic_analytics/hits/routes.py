@@ -1,0 +1,65 @@
+"""The routes, and the short way in for hits: request -> core -> response."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Response, request
+
+from traffic_analytics.hits.endpoint import HitEndpoint
+from traffic_analytics.runtime import logs
+from traffic_analytics.wsgi import CORS, JSON, PREFIX, PREFLIGHT, to_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+_log = logging.getLogger(__name__)
+
+HIT_PATH = "/api/v1/page_hit"
+
+
+def blueprint(hits: HitEndpoint) -> Blueprint:
+    """Return the routes of hits."""
+    routes = Blueprint("traffic_analytics", __name__)
+
+    @routes.post(HIT_PATH, provide_automatic_options=False)
+    @routes.post(HIT_PATH + "/", provide_automatic_options=False)
+    def receive() -> Response:
+        return to_response(hits(request.environ))
+
+    @routes.route(HIT_PATH, methods=["OPTIONS"], provide_automatic_options=False)
+    @routes.route(HIT_PATH + "/", methods=["OPTIONS"], provide_automatic_options=False)
+    def preflight() -> Response:
+        return Response(status=204, headers=PREFLIGHT)
+
+    return routes
+
+
+class HitMiddleware:
+    """WSGI middleware that answers hits itself and lets Flask answer everything else.
+
+    Flask's way from request to response takes a third of a hit's CPU time in this service and adds nothing to it: no
+    session, no URL variables, no hooks. The route exists in Flask too, with the same function behind it, so leaving the
+    door out changes only the speed.
+    """
+
+    def __init__(self, app: Callable[..., Iterable[bytes]], hits: HitEndpoint) -> None:
+        self._app = app
+        self._hits = hits
+        self._paths = frozenset({HIT_PATH, HIT_PATH + "/", PREFIX + HIT_PATH, PREFIX + HIT_PATH + "/"})
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a WSGI request."""
+        with logs.request_context(environ):
+            if environ["REQUEST_METHOD"] != "POST" or environ.get("PATH_INFO") not in self._paths:
+                return self._app(environ, start_response)
+            answer = self._hits(environ)
+        headers = [("content-type", JSON), ("content-length", str(len(answer.body))), CORS, *answer.headers]
+        start_response(_STATUS_LINES[answer.status], headers)
+        return [answer.body]
+
+
+_STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}

@@ -1,0 +1,37 @@
+"""The route of the metrics: it shows counts to whoever may see them, and looks at no other part of the service."""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, request
+
+from traffic_analytics.wsgi import error_answer, to_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def blueprint(text: Callable[[], bytes], token: str | None) -> Blueprint:
+    """Return the route. `text` writes the metrics; without a token everybody may read them."""
+    routes = Blueprint("metrics", __name__)
+
+    @routes.get("/metrics", provide_automatic_options=False)
+    def metrics() -> Response:
+        if token is not None and not is_bearer_of(token, request.headers.get("Authorization", "")):
+            challenge = (("www-authenticate", "Bearer"),)
+            return to_response(
+                error_answer(401, "Unauthorized", "METRICS_TOKEN is needed as a bearer token", challenge)
+            )
+        return Response(text(), content_type=_TEXT, headers={"cache-control": "no-store"})
+
+    return routes
+
+
+def is_bearer_of(token: str, authorization: str) -> bool:
+    """Whether the header brings the token, found out in a time that does not depend on how much of it is right."""
+    scheme, _, given = authorization.partition(" ")
+    return scheme.lower() == "bearer" and compare_digest(given.strip().encode(), token.encode())

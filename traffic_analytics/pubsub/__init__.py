@@ -1,0 +1,1 @@
+"""Publish hits to Pub/Sub, and deliver them from there."""

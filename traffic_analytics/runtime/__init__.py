@@ -1,0 +1,1 @@
+"""Read variables, log, run threads and share files; knows nothing of hits."""

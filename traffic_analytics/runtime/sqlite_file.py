@@ -1,0 +1,142 @@
+"""An SQLite file is checked before it is trusted, shared by processes, and never carried across a fork."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+from traffic_analytics.errors import DamagedFile
+from traffic_analytics.runtime.file_lock import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_HEADER = 100
+_APPLICATION_ID = 0x7461_6E61  # "tana": tells our files from anybody else's
+
+
+class SqliteFile:
+    """One SQLite database in write-ahead mode, with one connection per process.
+
+    Callers hold `lock` while they use `connection()`: threads of a process take turns, processes are kept apart by
+    SQLite itself, which waits up to `busy_timeout` seconds for another's write.
+    """
+
+    def __init__(self, path: Path, schema: str, pragmas: Sequence[str] = (), *, busy_timeout: float) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self._schema = schema
+        self._pragmas = pragmas
+        self._busy_timeout = busy_timeout
+        self._connection: sqlite3.Connection | None = None
+        self._owner: tuple[int, int] | None = None
+
+    def prepare(self) -> None:
+        """Create the file, or check that the one there is ours and whole; leaves nothing open.
+
+        Raises DamagedFile, which is to stop the start: what is in the file is worth more than an undisturbed start.
+        """
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self.path.exists():
+                self._check_size(self.path.stat().st_size)
+            # Two processes that switch a new file to write-ahead mode at once fail with SQLITE_BUSY without waiting.
+            with FileLock(self.path.with_name(self.path.name + ".lock")):
+                self._check()
+                with contextlib.closing(self._connect()) as connection:
+                    self._create(connection)
+        except sqlite3.DatabaseError as error:
+            raise DamagedFile(
+                f"{self.path} cannot be used as a database: {error}. It was left as it is; restore it from a backup, "
+                "or move it away to start with a new one."
+            ) from error
+        except OSError as error:
+            raise DamagedFile(f"{self.path} cannot be opened: {error.strerror}") from error
+
+    def connection(self) -> sqlite3.Connection:
+        """Return this process's connection; the caller holds `lock`.
+
+        Raises sqlite3.OperationalError if the file has been taken away: a new one in its place would be another file
+        than the one that other processes still have open.
+        """
+        owner = (os.getpid(), self._inode())
+        if self._connection is None or self._owner is None or self._owner[0] != owner[0]:
+            self._connection, self._owner = self._connect(), owner
+        elif self._owner != owner:
+            self._connection.close()
+            self._connection, self._owner = self._connect(), owner
+        return self._connection
+
+    def open_another(self) -> sqlite3.Connection:
+        """Open a connection for the caller alone."""
+        self._inode()
+        return self._connect()
+
+    def close(self) -> None:
+        """Close this process's connection, if there is one."""
+        with self.lock:
+            if self._connection is not None and self._owner is not None and self._owner[0] == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def _check_size(self, size: int) -> None:
+        # SQLite takes a file without a whole header for a new one.
+        if size == 0:
+            _log.warning("%s is empty, and taken for new", self.path, extra={"event": "EmptyFile"})
+        elif size < _HEADER:
+            raise sqlite3.DatabaseError(f"it has {size} bytes")
+
+    def _inode(self) -> int:
+        try:
+            return self.path.stat().st_ino
+        except OSError:
+            raise sqlite3.OperationalError(f"{self.path.name} is gone") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        )
+        for pragma in self._pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _check(self) -> None:
+        """Look whether what is there is ours and whole, and leave every byte of it as it is."""
+        log = self.path.with_name(self.path.name + "-wal")
+        log_in_use = log.exists() and log.stat().st_size > 0
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            if log_in_use:  # SQLite would delete it
+                raise DamagedFile(
+                    f"{self.path} is {'empty' if self.path.exists() else 'gone'}, but its {log.name} is not. Restore "
+                    "both from a backup, or move both away to start with a new file."
+                )
+            return
+        # Closing a connection that may write would write the log into the file, even into a damaged one.
+        mode = "ro" if log_in_use else "rw"
+        with contextlib.closing(
+            sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=self._busy_timeout)
+        ) as connection:
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+                return
+            if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+                raise DamagedFile(f"{self.path} is a database of something else; name another file or move it away.")
+            damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise DamagedFile(
+                f"{self.path} is damaged ({' '.join(damage.split())}). It was left as it is; restore it from a backup, "
+                "or move it away to start with a new one."
+            )
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            self.path.chmod(0o600)  # SQLite makes its other files with the same mode
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(self._schema)

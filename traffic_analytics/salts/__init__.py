@@ -1,0 +1,1 @@
+"""Keep one salt per site and UTC day."""

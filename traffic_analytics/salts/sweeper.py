@@ -1,0 +1,64 @@
+"""Delete the salts of past days."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.salts.store import GRACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date, datetime
+
+    from traffic_analytics.runtime.file_lock import FileLock
+    from traffic_analytics.salts.cache import Salts
+
+_log = logging.getLogger(__name__)
+
+
+SWEEP_EVERY = 20.0
+"""Seconds between looks at the clock."""
+
+
+class Sweeper:
+    """Forgets the salts of past days soon after midnight UTC, whether hits arrive or not.
+
+    Every process forgets what it has cached; the one that holds the lock deletes from the store, if that `deletes` at
+    all. A sweep that failed is tried again at the next tick. Of several machines that share a store each sweeps it:
+    whoever comes late finds nothing.
+    """
+
+    def __init__(
+        self, salts: Salts, clock: Callable[[], datetime], lock: FileLock | None, *, deletes: bool = True
+    ) -> None:
+        self._salts = salts
+        self._clock = clock
+        self._lock = lock
+        self._deletes = deletes
+        self._swept: date | None = None
+
+    def tick(self) -> float:
+        """Sweep if a new day has begun; returns how many seconds may pass until the next call."""
+        day = (self._clock().astimezone(UTC) - GRACE).date()
+        if day != self._swept:
+            self._sweep(day)
+        return SWEEP_EVERY
+
+    def _sweep(self, day: date) -> None:
+        self._salts.forget_cached_before(day)
+        if not self._deletes:
+            self._swept = day
+            return
+        if self._lock is not None and not self._lock.try_acquire():
+            return
+        try:
+            count = self._salts.forget_before(day)
+        except SaltUnavailable as error:
+            _log.error("past salts could not be deleted: %s", error, extra={"event": "SaltCleanupFailed"})
+            return
+        self._swept = day
+        if count:
+            _log.info("deleted %d salts of past days", count, extra={"event": "SaltCleanupCompleted", "count": count})

@@ -1,0 +1,1 @@
+"""Answer Ghost's dashboard from a target, through a cache."""

@@ -1,0 +1,41 @@
+"""The routes of the statistics: they look like Tinybird's, so that Ghost can be pointed here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, request
+
+from traffic_analytics.errors import TargetIsOurselves
+from traffic_analytics.tinybird.pipes import USER_AGENT
+from traffic_analytics.wsgi import to_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from traffic_analytics.wsgi import Answer
+
+_PATH = "/v0/pipes/<path:file>"
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, OPTIONS",
+    "access-control-allow-headers": "Origin, X-Requested-With, Content-Type, Accept, Authorization",
+    "access-control-max-age": "86400",
+}
+
+
+def blueprint(answer: Callable[[str, str, str | None], Answer]) -> Blueprint:
+    """Return the routes. `answer` takes what follows `/v0/pipes/`, the query and the Authorization header."""
+    routes = Blueprint("statistics", __name__)
+
+    @routes.get(_PATH, provide_automatic_options=False)
+    def ask(file: str) -> Response:
+        if request.headers.get("User-Agent") == USER_AGENT:
+            raise TargetIsOurselves("STATS_TARGET leads back to this service")
+        query = request.environ.get("QUERY_STRING", "")
+        return to_response(answer(file, query, request.headers.get("Authorization")))
+
+    @routes.route(_PATH, methods=["OPTIONS"], provide_automatic_options=False)
+    def preflight(file: str) -> Response:  # noqa: ARG001
+        return Response(status=204, headers=_PREFLIGHT)
+
+    return routes

@@ -1,0 +1,1 @@
+"""Speak Tinybird's interfaces: events, pipes, tokens."""

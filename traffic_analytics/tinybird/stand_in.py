@@ -1,0 +1,31 @@
+"""Stand in for Tinybird during development: log each event and accept it."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from flask import Blueprint, Response, request
+
+_log = logging.getLogger(__name__)
+
+_JSON = "application/json"
+
+
+def local_proxy() -> Blueprint:
+    """Return a stand-in for Tinybird for development: it logs each event and answers that it was taken."""
+    routes = Blueprint("local_proxy", __name__)
+
+    @routes.post("/local-proxy", provide_automatic_options=False)
+    @routes.post("/local-proxy/<path:_rest>", provide_automatic_options=False)
+    def take(_rest: str = "") -> Response:
+        lines = request.get_data().splitlines()
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                return Response('{"error":"a line is not JSON"}', 400, content_type=_JSON)
+            _log.info("an event arrived", extra={"event": "LocalProxyEvent", "payload": event})
+        return Response(json.dumps({"successful_rows": len(lines), "quarantined_rows": 0}), 202, content_type=_JSON)
+
+    return routes

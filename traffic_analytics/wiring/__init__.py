@@ -1,0 +1,5 @@
+"""Build the app from its settings: the only package that knows all others."""
+
+from traffic_analytics.wiring.service import create_app
+
+__all__ = ["create_app"]

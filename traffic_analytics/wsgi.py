@@ -1,0 +1,112 @@
+"""Answer HTTP requests: status of each error, JSON bodies, CORS headers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
+from traffic_analytics import errors
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+_log = logging.getLogger(__name__)
+
+JSON = "application/json"
+
+
+STATUS: dict[type[errors.AnalyticsError], tuple[int, str]] = {
+    errors.InvalidHit: (400, "Bad Request"),
+    errors.UnsignedUrl: (401, "Unauthorized"),
+    errors.BodyTooLarge: (413, "Payload Too Large"),
+    errors.UnsupportedMediaType: (415, "Unsupported Media Type"),
+    errors.UpstreamFailed: (502, "Proxy error"),
+    errors.SaltUnavailable: (503, "Service Unavailable"),
+    errors.SpoolUnavailable: (503, "Service Unavailable"),
+    errors.NotSubscribed: (503, "Service Unavailable"),
+    errors.InvalidQuery: (400, "Bad Request"),
+    errors.TokenRefused: (403, "Forbidden"),
+    errors.UnknownPipe: (404, "Not Found"),
+    errors.TargetIsOurselves: (508, "Loop Detected"),
+    errors.KeyRefused: (401, "Unauthorized"),
+    errors.InvalidRows: (400, "Bad Request"),
+    errors.SyncDelayed: (503, "Service Unavailable"),
+    errors.SyncFailed: (502, "Bad Gateway"),
+}
+"""What each error means to the sender. Those that are not here stop the start and never meet a request."""
+
+
+class Answer(NamedTuple):
+    """What the sender gets: always JSON, readable by any page."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def answer_to(error: Exception) -> Answer:
+    """Turn an error into what the sender is told, and tell the operator what is none of the sender's business."""
+    if not isinstance(error, errors.AnalyticsError) or type(error) not in STATUS:
+        _log.error("a defect of this service", exc_info=error, extra={"event": "UnhandledError"})
+        return error_answer(500, "Internal Server Error", "this is a defect of the service")
+    status, name = STATUS[type(error)]
+    match error:
+        case errors.UpstreamFailed():
+            _log.error("an event was not taken: %s", error, extra={"event": "ProxyError"})
+            return Answer(status, b'{"error":"Proxy error"}')
+        case errors.SaltUnavailable():
+            _log.error("no salt: %s", error, extra={"event": "SaltUnavailable"})
+            return error_answer(status, name, "the salt store cannot be used", (("retry-after", "5"),))
+        case errors.SpoolUnavailable():
+            _log.error("no spool: %s", error, extra={"event": "SpoolUnavailable"})
+            return error_answer(status, name, "the spool is full or cannot be used", (("retry-after", "5"),))
+        case errors.SyncDelayed(retry_after=seconds):
+            return error_answer(status, name, str(error), (("retry-after", str(math.ceil(seconds))),))
+    return error_answer(status, name, str(error))
+
+
+def error_answer(status: int, name: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+    """Return an error in the one shape that all errors have."""
+    said = {"error": name, "message": message, "statusCode": status}
+    return Answer(status, json.dumps(said).encode(), headers)
+
+
+PREFIX = "/.ghost/analytics"
+"""Where Ghost's page reaches us; ghost-docker's proxy strips it, others do not."""
+
+
+CORS = ("access-control-allow-origin", "*")
+
+
+PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST, PUT, DELETE, OPTIONS",
+    "access-control-allow-headers": "Origin, X-Requested-With, Content-Type, Accept, Authorization, x-site-uuid",
+    "access-control-max-age": "86400",
+}
+
+
+def handle_errors(app: Flask) -> None:
+    """Answer every error as JSON, and every request so that a browser lets the page see the answer."""
+
+    @app.errorhandler(Exception)
+    def refuse(error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            return to_response(answer_to(error))
+        code = error.code or 500
+        allow = tuple((name, value) for name, value in error.get_headers() if name.lower() == "allow")
+        return to_response(error_answer(code, error.name, "no such route" if code == 404 else error.name, allow))
+
+    @app.after_request
+    def allow_any_origin(response: Response) -> Response:
+        response.headers["access-control-allow-origin"] = "*"
+        return response
+
+
+def to_response(answer: Answer) -> Response:
+    """Return an answer as Flask takes it."""
+    return Response(answer.body, answer.status, answer.headers, content_type=JSON)
