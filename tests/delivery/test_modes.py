@@ -7,8 +7,7 @@ import requests
 
 from tests.support.app import TARGET
 from tests.support.fakes import spooled
-from traffic_analytics.delivery.circuit import FAILURES_TO_OPEN, LOOK_AGAIN, Circuit
-from traffic_analytics.delivery.spool import Spool
+from traffic_analytics.delivery.circuit import FAILURES_TO_OPEN
 
 RECEIVED = {"message": "Page hit event received"}
 FAILURES = [
@@ -72,37 +71,6 @@ def test_a_data_source_that_is_refused_opens_no_circuit_for_another(service: Any
     service.hit()
 
     assert tinybird.request_history[-1].query == "name=analytics_events"
-
-
-class Now:
-    value = 1000.0
-
-    def __call__(self) -> float:
-        return self.value
-
-
-def test_the_circuit_closes_when_the_forwarder_got_through(tmp_path: Any) -> None:
-    now = Now()
-    spool = Spool(tmp_path / "spool.sqlite3", sync="normal", max_mb=8, clock=lambda: 0.0)
-    spool.prepare()
-    spool.append("analytics_events", b"1")
-    changes: list[tuple[str, bool]] = []
-    circuit = Circuit(spool, "analytics_events", "Tinybird", now, lambda *change: changes.append(change))
-    for _ in range(FAILURES_TO_OPEN):
-        assert circuit.closed()
-        circuit.failed("status 503")
-
-    now.value += LOOK_AGAIN
-    assert not circuit.closed()
-    claim = spool.claim(10, 1000, now.value)
-    assert claim is not None
-    spool.acknowledge(claim.events, now.value)
-    assert not circuit.closed(), "it looks once a second, not with each hit"
-    now.value += LOOK_AGAIN
-    assert circuit.closed()
-    assert circuit.closed()
-    assert changes == [("analytics_events", True), ("analytics_events", False)], "each change is told once"
-    spool.close()
 
 
 def test_with_delivery_spool_every_hit_is_kept_and_none_is_forwarded_within_its_request(

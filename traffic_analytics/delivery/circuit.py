@@ -13,24 +13,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-
 FAILURES_TO_OPEN = 5
-"""Failures in a row after which hits no longer wait for Tinybird."""
-
-
-LOOK_AGAIN = 1.0
-"""Seconds between looks at whether the forwarder got through."""
-
-
+"""Failures in a row after which the circuit opens."""
+CHECK_EVERY = 1.0
+"""Time between two checks of an open circuit, in seconds."""
 STALLED_AFTER = 1.0
-"""Seconds for which a hit waits for Tinybird until others no longer follow it."""
+"""Wait of one hit for the target from which on the target counts as stalled, in seconds."""
 
 
 class Circuit:
-    """Remembers that the target does not take a data source's events, so that no browser waits to find out again.
+    """Track whether the target accepts a data source's events, so that hits do not wait for one that fails.
 
-    While it is open every hit goes to the spool, and the forwarder, which tries what waits there with one request at a
-    time, is the probe: as soon as one of its batches is taken the circuit closes.
+    While the circuit is open every hit goes to the spool. The forwarder is the probe: the circuit closes once the
+    target has accepted one of its batches.
     """
 
     def __init__(
@@ -47,78 +42,90 @@ class Circuit:
         self._monotonic = monotonic
         self._on_change = on_change
         self._lock = threading.Lock()
+        self._checking = threading.Lock()
         self._failures = 0
         self._opened: float | None = None
-        self._next_look = 0.0
+        self._next_check = 0.0
 
-    def closed(self) -> bool:
-        """Whether a hit should try the target itself."""
+    def is_closed(self) -> bool:
+        """Return whether a hit should be sent to the target. Raises SpoolUnavailable."""
         if self._opened is None:
             return True
-        with self._lock:
-            now = self._monotonic()
-            if self._opened is None or now < self._next_look:
-                return self._opened is None
-            self._next_look = now + LOOK_AGAIN
-            if not self._spool.delivered_since(self._data_source, self._opened):
-                return False
-            self._opened, self._failures = None, 0
-            self._tell(is_open=False)
-        _log.info("%s takes events again", self._target_name, extra={"event": "CircuitClosed"})
-        return True
+        # Reading the spool can wait for its file; only one thread does it, and holds up no other.
+        if not self._checking.acquire(blocking=False):
+            return False
+        try:
+            return self._check()
+        finally:
+            self._checking.release()
 
-    def succeeded(self) -> None:
-        """Note that the target took an event."""
+    def record_success(self) -> None:
+        """Record that the target accepted an event."""
         self._failures = 0
 
-    def failed(self, reason: str) -> None:
-        """Note that the target did not take an event, for no fault of the event."""
+    def record_failure(self, reason: str) -> None:
+        """Record that the target did not accept an event, for a reason that is not the event's."""
         with self._lock:
             self._failures += 1
             if self._failures < FAILURES_TO_OPEN or self._opened is not None:
                 return
-            self._opened = self._monotonic()
-            self._next_look = self._opened + LOOK_AGAIN
-            self._tell(is_open=True)
+            now = self._monotonic()
+            self._next_check = now + CHECK_EVERY
+            self._opened = now
+            self._notify(is_open=True)
         _log.error(
-            "events go to the spool until %s takes them: %s",
+            "events go to the spool until %s accepts them: %s",
             self._target_name,
             reason,
             extra={"event": "CircuitOpened"},
         )
 
-    def _tell(self, *, is_open: bool) -> None:
+    def _check(self) -> bool:
+        """Close the circuit if the forwarder got through; holds `_checking`."""
+        opened, now = self._opened, self._monotonic()
+        if opened is None or now < self._next_check:
+            return opened is None
+        self._next_check = now + CHECK_EVERY
+        if not self._spool.delivered_since(self._data_source, opened):
+            return False
+        with self._lock:
+            self._opened, self._failures = None, 0
+            self._notify(is_open=False)
+        _log.info("%s accepts events again", self._target_name, extra={"event": "CircuitClosed"})
+        return True
+
+    def _notify(self, *, is_open: bool) -> None:
         if self._on_change is not None:
             self._on_change(self._data_source, is_open)
 
 
 class StallDetector:
-    """The hits of this process that wait for the target; it tells a stall before there are failures to count.
+    """Detect that the target has stalled, before there are failures to count: a context manager for each request.
 
-    Without it all threads would come to wait one after the other, and the hits behind them would wait first for a
-    thread and then for the target, which is longer than a browser has patience. While one hit waits too long, and for a
-    moment after it has, others go to the spool.
+    Without it all threads would wait one after the other. Later hits would wait for a thread and then for the target,
+    which exceeds a browser's timeout. While one hit has waited for STALLED_AFTER, and for as long afterwards, all other
+    hits of this process go to the spool.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._since: dict[int, float] = {}  # by thread, the longest waiting first
+        self._started: dict[int, float] = {}  # by thread, the longest waiting first
         self._stalled_until = 0.0
 
-    def moves(self) -> bool:
-        """Whether nobody has waited too long of late."""
+    def is_stalled(self) -> bool:
+        """Return whether a hit waits too long, or did a moment ago."""
         with self._lock:
             now = self._monotonic()
-            oldest = next(iter(self._since.values()), now)
-            return now - oldest < STALLED_AFTER and now >= self._stalled_until
+            oldest = next(iter(self._started.values()), now)
+            return now - oldest >= STALLED_AFTER or now < self._stalled_until
 
     def __enter__(self) -> None:
         with self._lock:
-            self._since[threading.get_ident()] = self._monotonic()
+            self._started[threading.get_ident()] = self._monotonic()
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             now = self._monotonic()
-            if now - self._since.pop(threading.get_ident()) >= STALLED_AFTER:
+            if now - self._started.pop(threading.get_ident()) >= STALLED_AFTER:
                 self._stalled_until = now + STALLED_AFTER

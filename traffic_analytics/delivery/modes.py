@@ -34,21 +34,25 @@ class DirectDelivery:
         self._spool = spool
         # Each data source has its own: a token or a limit may be wrong for one and right for the other.
         self._circuits = {name: Circuit(spool, name, target.NAME, monotonic, on_circuit) for name in DATA_SOURCES}
-        self._queue = StallDetector(monotonic)
+        self._stalls = StallDetector(monotonic)
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
         """Deliver an event now, or keep it."""
         circuit = self._circuits[data_source]
-        if circuit.closed() and self._queue.moves():
-            with self._queue:
+        if circuit.is_closed() and not self._stalls.is_stalled():
+            with self._stalls:
                 reply = self._target.post(data_source, event, token)
             if reply.verdict is Verdict.TAKEN:
-                circuit.succeeded()
+                circuit.record_success()
                 warn_of_quarantine(data_source, reply)
                 return reply
-            _log.warning("an event goes to the spool: %s", reply.reason, extra={"event": "EventSpooled"})
+            _log.warning(
+                "an event goes to the spool: %s",
+                reply.reason,
+                extra={"event": "EventSpooled", "data_source": data_source},
+            )
             if reply.verdict not in (Verdict.REFUSED, Verdict.TOO_LARGE):  # those are about the event, not the target
-                circuit.failed(reply.reason)
+                circuit.record_failure(reply.reason)
         self._spool.append(data_source, event)
         return None
 
