@@ -16,6 +16,7 @@ from traffic_analytics.delivery.spool import Spool
 from traffic_analytics.delivery.target import Reply, Verdict
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.runtime.file_lock import FileLock
+from traffic_analytics.runtime.logs import RateLimitFilter
 from traffic_analytics.tinybird.events import Tinybird
 
 TAKEN = Reply(Verdict.TAKEN, "status 202", 202)
@@ -98,9 +99,10 @@ class Records(logging.Handler):
 
 
 @pytest.fixture
-def records(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the forwarder logs."""
+def records(world: World, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Collect what the forwarder logs, at the rate at which it would be written."""
     handler = Records()
+    handler.addFilter(RateLimitFilter(lambda: world.now))
     log = logging.getLogger("traffic_analytics")
     monkeypatch.setattr(log, "handlers", [handler])
     level = log.level
@@ -173,13 +175,18 @@ def test_the_time_that_tinybird_asks_for_is_waited(world: World) -> None:
     assert len(world.tinybird.posts) == 2
 
 
-def test_a_wrong_token_is_complained_of_once_a_minute(world: World, records: list[dict[str, Any]]) -> None:
+def test_a_wrong_token_is_logged_once_a_minute_for_each_data_source(
+    world: World, records: list[dict[str, Any]]
+) -> None:
     world.append(1)
+    world.spool.append("analytics_events_test", b"100")
     world.tinybird.answer = lambda _events: Reply(Verdict.WRONG_SETUP, "status 403", 403)
+    world.tinybird.test_answer = Reply(Verdict.WRONG_SETUP, "status 404", 404)
     world.run(300)
 
-    complaints = [record for record in records if record["event"] == "DeliveryMisconfigured"]
-    assert 3 <= len(complaints) <= 6
+    logged = [each["data_source"] for each in records if each["event"] == "DeliveryMisconfigured"]
+    assert 3 <= logged.count("analytics_events") <= 6
+    assert 3 <= logged.count("analytics_events_test") <= 6
 
 
 def test_a_data_source_that_is_refused_holds_up_no_other(world: World) -> None:

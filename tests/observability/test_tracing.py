@@ -410,6 +410,14 @@ def test_what_opentelemetry_says_holds_no_words_of_others_and_is_not_repeated(tr
     assert PRIVATE not in log.text
 
 
+def test_with_traces_the_rate_of_records_is_limited_as_without(traced: Any, log: Log) -> None:
+    traced()
+    for _ in range(3):
+        logging.getLogger("traffic_analytics.any").error("no salt", extra={"event": "SaltUnavailable"})
+
+    assert [record["event"] for record in log.records] == ["SaltUnavailable"]
+
+
 def test_without_traces_opentelemetry_is_not_imported(tmp_path: Path) -> None:
     program = """
 import sys

@@ -3,14 +3,19 @@ from __future__ import annotations
 import json
 import logging
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
 from tests.support.app import FIREFOX, SITE, TARGET, Log, page_hit
+from tests.support.clocks import Clock
 from tests.support.fakes import UnusableSalts
+from traffic_analytics.runtime import logs
 from traffic_analytics.salts.store import MemorySalts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HIT = "/api/v1/page_hit?name=analytics_events"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -154,6 +159,103 @@ def test_a_line_break_in_a_message_makes_no_second_record(start: Any, log: Log) 
 
     assert log.text.count("\n") == 1
     assert json.loads(log.text)["event"] == "Real"
+
+
+class Sink(logging.Handler):
+    """Collect the records that pass the filter, as the formatters see them."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        super().__init__()
+        self.records: list[dict[str, Any]] = []
+        self.addFilter(logs.RateLimitFilter(monotonic))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(logs.fields_of(record))
+
+
+@pytest.fixture
+def now() -> Clock[float]:
+    return Clock(1000.0)
+
+
+@pytest.fixture
+def sink(now: Clock[float]) -> Sink:
+    return Sink(now)
+
+
+def log_event(sink: Sink, event: str, message: str = "failed: %s", *args: object, **extra: object) -> None:
+    record = logging.makeLogRecord({"msg": message, "args": args or ("x",), "event": event, **extra})
+    sink.handle(record)
+
+
+@pytest.mark.parametrize(("event", "seconds"), logs.RATE_LIMITS.items())
+def test_an_event_is_logged_at_its_rate_with_the_number_of_records_between(
+    event: str, seconds: float, sink: Sink, now: Clock[float]
+) -> None:
+    for _ in range(5):
+        log_event(sink, event)
+    now.now += seconds - 0.01
+    log_event(sink, event)
+    now.now += 0.01
+    for _ in range(2):
+        log_event(sink, event)
+    now.now += seconds
+    log_event(sink, event)
+    now.now += seconds
+    log_event(sink, event)
+
+    assert [record.get("others") for record in sink.records] == [None, 5, 1, None]
+
+
+def test_a_data_source_or_message_hides_no_other_of_the_same_event(sink: Sink) -> None:
+    for _ in range(3):
+        log_event(sink, "RowsQuarantined", "%d rows", 1, data_source="analytics_events")
+        log_event(sink, "RowsQuarantined", "%d rows", 2, data_source="analytics_events_test")
+        log_event(sink, "SpoolUnavailable", "no spool: %s", "the disk is full")
+        log_event(sink, "SpoolUnavailable", "nothing can be stored: %s", "the disk is full")
+
+    assert [record["message"] for record in sink.records] == [
+        "1 rows",
+        "2 rows",
+        "no spool: the disk is full",
+        "nothing can be stored: the disk is full",
+    ]
+
+
+def test_the_arguments_of_a_message_make_no_new_kind(sink: Sink) -> None:
+    for number in range(1000):
+        log_event(sink, "HmacValidationFailed", "%s", number)
+
+    assert len(sink.records) == 1
+
+
+def test_an_event_without_a_limit_is_always_logged(sink: Sink) -> None:
+    for _ in range(3):
+        log_event(sink, "EventSetAside")
+
+    assert [record.get("others") for record in sink.records] == [None] * 3
+
+
+def test_hits_with_wrong_signatures_are_logged_once_a_second(start: Any, log: Log) -> None:
+    service = start(HMAC_SECRET="k")
+    for _ in range(20):
+        assert service.hit().status_code == 401
+
+    assert 1 <= len(log.records) < 5
+
+
+def test_quarantined_rows_and_spooled_events_are_logged_once_a_second(start: Any, log: Log) -> None:
+    service = start()
+    service.tinybird.post(TARGET, status_code=202, json={"successful_rows": 0, "quarantined_rows": 1})
+    for _ in range(20):
+        assert service.hit().status_code == 202
+    service.tinybird.post(TARGET, status_code=400)
+    for _ in range(20):
+        assert service.hit().status_code == 202
+
+    events = [record["event"] for record in log.records]
+    assert 1 <= events.count("RowsQuarantined") < 5
+    assert 1 <= events.count("EventSpooled") < 5
 
 
 class KnownSalts(MemorySalts):

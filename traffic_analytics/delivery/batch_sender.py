@@ -30,7 +30,6 @@ MIN_GAP = 1 / 50
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 FIRST_WAIT_FOR_PEOPLE, LONGEST_WAIT_FOR_PEOPLE = 5.0, 60.0
 LONGEST_RETRY_AFTER = 3600.0
-COMPLAIN_EVERY = 60.0
 
 
 class Waiting(Protocol):
@@ -69,7 +68,6 @@ class BatchSender:
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._last_post = 0.0
-        self._quiet_until: dict[str, float] = {}
         self.max_bytes = MAX_BATCH_BYTES
         self.delivered = 0
         self.quarantined = 0
@@ -105,13 +103,6 @@ class BatchSender:
                     return False
         return True
 
-    def complain(self, message: str, detail: object, *, event: str) -> None:
-        """Log an error that lasts, once a minute."""
-        now = self._monotonic()
-        if now >= self._quiet_until.get(event, now):
-            self._quiet_until[event] = now + COMPLAIN_EVERY
-            _log.error(message, detail, extra={"event": event})
-
     def _taken(self, data_source: str, events: Sequence[E], reply: Reply) -> None:
         self._failures.pop(data_source, None)
         self.max_bytes = min(2 * self.max_bytes, MAX_BATCH_BYTES)
@@ -134,7 +125,11 @@ class BatchSender:
         self._failures[data_source] = failures + 1
         self._not_before[data_source] = self._monotonic() + wait
         if reply.verdict is Verdict.WRONG_SETUP:
-            self.complain(self._target.WRONG_SETUP, f"{reply.reason} for {data_source}", event="DeliveryMisconfigured")
+            _log.error(
+                self._target.WRONG_SETUP,
+                f"{reply.reason} for {data_source}",
+                extra={"event": "DeliveryMisconfigured", "data_source": data_source},
+            )
         else:
             _log.warning(
                 "%s takes nothing for %s now: %s",

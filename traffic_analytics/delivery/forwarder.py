@@ -59,7 +59,7 @@ class Forwarder:
             return self._send_one_batch()
         except (SpoolUnavailable, OSError) as error:
             self._leading = False  # so that a claim which could not be released is, once the file can be used again
-            self._batches.complain("the spool cannot be used: %s", error, event="SpoolUnavailable")
+            _log.error("the spool cannot be used: %s", error, extra={"event": "SpoolUnavailable"})
             return TAKE_OVER
 
     def _lead(self) -> bool:

@@ -78,5 +78,5 @@ def warn_of_quarantine(data_source: str, reply: Reply) -> None:
             "%d rows went to %s_quarantine: the data source's schema is not the one that Ghost ships",
             reply.quarantined,
             data_source,
-            extra={"event": "RowsQuarantined", "rows": reply.quarantined},
+            extra={"event": "RowsQuarantined", "rows": reply.quarantined, "data_source": data_source},
         )

@@ -47,7 +47,6 @@ IDLE_AFTER_STOP = 2.0
 """Seconds for which a stopping worker keeps idle connections, for requests that are on their way."""
 WRITE_TIMEOUT = 5.0
 """Seconds for which a thread waits for a client to take its answer."""
-COMPLAIN_EVERY = 60.0
 ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """What a worker is told to stop by; blocked from its fork on until it has handlers of its own."""
 CHUNK = 65_536
@@ -94,7 +93,6 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typ
         self.draining: dict[Connection, None] = {}
         self.stages = (self.idle, self.reading, self.reading_large, self.draining)
         self.large: set[Connection] = set()  # those of which a large body is in memory
-        self.last_complaint = -COMPLAIN_EVERY
         self.jobs: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
         self.plain_cfg = http_exchange.plain(self.cfg)
         self.server = self.sockets[0].getsockname()
@@ -144,7 +142,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typ
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            self.complain(error)
+            # Repeats at each turn of the loop; the log filter of runtime/logs.py limits its rate.
+            self.log.error("no connection: %s", error.strerror, extra={"event": "AcceptFailed"})
             self.make_room()
             return
         sock.settimeout(WRITE_TIMEOUT)
@@ -305,13 +304,6 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typ
                 if stage:
                     self.close(next(iter(stage)))
                     return
-
-    def complain(self, error: OSError) -> None:
-        """Log that there are no file descriptors left, but not thousands of times."""
-        now = time.monotonic()
-        if now - self.last_complaint >= COMPLAIN_EVERY:
-            self.last_complaint = now
-            self.log.error("no connection: %s", error.strerror, extra={"event": "AcceptFailed"})
 
     # -- the threads: parsing and answering
 

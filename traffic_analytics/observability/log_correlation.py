@@ -1,6 +1,6 @@
-"""Records name the span in which they were written, and OpenTelemetry's own keep its secrets.
+"""Add span ids to log records, and redact OpenTelemetry's own records.
 
-logs.py names these filters and logging.config imports them, only if traces are on.
+runtime/logs.py names these filters, and logging.config imports them only if traces are on.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ import logging
 
 from opentelemetry import trace
 
-SAY_AGAIN_AFTER = 60.0
-"""Seconds for which OpenTelemetry does not repeat a complaint."""
-
 
 class SpanIdFilter(logging.Filter):
-    """Adds the ids of the current span, whether it is sampled or not."""
+    """Add the ids of the current span, sampled or not."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""
@@ -27,29 +24,21 @@ class SpanIdFilter(logging.Filter):
 
 
 class RedactFilter(logging.Filter):
-    """Takes words out of what OpenTelemetry says, and repetitions.
+    """Redact the arguments of OpenTelemetry's records, and give them the event TracesFailed.
 
-    The words are its variables', URLs and headers with keys in them among others. Numbers and the classes of errors
-    stay. A collector that is away would be worth two lines every few seconds for each process.
+    Arguments may be values of its variables, such as URLs and headers that hold keys. Numbers and the classes of errors
+    stay.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: dict[tuple[str, str], float] = {}
-
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let a record pass if its like did not lately."""
+        """Let every record pass."""
         record.event = "TracesFailed"
         if isinstance(record.args, tuple):
-            record.args = tuple(_harmless(each) for each in record.args)
-        kind = (record.name, str(record.msg))
-        if record.created - self._said.get(kind, -SAY_AGAIN_AFTER) < SAY_AGAIN_AFTER:
-            return False
-        self._said[kind] = record.created
+            record.args = tuple(_redact(each) for each in record.args)
         return True
 
 
-def _harmless(value: object) -> object:
+def _redact(value: object) -> object:
     if isinstance(value, int | float):
         return value
     return type(value).__name__ if isinstance(value, BaseException) else "…"

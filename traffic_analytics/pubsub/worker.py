@@ -147,7 +147,7 @@ class Worker:
         if reason is not None:
             self._open_from = now + REOPEN_AFTER
             self._problem = reason
-            self._batches.complain("no messages come: %s", reason, event="SubscriptionUnavailable")
+            _log.error("no messages come: %s", reason, extra={"event": "SubscriptionUnavailable"})
         return self._subscription.is_open
 
     def _end_stream(self) -> None:
@@ -183,7 +183,7 @@ class Worker:
                 self._keep_aside(message, str(error))
             except SaltUnavailable as error:
                 give_back([message], SALT_AGAIN_AFTER)
-                self._batches.complain("hits wait for a salt: %s", error, event="SaltUnavailable")
+                _log.error("hits wait for a salt: %s", error, extra={"event": "SaltUnavailable"})
             except Exception as error:  # noqa: BLE001 - or this message, and those behind it, would stay leased for good
                 give_back([message], LONGEST_REST)  # a better version of this service may take it
                 _log.error("a defect of this service", exc_info=error, extra={"event": "UnhandledError"})
@@ -219,7 +219,7 @@ class Worker:
             )
 
     def _nothing_kept_aside(self, reason: str) -> None:
-        self._batches.complain("nothing can be set aside: %s", reason, event="SpoolUnavailable")
+        _log.error("nothing can be set aside: %s", reason, extra={"event": "SpoolUnavailable"})
 
     # -- batches
 

@@ -1,4 +1,4 @@
-"""A log line is one record with a stable event name, and says nothing about visitors."""
+"""Format log records, one a line with a stable event name, and limit their rate; no record holds visitor data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import threading
 import time
 import traceback
+from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -29,15 +30,29 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE = re.compile(r"([0-9a-f]{32})(?:[/-]([0-9a-f]{1,16}))?.*|00-([0-9a-f]{32})-([0-9a-f]{16})-.*", re.IGNORECASE)
 
-_ONCE_A_SECOND = frozenset({"SaltUnavailable", "SpoolUnavailable", "SyncKeyRefused"})
-"""Events that requests of anybody cause."""
+RATE_LIMITS = {
+    # Any client's request can cause these.
+    "EventSpooled": 1.0,
+    "HmacValidationFailed": 1.0,
+    "ProxyError": 1.0,
+    "RowsQuarantined": 1.0,
+    "SaltUnavailable": 1.0,
+    "SpoolUnavailable": 1.0,
+    "SyncKeyRefused": 1.0,
+    # These last until an operator acts, and each retry finds them again.
+    "AcceptFailed": 60.0,
+    "DeliveryMisconfigured": 60.0,
+    "SubscriptionUnavailable": 60.0,
+    "TracesFailed": 60.0,
+}
+"""Time between two records of one kind in one process, in seconds, by event; other events are not limited."""
 
 _request: ContextVar[Mapping[str, Any] | None] = ContextVar("request", default=None)
 
 
 @contextmanager
 def request_context(environ: Mapping[str, Any]) -> Iterator[None]:
-    """Let the records of this block name the request that they are about."""
+    """Add the request's ids to the records that are logged within this block."""
     token = _request.set(environ)
     try:
         yield
@@ -46,60 +61,64 @@ def request_context(environ: Mapping[str, Any]) -> Iterator[None]:
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Return what a record says: time, level, event, message, and what was passed as `extra`.
+    """Return a record's time, level, event and message, and the fields passed as `extra`.
 
-    An exception is told by its class and its frames only: its message may quote what a client sent.
+    Of an exception only its class and its frames are included: its message may quote what a client sent.
     """
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "time": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z",
         "level": record.levelname.lower(),
         "event": getattr(record, "event", None) or record.name,
         "message": record.getMessage(),
     }
-    said |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key != "event"}
+    fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD and key != "event"}
     if record.exc_info and record.exc_info[0] is not None:
-        said["error"] = record.exc_info[0].__name__
-        said["stack"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(record.exc_info[2])]
+        fields["error"] = record.exc_info[0].__name__
+        fields["stack"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(record.exc_info[2])]
     if request := _request.get():
         for name, header in (("request_id", "HTTP_X_REQUEST_ID"), ("site_uuid", "HTTP_X_SITE_UUID")):
             value = request.get(header, "")
             if _PLAIN_ID.fullmatch(value):
-                said[name] = value
-    return said
+                fields[name] = value
+    return fields
 
 
 class RateLimitFilter(logging.Filter):
-    """Lets records of refused requests pass once a second, with the number of `others` that were held back.
+    """Limit the rate of records by RATE_LIMITS.
 
-    A neighbour that is away refuses thousands of hits, and one record says as much as all.
+    Records are of one kind if their event, `data_source` and message are equal; the message is compared before its
+    arguments are filled in. The first record passes at once. Each later one that passes has the number of records
+    dropped before it as `others`.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._next: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
+        self._next: dict[tuple[str, ...], float] = {}
+        self._dropped: Counter[tuple[str, ...]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether the record is to be written."""
+        """Return whether the record is to be written."""
         event = getattr(record, "event", "")
-        if event not in _ONCE_A_SECOND:
+        seconds = RATE_LIMITS.get(event)
+        if seconds is None:
             return True
+        kind = (event, str(record.msg), getattr(record, "data_source", ""))
         now = self._monotonic()
         with self._lock:
-            if now < self._next.get(event, now):
-                self._held_back[event] += 1
+            if now < self._next.get(kind, now):
+                self._dropped[kind] += 1
                 return False
-            self._next[event] = now + 1.0
-            others, self._held_back[event] = self._held_back.get(event, 0), 0
+            self._next[kind] = now + seconds
+            others = self._dropped.pop(kind, 0)
         if others:
             record.others = others
         return True
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Format a record as one JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record as JSON."""
@@ -107,7 +126,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class GcpFormatter(logging.Formatter):
-    """One JSON object a line, in the words of Google Cloud Logging."""
+    """Format a record as one JSON object a line, with the field names of Google Cloud Logging."""
 
     def __init__(self, project: str | None) -> None:
         super().__init__()
@@ -115,40 +134,38 @@ class GcpFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record with severity and trace context, as Cloud Logging's agent reads them."""
-        said = fields_of(record)
-        said["severity"] = said.pop("level").upper()
-        if self._project and "trace_id" in said:
-            said["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{said.pop('trace_id')}"
-            said["logging.googleapis.com/spanId"] = said.pop("span_id")
-            said["logging.googleapis.com/trace_sampled"] = vars(record)["trace_sampled"]
+        fields = fields_of(record)
+        fields["severity"] = fields.pop("level").upper()
+        if self._project and "trace_id" in fields:
+            fields["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{fields.pop('trace_id')}"
+            fields["logging.googleapis.com/spanId"] = fields.pop("span_id")
+            fields["logging.googleapis.com/trace_sampled"] = vars(record)["trace_sampled"]
         elif self._project and (request := _request.get()):
             context = request.get("HTTP_X_CLOUD_TRACE_CONTEXT") or request.get("HTTP_TRACEPARENT") or ""
             if match := _TRACE.fullmatch(context):
                 trace = match[1] or match[3]
-                said["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace.lower()}"
+                fields["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace.lower()}"
                 if span := match[4]:
-                    said["logging.googleapis.com/spanId"] = span.lower()
-        return json.dumps(said, default=str)
+                    fields["logging.googleapis.com/spanId"] = span.lower()
+        return json.dumps(fields, default=str)
 
 
 class PrettyFormatter(logging.Formatter):
-    """One line for a person."""
+    """Format a record as a line to read, with its further fields below it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write time, level, event and message, then whatever else there is."""
-        said = fields_of(record)
-        time, level, event, message = (said.pop(key) for key in ("time", "level", "event", "message"))
-        rest = "".join(f"\n    {key}: {_pretty(value)}" for key, value in said.items())
+        """Write time, level, event and message, then all other fields."""
+        fields = fields_of(record)
+        time, level, event, message = (fields.pop(key) for key in ("time", "level", "event", "message"))
+        rest = "".join(f"\n    {key}: {_pretty(value)}" for key, value in fields.items())
         return f"{time[11:19]} {level:<8} {event}: {message}{rest}"
 
 
 def configuration(level: str, form: str, project: str | None, *, traces: bool = False) -> dict[str, Any]:
-    """Return a logging.config dictionary: everything goes to standard output in one form.
+    """Return a logging.config dictionary that writes all records to standard output in one form.
 
-    With `traces` records name the span in which they were written.
-
-    The same dictionary serves gunicorn, whose own records are told from ours by their event name. What gunicorn says
-    below info is dropped, for it holds the paths of requests.
+    With `traces` each record has the ids of the current span. The same dictionary serves gunicorn; the event of its
+    records is its logger's name. Its records below info are dropped, because they hold the paths of requests.
     """
     formatter: dict[str, dict[str, Any]] = {
         "json": {"()": JsonFormatter},
@@ -160,17 +177,17 @@ def configuration(level: str, form: str, project: str | None, *, traces: bool = 
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"form": formatter[form]},
-        "filters": {"seldom": {"()": RateLimitFilter}},
+        "filters": {"rate_limit": {"()": RateLimitFilter}},
         "handlers": {
             "out": {
                 "class": "logging.StreamHandler",
                 "stream": "ext://sys.stdout",
                 "formatter": "form",
-                "filters": ["seldom"],
+                "filters": ["rate_limit"],
             }
         },
         "root": {"level": max(_LEVELS[level], logging.WARNING), "handlers": ["out"]},
-        # urllib3's warnings quote URLs, and a sender's token may stand in one. transport.py names every failure itself.
+        # urllib3's warnings quote URLs, which may hold a client's token. transport.py reports every failure itself.
         "loggers": {
             "urllib3": {"level": "CRITICAL", "propagate": False},
             "traffic_analytics": own,
@@ -179,11 +196,11 @@ def configuration(level: str, form: str, project: str | None, *, traces: bool = 
     }
     if traces:
         out = dictionary["handlers"]["out"]
-        dictionary["handlers"]["sdk"] = out | {"filters": ["sdk"]}
-        out["filters"] = ["span"]
-        dictionary["filters"] = {
+        dictionary["handlers"]["sdk"] = out | {"filters": ["redact", "rate_limit"]}
+        out["filters"] = ["span", "rate_limit"]
+        dictionary["filters"] |= {
             "span": {"()": "traffic_analytics.observability.log_correlation.SpanIdFilter"},
-            "sdk": {"()": "traffic_analytics.observability.log_correlation.RedactFilter"},
+            "redact": {"()": "traffic_analytics.observability.log_correlation.RedactFilter"},
         }
         dictionary["loggers"]["opentelemetry"] = {
             "level": max(_LEVELS[level], logging.WARNING),
