@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-    from traffic_analytics.delivery.spool import SetAside, Spool
+    from traffic_analytics.delivery.spool import Spool, StoredEvent
     from traffic_analytics.delivery.target import Target
     from traffic_analytics.salts.cache import Salts
     from traffic_analytics.settings import Settings
@@ -159,8 +159,8 @@ def _spool_commands(spool: Spool | None) -> AppGroup:
             raise click.ClickException("there is no spool without TINYBIRD_TRACKER_TOKEN")
         return spool
 
-    def chosen(*, waiting: bool) -> Iterator[SetAside]:
-        return the_spool().list_waiting() if waiting else the_spool().list_set_aside()
+    def chosen(*, waiting: bool) -> Iterator[StoredEvent]:
+        return the_spool().list_waiting() if waiting else the_spool().list_dead_letters()
 
     @group.command("status")
     def status() -> None:
@@ -170,7 +170,7 @@ def _spool_commands(spool: Spool | None) -> AppGroup:
         if backlog.oldest is not None:
             age = time.time() - backlog.oldest  # noqa: TID251
             click.echo(f"oldest     {_moment(backlog.oldest)} ({age:.0f} s ago)")
-        click.echo(f"set aside  {backlog.set_aside}")
+        click.echo(f"set aside  {backlog.dead_letters}")
         click.echo(f"size       {backlog.bytes_used / 1e6:.1f} MB")
 
     @group.command("list")
@@ -187,7 +187,7 @@ def _spool_commands(spool: Spool | None) -> AppGroup:
         """Send events again that were set aside: those with the given numbers, or --all."""
         if bool(ids) == everything:
             raise click.UsageError("name events by their numbers, or say --all")
-        click.echo(f"{the_spool().put_back(None if everything else ids)} events wait again")
+        click.echo(f"{the_spool().requeue(None if everything else ids)} events wait again")
 
     @group.command("export")
     @click.option("--waiting", is_flag=True, help="What waits, instead of what was set aside.")
@@ -203,7 +203,7 @@ def _spool_commands(spool: Spool | None) -> AppGroup:
     @click.confirmation_option(prompt="Delete for good what was set aside?")
     def purge() -> None:
         """Delete what was set aside."""
-        click.echo(f"{the_spool().purge_set_aside()} events deleted")
+        click.echo(f"{the_spool().purge_dead_letters()} events deleted")
 
     return group
 

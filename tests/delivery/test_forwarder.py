@@ -134,7 +134,7 @@ def test_one_guilty_event_among_many_is_set_aside_and_the_others_go_through(worl
     world.forwarder.tick()
 
     assert world.tinybird.taken == [0, 1, 2, 3, 4, 5, 6, 8, 9]
-    assert [(each.event, each.reason) for each in world.spool.list_set_aside()] == [(b"7", "status 400")]
+    assert [(each.event, each.reason) for each in world.spool.list_dead_letters()] == [(b"7", "status 400")]
     assert world.waiting == 0
 
 
@@ -145,7 +145,7 @@ def test_a_batch_that_is_too_large_is_split_until_it_fits(world: World) -> None:
     world.forwarder.tick()
 
     assert world.tinybird.taken == list(range(10))
-    assert world.spool.backlog().set_aside == 0
+    assert world.spool.backlog().dead_letters == 0
 
 
 @pytest.mark.parametrize("verdict", [Verdict.LATER, Verdict.TOO_FAST, Verdict.WRONG_SETUP])

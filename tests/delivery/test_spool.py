@@ -156,15 +156,15 @@ def test_an_event_that_was_set_aside_waits_for_an_operator(spool: SpoolWithClock
     spool.append("analytics_events", b"bad")
     spool.append("analytics_events", b"good")
     claim = claimed(spool)
-    spool.set_aside(claim.events[0], "status 400")
+    spool.dead_letter(claim.events[0], "status 400")
     spool.release(claim)
 
     assert spool.take() == [b"good"]
-    assert [(each.event, each.reason, each.data_source) for each in spool.list_set_aside()] == [
+    assert [(each.event, each.reason, each.data_source) for each in spool.list_dead_letters()] == [
         (b"bad", "status 400", "analytics_events")
     ]
-    assert spool.put_back([claim.events[0].id]) == 1
-    assert list(spool.list_set_aside()) == []
+    assert spool.requeue([claim.events[0].id]) == 1
+    assert list(spool.list_dead_letters()) == []
     assert [each.event for each in spool.list_waiting()] == [b"good", b"bad"]
 
 
@@ -172,13 +172,13 @@ def test_what_was_set_aside_can_be_put_back_or_purged_as_a_whole(spool: SpoolWit
     for n in range(3):
         spool.append("analytics_events", b"%d" % n)
     for each in claimed(spool).events:
-        spool.set_aside(each, "status 400")
+        spool.dead_letter(each, "status 400")
 
-    assert spool.put_back(None) == 3
+    assert spool.requeue(None) == 3
     spool.release_all()
     for each in claimed(spool).events[:2]:
-        spool.set_aside(each, "status 400")
-    assert spool.purge_set_aside() == 2
+        spool.dead_letter(each, "status 400")
+    assert spool.purge_dead_letters() == 2
     assert spool.backlog().waiting == 1
 
 
@@ -216,9 +216,9 @@ def test_who_empties_a_full_spool_can_set_events_aside(tmp_path: Path) -> None:
     fill(spool, 3000)
     worker = Spool(tmp_path / "small.sqlite3", sync="normal", max_mb=1, clock=lambda: spool.now, room_to_work=True)
 
-    worker.set_aside(claimed(worker).events[0], "status 400")
+    worker.dead_letter(claimed(worker).events[0], "status 400")
 
-    assert worker.backlog().set_aside == 1
+    assert worker.backlog().dead_letters == 1
     for each in (spool, worker):
         each.close()
 
@@ -262,10 +262,10 @@ def test_an_id_is_not_used_again_while_its_first_event_is_set_aside(spool: Spool
     for event in (b"1", b"2"):  # in the same microsecond
         spool.append("analytics_events", event)
         claim = claimed(spool)
-        spool.set_aside(claim.events[0], "status 400")
+        spool.dead_letter(claim.events[0], "status 400")
         spool.release(claim)
 
-    assert [each.event for each in spool.list_set_aside()] == [b"1", b"2"]
+    assert [each.event for each in spool.list_dead_letters()] == [b"1", b"2"]
 
 
 def test_nobody_else_of_the_machine_can_read_the_file(spool: SpoolWithClock) -> None:

@@ -215,11 +215,11 @@ class Place:
     def acknowledge(self, events: Any) -> None:
         pass
 
-    def set_aside(self, event: Waiting, reason: str) -> bool:
+    def dead_letter(self, event: Waiting, reason: str) -> bool:
         self.aside.append(event.event)
         return True
 
-    def hold(self) -> None:
+    def renew_lease(self) -> None:
         pass
 
 

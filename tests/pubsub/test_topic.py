@@ -114,7 +114,7 @@ def test_what_an_answer_means_for_the_events(
 
     assert (reply.verdict, reply.reason) == (verdict, f"Pub/Sub: {status.name}")
     with pytest.raises(SpoolUnavailable, match=status.name):
-        topic.keep_aside("analytics_events", b"{}", "status 400")
+        topic.add_dead_letter("analytics_events", b"{}", "status 400")
 
 
 def test_nobody_waits_longer_than_two_seconds_for_pubsub(topic: PubsubTopic, pubsub: Pubsub) -> None:

@@ -109,7 +109,7 @@ class Place:
         self.asked = 0
         self.full = False
 
-    def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
+    def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
         self.asked += 1
         if self.full:
             raise SpoolUnavailable("it is full")
@@ -219,14 +219,14 @@ def test_what_cannot_be_set_aside_comes_again_and_holds_up_nobody(world: World) 
 
 
 def test_what_can_never_be_set_aside_keeps_no_other_from_it(world: World) -> None:
-    keep_aside = world.place.keep_aside
+    add_dead_letter = world.place.add_dead_letter
 
     def refuse_large(data_source: str, event: bytes, reason: str) -> None:
         if b"large" in event:
             raise ValueError("too large")
-        keep_aside(data_source, event, reason)
+        add_dead_letter(data_source, event, reason)
 
-    world.place.keep_aside = refuse_large  # type: ignore[method-assign]
+    world.place.add_dead_letter = refuse_large  # type: ignore[method-assign]
     large, small, behind = Message(b'{"large":1}'), Message(b"{}"), event("behind")
     world.bring(large, small, behind)
     world.tick()

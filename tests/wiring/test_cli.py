@@ -26,7 +26,7 @@ def aside(spool: Spool) -> list[int]:
     claim = spool.claim(2, 10_000, 0.0)
     assert claim is not None
     for each in claim.events:
-        spool.set_aside(each, "status 400")
+        spool.dead_letter(each, "status 400")
     spool.release(claim)
     return [each.id for each in claim.events]
 
@@ -55,12 +55,12 @@ def test_export_writes_ndjson_that_can_be_posted(service: Any, aside: list[int],
     assert run(service, "spool", "export").output == '{"n":1}\n{"n":2}\n'
     assert run(service, "spool", "export", "--waiting").output == '{"n":3}\n'
     assert run(service, "spool", "export", "--data-source", "analytics_events_test").output == ""
-    assert spool.backlog().set_aside == 2
+    assert spool.backlog().dead_letters == 2
 
 
 def test_retry_queues_events_again(service: Any, aside: list[int], spool: Spool) -> None:
     assert "1 events wait again" in run(service, "spool", "retry", str(aside[1])).output
-    assert [each.event for each in spool.list_set_aside()] == [b'{"n":1}']
+    assert [each.event for each in spool.list_dead_letters()] == [b'{"n":1}']
     assert "1 events wait again" in run(service, "spool", "retry", "--all").output
     assert spool.backlog().waiting == 3
     assert run(service, "spool", "retry").exit_code == 2
@@ -68,9 +68,9 @@ def test_retry_queues_events_again(service: Any, aside: list[int], spool: Spool)
 
 def test_purge_asks_first(service: Any, aside: list[int], spool: Spool) -> None:
     assert run(service, "spool", "purge").exit_code == 1
-    assert spool.backlog().set_aside == 2
+    assert spool.backlog().dead_letters == 2
     assert "2 events deleted" in run(service, "spool", "purge", "--yes").output
-    assert (spool.backlog().set_aside, spool.backlog().waiting) == (0, 1)
+    assert (spool.backlog().dead_letters, spool.backlog().waiting) == (0, 1)
 
 
 def test_there_is_no_spool_to_look_at_without_a_token(start: Any) -> None:

@@ -50,10 +50,10 @@ class BatchSource(Protocol[E_contra]):
     def acknowledge(self, events: Sequence[E_contra]) -> None:
         """Let go of events that Tinybird has."""
 
-    def set_aside(self, event: E_contra, reason: str) -> bool:
+    def dead_letter(self, event: E_contra, reason: str) -> bool:
         """Take an event out of the way that never goes through, with the reason; False if only for a while."""
 
-    def hold(self) -> None:
+    def renew_lease(self) -> None:
         """Keep others from these events for another while, as this takes longer."""
 
 
@@ -86,7 +86,7 @@ class BatchSender:
                 return False
             part = work.pop(0)
             if len(part) < len(events):
-                place.hold()
+                place.renew_lease()
             reply = self._target.post_batch(data_source, [each.event for each in part])
             match reply.verdict:
                 case Verdict.TAKEN:
@@ -96,7 +96,7 @@ class BatchSender:
                     half = len(part) // 2
                     work[:0] = [part[:half], part[half:]]
                 case Verdict.REFUSED | Verdict.TOO_LARGE:
-                    if place.set_aside(part[0], reply.reason):
+                    if place.dead_letter(part[0], reply.reason):
                         _log.error("an event was set aside: %s", reply.reason, extra={"event": "EventSetAside"})
                 case _:
                     self._back_off(data_source, reply)

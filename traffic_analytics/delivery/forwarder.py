@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from traffic_analytics.delivery.batch_sender import BatchSender
-    from traffic_analytics.delivery.spool import Claim, Spool, Spooled
+    from traffic_analytics.delivery.spool import Claim, Spool, SpooledEvent
     from traffic_analytics.runtime.file_lock import FileLock
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Forwarder:
         self._leading = False
         self._next_report = 0.0
         self._claim: Claim | None = None
-        self._unacknowledged: Sequence[Spooled] = ()
+        self._unacknowledged: Sequence[SpooledEvent] = ()
 
     def tick(self) -> float:
         """Send one batch, if it is our turn and time; returns how many seconds may pass until the next call."""
@@ -85,18 +85,18 @@ class Forwarder:
         # What came meanwhile may fill a batch by the time that the next is due; what was there before is due now.
         return 0.0 if claim.more or not taken else self._flush_interval
 
-    def acknowledge(self, events: Sequence[Spooled]) -> None:
+    def acknowledge(self, events: Sequence[SpooledEvent]) -> None:
         """Let go of events that were taken; as long as the file cannot be told, they are remembered here."""
         self._unacknowledged = events
         self._spool.acknowledge(events, self._monotonic())
         self._unacknowledged = ()
 
-    def set_aside(self, event: Spooled, reason: str) -> bool:
+    def dead_letter(self, event: SpooledEvent, reason: str) -> bool:
         """Take an event out of the way, for an operator to look at."""
-        self._spool.set_aside(event, reason)
+        self._spool.dead_letter(event, reason)
         return True
 
-    def hold(self) -> None:
+    def renew_lease(self) -> None:
         """Renew the lease of the claim that is being delivered."""
         if self._claim is not None:
             self._spool.renew(self._claim, self._monotonic())
@@ -116,7 +116,7 @@ class Forwarder:
                 "event": "SpoolBacklog",
                 "waiting": backlog.waiting,
                 "oldest_seconds": round(self._clock() - (backlog.oldest or self._clock())),
-                "set_aside": backlog.set_aside,
+                "set_aside": backlog.dead_letters,
                 "megabytes": round(backlog.bytes_used / 1e6, 1),
                 "delivered": self._batches.delivered,
                 "quarantined": self._batches.quarantined,

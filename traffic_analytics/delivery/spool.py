@@ -71,7 +71,7 @@ _OLDEST = (
 )
 
 
-class Spooled(NamedTuple):
+class SpooledEvent(NamedTuple):
     """One event in the spool."""
 
     id: int
@@ -83,11 +83,11 @@ class Claim(NamedTuple):
 
     holder: str
     data_source: str
-    events: list[Spooled]
+    events: list[SpooledEvent]
     more: bool
 
 
-class SetAside(NamedTuple):
+class StoredEvent(NamedTuple):
     """An event that will not be sent again by itself, and why."""
 
     id: int
@@ -102,7 +102,7 @@ class Backlog(NamedTuple):
 
     waiting: int
     oldest: float | None
-    set_aside: int
+    dead_letters: int
     bytes_used: int
 
 
@@ -189,14 +189,14 @@ class Spool:
                 "SELECT id, event FROM events WHERE data_source = ? AND id BETWEEN ? AND ? ORDER BY id",
                 (data_source, first, last),
             ).fetchall()
-        return Claim(holder, data_source, [Spooled(*row) for row in rows], more)
+        return Claim(holder, data_source, [SpooledEvent(*row) for row in rows], more)
 
     def renew(self, claim: Claim, now: float, lease: float = 60.0) -> None:
         """Hold on to a claim for another lease."""
         with self._transaction() as connection:
             connection.execute("UPDATE claims SET until = ? WHERE holder = ?", (now + lease, claim.holder))
 
-    def acknowledge(self, events: Sequence[Spooled], now: float) -> None:
+    def acknowledge(self, events: Sequence[SpooledEvent], now: float) -> None:
         """Let go of events that Tinybird has; `now` is monotonic."""
         with self._transaction() as connection:
             connection.executemany(  # one event stands for all: they go to one data source
@@ -216,7 +216,7 @@ class Spool:
             connection.execute("DELETE FROM claims")
             connection.execute("DELETE FROM marks")
 
-    def set_aside(self, event: Spooled, reason: str) -> None:
+    def dead_letter(self, event: SpooledEvent, reason: str) -> None:
         """Take an event out of the way, with the reason, for an operator to look at."""
         with self._transaction() as connection:
             connection.execute(
@@ -225,7 +225,7 @@ class Spool:
             )
             connection.execute("DELETE FROM events WHERE id = ?", (event.id,))
 
-    def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
+    def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
         """Set an event aside that never waited here, such as one that came by Pub/Sub. Raises SpoolUnavailable."""
         now = self._clock()
         with self._transaction() as connection:
@@ -246,9 +246,9 @@ class Spool:
         with self._own_connection() as connection:
             waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
             oldest = connection.execute("SELECT received FROM events ORDER BY id LIMIT 1").fetchone()
-            aside = connection.execute("SELECT count(*) FROM set_aside").fetchone()[0]
+            dead_letters = connection.execute("SELECT count(*) FROM set_aside").fetchone()[0]
             used = self._bytes_used(connection)
-        return Backlog(waiting, oldest[0] if oldest else None, aside, used)
+        return Backlog(waiting, oldest[0] if oldest else None, dead_letters, used)
 
     def shrink(self) -> None:
         """Give free room back to the disk, a little at a time: where it is much, or the disk is short of it."""
@@ -269,20 +269,20 @@ class Spool:
             connection.execute("INSERT INTO events VALUES (0, '', 0, zeroblob(?))", (_PAGE,))
             connection.execute("DELETE FROM events WHERE id = 0")
 
-    def list_set_aside(self) -> Iterator[SetAside]:
+    def list_dead_letters(self) -> Iterator[StoredEvent]:
         """Go through what was set aside, oldest first."""
         return self._pages("SELECT id, data_source, received, event, reason FROM set_aside WHERE id > ?")
 
-    def list_waiting(self) -> Iterator[SetAside]:
+    def list_waiting(self) -> Iterator[StoredEvent]:
         """Go through what waits, oldest first; the reason is empty."""
         return self._pages("SELECT id, data_source, received, event, '' FROM events WHERE id > ?")
 
-    def put_back(self, ids: Sequence[int] | None) -> int:
+    def requeue(self, ids: Sequence[int] | None) -> int:
         """StallDetector events again that were set aside (None: all of them); returns how many.
 
         Of what a worker has kept aside some are no events; they stay.
         """
-        chosen = [each.id for each in self.list_set_aside()] if ids is None else list(ids)
+        chosen = [each.id for each in self.list_dead_letters()] if ids is None else list(ids)
         with self._transaction() as connection:
             count = 0
             for each in chosen:
@@ -298,7 +298,7 @@ class Spool:
                     count += 1
         return count
 
-    def purge_set_aside(self) -> int:
+    def purge_dead_letters(self) -> int:
         """Delete what was set aside; returns how many."""
         with self._transaction() as connection:
             return connection.execute("DELETE FROM set_aside").rowcount
@@ -349,14 +349,14 @@ class Spool:
         with self._use() as connection, _transaction(connection):
             yield connection
 
-    def _pages(self, query: str) -> Iterator[SetAside]:
+    def _pages(self, query: str) -> Iterator[StoredEvent]:
         last = 0
         while True:
             with self._own_connection() as connection:
                 rows = connection.execute(f"{query} ORDER BY id LIMIT 500", (last,)).fetchall()
             if not rows:
                 return
-            yield from map(SetAside._make, rows)
+            yield from map(StoredEvent._make, rows)
             last = rows[-1][0]
 
     def _bytes_used(self, connection: sqlite3.Connection) -> int:

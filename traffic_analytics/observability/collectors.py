@@ -49,7 +49,7 @@ class SpoolState(Collector):
         yield _gauge("spool_bytes", "What the spool holds.", backlog.bytes_used)
         yield _gauge("spool_waiting_events", "Events that wait in the spool to be sent.", backlog.waiting)
         yield _gauge("spool_oldest_event_age_seconds", "How long the oldest event has waited; 0 if none waits.", age)
-        yield _gauge("spool_set_aside_events", "Events that were set aside and are still there.", backlog.set_aside)
+        yield _gauge("spool_set_aside_events", "Events that were set aside and are still there.", backlog.dead_letters)
 
     def _read(self) -> Backlog | None:
         """Count what waits, once a second at most and one at a time.

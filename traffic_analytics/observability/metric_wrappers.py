@@ -124,12 +124,12 @@ class MeteredBatchSender(BatchSender):
 class _MeteredBatchSource(Generic[E]):
     def __init__(self, place: BatchSource[E], set_aside: Counter) -> None:
         self.acknowledge = place.acknowledge
-        self.hold = place.hold
+        self.renew_lease = place.renew_lease
         self._place = place
         self._counter = set_aside
 
-    def set_aside(self, event: E, reason: str) -> bool:
-        is_aside = self._place.set_aside(event, reason)
+    def dead_letter(self, event: E, reason: str) -> bool:
+        is_aside = self._place.dead_letter(event, reason)
         if is_aside:
             self._counter.inc()
         return is_aside

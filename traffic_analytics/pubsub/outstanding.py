@@ -20,7 +20,7 @@ ASIDE_AGAIN_AFTER = 30.0
 class DeadLetterQueue(Protocol):
     """Where goes what cannot be delivered."""
 
-    def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
+    def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
         """Keep it for an operator. Raises SpoolUnavailable."""
 
 
@@ -53,7 +53,7 @@ class DeadLetters:
 
     def _try(self, data_source: str, content: bytes, reason: str) -> str | None:
         try:
-            self._place.keep_aside(data_source, content, reason)
+            self._place.add_dead_letter(data_source, content, reason)
         except SpoolUnavailable as error:
             return str(error)
         except Exception as error:  # noqa: BLE001 - or its message would stay leased for good
@@ -124,12 +124,12 @@ class Outstanding:
             self._let_go()
             each.message.ack()
 
-    def set_aside(self, event: OutstandingEvent, reason: str) -> bool:
+    def dead_letter(self, event: OutstandingEvent, reason: str) -> bool:
         """Let go of the oldest event; False if it could not be kept for an operator and comes again."""
         self._let_go()
         return self._aside.keep(event.message, self.data_source, event.event, reason)
 
-    def hold(self) -> None:
+    def renew_lease(self) -> None:
         """Need nothing: the client extends the leases of all messages."""
 
     def _let_go(self) -> None:

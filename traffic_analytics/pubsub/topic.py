@@ -95,7 +95,7 @@ class PubsubTopic:
             return _not_open(error.reason)
         return _OK
 
-    def keep_aside(self, data_source: str, event: bytes, reason: str) -> None:
+    def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
         """Publish what a worker cannot deliver, with the reason. Raises SpoolUnavailable if that fails, too."""
         reply = self.publish([(data_source, event)], ASIDE_TIMEOUT, reason=reason)
         if reply.verdict is not Verdict.TAKEN:
@@ -104,7 +104,7 @@ class PubsubTopic:
     def try_keeping(self) -> str | None:
         """Say what is wrong with the topic, if anything is; leaves a message in it."""
         try:
-            self.keep_aside(NO_DATA_SOURCE, b'{"message":"a check"}', "check")
+            self.add_dead_letter(NO_DATA_SOURCE, b'{"message":"a check"}', "check")
         except SpoolUnavailable as error:
             return f"nothing can be set aside ({error}): does the topic exist, and may this service publish to it?"
         return None
