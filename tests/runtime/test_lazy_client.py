@@ -90,6 +90,17 @@ def test_who_asks_together_gets_the_same() -> None:
     assert seen == [1] * 16
 
 
+def test_a_client_is_replaced_once_however_many_threads_discard_it() -> None:
+    door = Door()
+    assert not door.opening.discard(1), "none is open yet"
+    assert door.opening.get(PATIENCE) == 1
+
+    assert [door.opening.discard(1) for _ in range(3)] == [True, False, False]
+    assert door.opening.get(PATIENCE) == 2
+    assert not door.opening.discard(1), "the next client stays open"
+    assert door.opening.get(PATIENCE) == 2
+
+
 def open_before_and_after_a_fork(answers: Any) -> None:
     opening = LazyClient(os.getpid)
     before = opening.get(PATIENCE)

@@ -244,6 +244,14 @@ def test_hits_with_wrong_signatures_are_logged_once_a_second(start: Any, log: Lo
     assert 1 <= len(log.records) < 5
 
 
+def test_the_rate_of_gunicorns_records_is_limited_too(start: Any, log: Log) -> None:
+    start()
+    for _ in range(3):
+        logging.getLogger("gunicorn.error").error("no connection", extra={"event": "AcceptFailed"})
+
+    assert [record["event"] for record in log.records] == ["AcceptFailed"]
+
+
 def test_quarantined_rows_and_spooled_events_are_logged_once_a_second(start: Any, log: Log) -> None:
     service = start()
     service.tinybird.post(TARGET, status_code=202, json={"successful_rows": 0, "quarantined_rows": 1})

@@ -1,9 +1,8 @@
-"""In Firestore a salt is a document that only one machine can create and everybody can read, Node services included."""
+"""Store salts in Firestore, for all machines that use the same database."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud.firestore_v1 import Client, FieldFilter
 
 from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.runtime.lazy_client import LazyClient, NotReady
 from traffic_analytics.salts.store import new_salt, parse_salt, salt_key
 
 if TYPE_CHECKING:
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 COLLECTION = "salts"
 TIMEOUT = 1.0
-"""Seconds for each answer; salt_guard.py sees to it that no hit waits for several of them, nor for the client."""
+"""Time for one request, and for opening the client, in seconds; circuit_breaker.py bounds the wait of a hit."""
 SWEEP_TIMEOUT = 10.0
-"""Seconds for each request of a sweep, for which nobody waits."""
+"""Time for one request of a sweep, in seconds; no hit waits for it."""
 SILENCE = 10.0
-"""Seconds without any answer after which a client is given up. One that has just been opened may need a few of them to
-get its token and connect; given up at its first silence it would never get there, nor would the next."""
+"""Time without any response after which a client is replaced, in seconds.
 
-# A closed channel is a ValueError: another thread has given the client up while this one was about to use it.
+A new client may need a few seconds to get its token and connect. If one timeout replaced it, none would ever connect.
+"""
+
+# A closed channel is a ValueError: another thread has replaced the client that this one was about to use.
 _FAILURES = (GoogleAPIError, GoogleAuthError, grpc.RpcError, ValueError)
 
 
@@ -41,10 +43,10 @@ def firestore_client(project: str | None, database: str) -> Client:
 
 
 class FirestoreSalts:
-    """Salts of all machines that use the same database, as documents `salts/salt:YYYY-MM-DD:site_uuid`.
+    """Store each salt as the document `salts/salt:YYYY-MM-DD:site_uuid`, which one machine creates and all read.
 
-    A document holds `salt`, `created_at`, and `expires_at` for Firestore's own deletion, should nobody sweep. The
-    client opens with the first question in the process that asks: gRPC does not survive a fork.
+    Node services use the same documents. A document holds `salt`, `created_at` and `expires_at`; Firestore can delete
+    it by the latter if no service sweeps.
     """
 
     def __init__(
@@ -55,20 +57,18 @@ class FirestoreSalts:
         *,
         batch_size: int,
     ) -> None:
-        self._open_client = open_client
+        self._client = LazyClient(open_client, monotonic)
         self._clock = clock
         self._monotonic = monotonic
         self._batch_size = batch_size
         self._lock = threading.Lock()
-        self._client: Client | None = None
-        self._owner: int | None = None
         self._silent_since: float | None = None
 
     def prepare(self) -> None:
-        """Need nothing: this runs before the fork, and what is opened there is dead after it."""
+        """Do nothing: the client is opened by the first request of each process."""
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
-        """Return the salt of a site and day, made by whichever machine came first."""
+        """Return the salt of a site and day; the first machine creates it."""
         with self._use() as client:
             document = client.collection(COLLECTION).document(salt_key(site_uuid, day))
             snapshot = _read(document)
@@ -83,12 +83,12 @@ class FirestoreSalts:
         return parse_salt((snapshot.to_dict() or {}).get("salt"))
 
     def forget_before(self, day: date) -> int:
-        """Delete the salts of all earlier days, a batch at a time, and say how many there were.
+        """Delete the salts of all earlier days in batches, and return their number.
 
-        Several machines may do so at once: what another has deleted already is no error, only counted twice.
+        Several machines may do so at once; a salt that two of them delete is counted twice.
         """
         count = 0
-        with self._use() as client:
+        with self._use(SWEEP_TIMEOUT) as client:
             salts = client.collection(COLLECTION)
             past = (
                 salts.where(filter=FieldFilter("__name__", ">=", salts.document("salt:")))
@@ -97,17 +97,17 @@ class FirestoreSalts:
                 .limit(self._batch_size)
             )
             while True:
-                found = [each.reference for each in past.stream(retry=None, timeout=SWEEP_TIMEOUT)]
-                if not found:
+                references = [each.reference for each in past.stream(retry=None, timeout=SWEEP_TIMEOUT)]
+                if not references:
                     return count
                 batch = client.batch()
-                for reference in found:
+                for reference in references:
                     batch.delete(reference)
-                batch.commit(retry=_contended(), timeout=SWEEP_TIMEOUT)
-                count += len(found)
+                batch.commit(retry=_retry_contention(), timeout=SWEEP_TIMEOUT)
+                count += len(references)
 
     def check(self) -> None:
-        """Find out whether Firestore answers, by reading a document that need not exist."""
+        """Check that Firestore responds, by reading a document that need not exist."""
         with self._use() as client:
             _read(client.collection(COLLECTION).document("check"))
 
@@ -116,29 +116,22 @@ class FirestoreSalts:
         return {"salt": salt, "created_at": self._clock(), "expires_at": end}
 
     @contextlib.contextmanager
-    def _use(self) -> Iterator[Client]:
-        """Lend this process's client, and name what goes wrong by its class: messages may quote anything."""
-        client = self._opened()
+    def _use(self, timeout: float = TIMEOUT) -> Iterator[Client]:
+        """Yield this process's client; errors carry the class of their cause only, since messages may quote a key."""
+        try:
+            client = self._client.get(timeout)
+        except NotReady as error:
+            raise SaltUnavailable(f"Firestore: {error}") from error
         try:
             yield client
         except _FAILURES as error:
-            if self._note(error):
-                self._give_up(client)
-            raise _unavailable(error) from error
+            if self._is_lost(error):
+                self._replace(client)
+            raise SaltUnavailable(f"Firestore: {type(error).__name__}") from error
         self._silent_since = None
 
-    def _opened(self) -> Client:
-        with self._lock:
-            if self._client is None or self._owner != os.getpid():
-                try:
-                    self._client, self._owner = self._open_client(), os.getpid()
-                except Exception as error:  # whatever a key file may hold, or not let us read
-                    raise _unavailable(error) from error
-                self._silent_since = None
-            return self._client
-
-    def _note(self, error: Exception) -> bool:
-        """Remember since when nothing is answered; True if a new client would do better."""
+    def _is_lost(self, error: Exception) -> bool:
+        """Return whether a new client is likely to do better than the one that failed."""
         with self._lock:
             if not isinstance(error, DeadlineExceeded):
                 self._silent_since = None
@@ -148,23 +141,17 @@ class FirestoreSalts:
                 self._silent_since = now
             return now - self._silent_since >= SILENCE
 
-    def _give_up(self, client: Client) -> None:
-        """Let the next question open a new client: gRPC waits up to two minutes before it tries an address again."""
-        with self._lock:
-            if self._client is not client:
-                return
-            self._client = None
-        client.close()  # type: ignore[no-untyped-call]
-
-
-def _unavailable(error: Exception) -> SaltUnavailable:
-    return SaltUnavailable(f"Firestore: {type(error).__name__}")
+    def _replace(self, client: Client) -> None:
+        """Have the next request open a new client: gRPC waits up to two minutes before it tries an address again."""
+        if self._client.discard(client):
+            self._silent_since = None
+            client.close()  # type: ignore[no-untyped-call]
 
 
 def _read(document: Any) -> Any:
     return document.get(["salt"], retry=None, timeout=TIMEOUT)
 
 
-def _contended() -> Retry:
-    """Try again for a few seconds if another machine deletes the same documents at this moment."""
+def _retry_contention() -> Retry:
+    """Retry for a few seconds if another machine deletes the same documents."""
     return Retry(if_exception_type(Aborted), initial=0.1, maximum=1.0, timeout=SWEEP_TIMEOUT)
