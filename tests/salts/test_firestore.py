@@ -68,7 +68,7 @@ class FakeFirestore:
         assert retry is None
         assert timeout == TIMEOUT
         if self._taken:
-            raise AlreadyExists("taken")
+            raise AlreadyExists("taken")  # type: ignore[no-untyped-call]
         self.created.append(fields)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class ColdFirestore(FakeFirestore):
     def get(self, fields: list[str], *, retry: Any, timeout: float) -> FakeFirestore:
         cold_for = self._warm_at - time.monotonic()
         time.sleep(min(max(0.0, cold_for), timeout))
-        self._answers = [DeadlineExceeded("") if cold_for > timeout else {"salt": "a"}]
+        self._answers = [DeadlineExceeded("") if cold_for > timeout else {"salt": "a"}]  # type: ignore[no-untyped-call]
         return super().get(fields, retry=retry, timeout=timeout)
 
 
@@ -122,9 +122,9 @@ def test_a_document_without_a_salt_names_nobody(document: Any) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        PermissionDenied("quotes anything"),
+        PermissionDenied("quotes anything"),  # type: ignore[no-untyped-call]
         GoogleAPIError("quotes anything"),
-        ServiceUnavailable("quotes anything"),
+        ServiceUnavailable("quotes anything"),  # type: ignore[no-untyped-call]
         ValueError("Cannot invoke RPC on closed channel!"),
     ],
 )
@@ -149,8 +149,8 @@ def test_credentials_that_cannot_be_had_refuse_hits_and_stop_nothing(error: type
 
 def test_a_client_that_lost_its_way_is_given_up_for_a_new_one() -> None:
     lost, refused, new = (
-        FakeFirestore(ServiceUnavailable("")),
-        FakeFirestore(PermissionDenied(""), {"salt": "a"}),
+        FakeFirestore(ServiceUnavailable("")),  # type: ignore[no-untyped-call]
+        FakeFirestore(PermissionDenied(""), {"salt": "a"}),  # type: ignore[no-untyped-call]
         FakeFirestore(),
     )
     store = salts(lost, refused, new)
@@ -185,8 +185,8 @@ def test_a_client_that_is_slow_to_start_is_kept() -> None:
 
 
 def test_a_client_that_has_been_silent_for_long_is_given_up_for_a_new_one() -> None:
-    now, late = [1000.0], DeadlineExceeded("")
-    silent, new = FakeFirestore(late, PermissionDenied(""), late, late, late), FakeFirestore({"salt": "a"})
+    now, late = [1000.0], DeadlineExceeded("")  # type: ignore[no-untyped-call]
+    silent, new = FakeFirestore(late, PermissionDenied(""), late, late, late), FakeFirestore({"salt": "a"})  # type: ignore[no-untyped-call]
     store = salts(silent, new, monotonic=lambda: now[0])
     for passed in (0, SILENCE, SILENCE, SILENCE / 2, SILENCE / 2):
         assert not silent.closed

@@ -71,3 +71,7 @@ class SqliteSalts:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise SaltUnavailable(str(error)) from error
+
+    def close(self) -> None:
+        """Close the file in this process."""
+        self._file.close()
