@@ -97,8 +97,12 @@ def test_no_hit_waits_while_a_thread_reads_the_spool_for_the_circuit(spool: Bloc
     assert spool.read.wait(PATIENCE)
 
     now.now += CHECK_EVERY
-    hit = threading.Thread(target=lambda: results.append(circuit.is_closed() or circuit.record_failure("") is None))
-    hit.daemon = True
+
+    def fail() -> None:
+        results.append(circuit.is_closed())
+        circuit.record_failure("status 503")
+
+    hit = threading.Thread(target=fail, daemon=True)
     hit.start()
     hit.join(1.0)
     waited = hit.is_alive()
@@ -107,7 +111,7 @@ def test_no_hit_waits_while_a_thread_reads_the_spool_for_the_circuit(spool: Bloc
     reader.join(PATIENCE)
 
     assert not waited
-    assert spool.reads == 1
+    assert (results, spool.reads) == ([False, True], 1)
     assert circuit.is_closed(), "the thread that read it has closed the circuit"
 
 

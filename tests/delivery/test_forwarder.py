@@ -34,6 +34,9 @@ class FakeTinybird:
         self.test_answer = TAKEN
         self.answer: Callable[[list[int]], Reply] = lambda _events: TAKEN
 
+    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
+        return self.post_batch(data_source, [event])
+
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
         numbers = [json.loads(event) for event in events]
         self.posts.append(numbers)

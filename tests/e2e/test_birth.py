@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.service import ROOT, free_port, wait_until
+from tests.support.processes import ROOT, free_port, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

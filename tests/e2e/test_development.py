@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.service import ROOT, free_port, wait_until
+from tests.support.processes import ROOT, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,9 @@ import pytest
 
 from tests.support.browsers import Load, Outcome, hit, hit_together
 from tests.support.fake_tinybird import FakeTinybird, always
+from tests.support.processes import wait_until
 from tests.support.running import running
-from tests.support.service import Service, wait_until
+from tests.support.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,9 @@ import pytest
 
 from tests.support.browsers import Load, hit
 from tests.support.fake_tinybird import FakeTinybird, always, hanging, taken
+from tests.support.processes import ROOT, wait_until
 from tests.support.running import running
-from tests.support.service import ROOT, Service, wait_until
+from tests.support.service import Service
 from traffic_analytics.delivery.spool import Spool
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import pytest
 
 from tests.support.browsers import Load
 from tests.support.fake_tinybird import Answer, FakeTinybird, Request, reset_in_mid_answer, taken
+from tests.support.processes import wait_until
 from tests.support.running import running
-from tests.support.service import Service, wait_until
+from tests.support.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,9 +15,9 @@ import pytest
 
 from tests.support.browsers import Load, hit
 from tests.support.fake_tinybird import always
-from tests.support.processes import PATIENCE
+from tests.support.processes import PATIENCE, wait_until
 from tests.support.running import running
-from tests.support.service import Service, wait_until
+from tests.support.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable

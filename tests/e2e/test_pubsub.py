@@ -15,8 +15,9 @@ from tests.support import pubsub_emulator
 from tests.support.app import FIREFOX, SITE
 from tests.support.browsers import Load, hit, hit_together
 from tests.support.fake_tinybird import FakeTinybird, Request, always, hanging, taken
+from tests.support.processes import wait_until
 from tests.support.pubsub_emulator import PROJECT, PubsubEmulator
-from tests.support.service import ADDRESS, Service, wait_until
+from tests.support.service import ADDRESS, Service
 from traffic_analytics.hits import visitor
 from traffic_analytics.pubsub.subscription import Inbox, Subscription
 

@@ -19,8 +19,9 @@ from tests.support.app import FIREFOX, SITE
 from tests.support.browsers import Browser, Outcome
 from tests.support.fake_tinybird import FakeTinybird
 from tests.support.neighbours import PASSWORD
+from tests.support.processes import wait_until
 from tests.support.running import running
-from tests.support.service import ADDRESS, Service, wait_until
+from tests.support.service import ADDRESS, Service
 from traffic_analytics.hits.visitor import session_id
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from tests.support.app import FIREFOX, OTHER_SITE, SITE, page_hit
 from tests.support.browsers import TARGET, Load
 from tests.support.embedded_store import ADMIN, EmbeddedStore, ask, ghost_token
 from tests.support.fake_tinybird import Answer
+from tests.support.processes import wait_until
 from tests.support.running import running_with_store
-from tests.support.service import Service, wait_until
+from tests.support.service import Service
 
 if TYPE_CHECKING:
     from pathlib import Path

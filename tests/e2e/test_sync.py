@@ -9,8 +9,8 @@ import requests
 
 from tests.support.app import OTHER_SITE, SITE
 from tests.support.embedded_store import ask, ghost_token
+from tests.support.processes import wait_until
 from tests.support.running import running_with_store
-from tests.support.service import wait_until
 from tests.support.sync_rows import KEY, body_of, run, step
 
 pytestmark = pytest.mark.e2e

@@ -17,8 +17,8 @@ import pytest
 from tests.support import fake_tinybird
 from tests.support.browsers import hit, hit_together
 from tests.support.fake_tinybird import Answer, FakeTinybird, Request, always, taken
+from tests.support.processes import wait_until
 from tests.support.running import running
-from tests.support.service import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

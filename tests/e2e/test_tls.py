@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.browsers import hit, hit_together
 from tests.support.fake_tinybird import Answer, Request, dripping, dripping_headers, hanging, reset_in_mid_answer
+from tests.support.processes import wait_until
 from tests.support.running import running
-from tests.support.service import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def tls(certificate: Path) -> ssl.SSLContext:
 
 def test_batches_are_compressed_on_their_way(tmp_path: Path, certificate: Path, tls: ssl.SSLContext) -> None:
     trusted = f"{certificate}.crt"
-    with running(tmp_path / "data", tls=tls, DELIVERY="spool", REQUESTS_CA_BUNDLE=trusted) as (service, fake):
+    with running(tmp_path / "data", "app:app", tls, DELIVERY="spool", REQUESTS_CA_BUNDLE=trusted) as (service, fake):
         outcomes = hit_together(service.port, 50)
         fake.wait_for([each.event_id for each in outcomes], 10)
         assert set(fake.delivered.values()) == {1}
@@ -56,7 +56,7 @@ def test_batches_are_compressed_on_their_way(tmp_path: Path, certificate: Path, 
 
 
 def test_a_certificate_that_nobody_vouches_for_gets_no_event(tmp_path: Path, tls: ssl.SSLContext) -> None:
-    with running(tmp_path / "data", tls=tls, DELIVERY="direct") as (service, fake):
+    with running(tmp_path / "data", "app:app", tls, DELIVERY="direct") as (service, fake):
         outcomes = hit(service.port, 10)
         assert {each.status for each in outcomes} == {202}
         assert max(each.seconds for each in outcomes) < 5
@@ -69,7 +69,9 @@ def test_nobody_waits_long_for_an_answer_through_tls(
     tmp_path: Path, certificate: Path, tls: ssl.SSLContext, failure: Callable[[Request], Answer]
 ) -> None:
     trusted = f"{certificate}.crt"
-    with running(tmp_path / "data", tls=tls, DELIVERY="direct", REQUESTS_CA_BUNDLE=trusted, WEB_CONCURRENCY="1") as (
+    with running(
+        tmp_path / "data", "app:app", tls, DELIVERY="direct", REQUESTS_CA_BUNDLE=trusted, WEB_CONCURRENCY="1"
+    ) as (
         service,
         fake,
     ):

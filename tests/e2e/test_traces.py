@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.browsers import Load, Outcome, hit_together
 from tests.support.collector import Collector, SilentCollector
+from tests.support.processes import free_port, wait_until
 from tests.support.running import running
-from tests.support.service import ADDRESS, TOKEN, Service, free_port, wait_until
+from tests.support.service import ADDRESS, TOKEN, Service
 from traffic_analytics.observability.span_export import FLUSH_SECONDS
 
 if TYPE_CHECKING:

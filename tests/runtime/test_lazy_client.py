@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
@@ -8,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fresh_processes import result_of
 from tests.support.processes import PATIENCE, wait_until
 from traffic_analytics.runtime.lazy_client import AGAIN_AFTER, LazyClient, NotReady
 
@@ -111,10 +111,4 @@ def open_before_and_after_a_fork(answers: Any) -> None:
 
 
 def test_a_process_made_by_fork_opens_its_own() -> None:
-    processes = multiprocessing.get_context("forkserver")  # a process without threads, which may fork
-    answers = processes.Queue()
-    parent = processes.Process(target=open_before_and_after_a_fork, args=[answers])
-    parent.start()
-
-    assert answers.get(timeout=30) == (True, 0)
-    parent.join(10)
+    assert result_of(open_before_and_after_a_fork) == (True, 0)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.app import SITE, Log
+from tests.support.clocks import Clock
+from tests.support.salts import SITES, TODAY
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.health import GOOD_FOR
 from traffic_analytics.salts.cache import Salts
@@ -19,8 +21,6 @@ from traffic_analytics.salts.store import MemorySalts
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TODAY = date(2026, 11, 22)
-SITES = [f"940b73e9-4952-4752-b23d-{number:012}" for number in range(16)]
 SOON = 0.3
 """Seconds that these tests wait for a store which hangs."""
 
@@ -53,23 +53,13 @@ def store() -> Iterator[FarSalts]:
     store.flows.set()
 
 
-class Now:
-    """A monotonic clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
+@pytest.fixture
+def now() -> Clock[float]:
+    return Clock(1000.0)
 
 
 @pytest.fixture
-def now() -> Now:
-    return Now()
-
-
-@pytest.fixture
-def guarded(store: FarSalts, now: Now) -> SaltCircuitBreaker:
+def guarded(store: FarSalts, now: Clock[float]) -> SaltCircuitBreaker:
     return SaltCircuitBreaker(store, now, deadline=SOON)
 
 
@@ -112,14 +102,14 @@ def test_hits_that_come_together_wait_together(guarded: SaltCircuitBreaker, stor
 
 
 def test_one_question_at_a_time_finds_out_whether_the_store_is_back(
-    guarded: SaltCircuitBreaker, store: FarSalts, now: Now
+    guarded: SaltCircuitBreaker, store: FarSalts, now: Clock[float]
 ) -> None:
     store.trouble = SaltUnavailable("away")
     seconds_until_refused(guarded)
     seconds_until_refused(guarded)
     assert store.asked == 1
 
-    now.seconds += PAUSE
+    now.now += PAUSE
     store.flows.clear()
     looking = threading.Thread(target=lambda: seconds_until_refused(guarded))
     looking.start()
@@ -131,7 +121,7 @@ def test_one_question_at_a_time_finds_out_whether_the_store_is_back(
     seconds_until_refused(guarded)
     assert store.asked == 2, "it was away, so it is left alone again"
 
-    now.seconds += PAUSE
+    now.now += PAUSE
     store.trouble = None
     store.flows.set()
     assert guarded.get_or_create(SITE, TODAY) == guarded.get_or_create(SITE, TODAY)
@@ -145,10 +135,10 @@ def test_what_holds_no_salt_refuses_its_own_site_only(guarded: SaltCircuitBreake
     assert guarded.get_or_create(SITES[1], TODAY)
 
 
-def test_a_defect_is_not_taken_for_an_absence(guarded: SaltCircuitBreaker, store: FarSalts, now: Now) -> None:
+def test_a_defect_is_not_taken_for_an_absence(guarded: SaltCircuitBreaker, store: FarSalts, now: Clock[float]) -> None:
     store.trouble = SaltUnavailable("away")
     seconds_until_refused(guarded)
-    now.seconds += PAUSE
+    now.now += PAUSE
     store.trouble = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
         guarded.get_or_create(SITE, TODAY)
@@ -157,14 +147,14 @@ def test_a_defect_is_not_taken_for_an_absence(guarded: SaltCircuitBreaker, store
     assert guarded.get_or_create(SITE, TODAY), "the one that failed has not kept the turn to look"
 
 
-def test_absence_and_return_are_each_said_once(start: Any, store: FarSalts, now: Now, log: Log) -> None:
+def test_absence_and_return_are_each_said_once(start: Any, store: FarSalts, now: Clock[float], log: Log) -> None:
     guarded = SaltCircuitBreaker(store, now)
     service = start(salts=guarded)
     store.trouble = SaltUnavailable("Redis: ConnectionError")
     answers = [service.hit(headers={"x-site-uuid": site}) for site in SITES]
     assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(503, "5")}
     assert service.client.get("/ready").status_code == 503
-    now.seconds += PAUSE
+    now.now += PAUSE
     store.trouble = None
     assert service.hit().status_code == 202
 
@@ -205,15 +195,15 @@ def test_ready_does_not_queue_behind_a_hanging_store(start: Any, store: FarSalts
     assert time.monotonic() - begun < 5 * SOON
 
 
-def test_the_chore_looks_at_the_start_and_while_the_store_is_away(store: FarSalts, now: Now) -> None:
+def test_the_chore_looks_at_the_start_and_while_the_store_is_away(store: FarSalts, now: Clock[float]) -> None:
     guarded = SaltCircuitBreaker(store, now)
     store.trouble = SaltUnavailable("away")
     for _ in range(3):
-        now.seconds += guarded.tick()
+        now.now += guarded.tick()
     assert (store.asked, LOOK_EVERY >= PAUSE) == (3, True)
     store.trouble = None
     for _ in range(3):
-        now.seconds += guarded.tick()
+        now.now += guarded.tick()
     assert store.asked == 4, "one that answers is left in peace"
 
 

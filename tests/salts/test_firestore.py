@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +17,9 @@ from google.api_core.exceptions import (
 from google.auth.exceptions import DefaultCredentialsError
 
 from tests.support.app import SITE
+from tests.support.fresh_processes import result_of
 from tests.support.processes import wait_until
+from tests.support.salts import TODAY
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.salts.circuit_breaker import DEADLINE, SaltCircuitBreaker
 from traffic_analytics.salts.firestore import SILENCE, TIMEOUT, FirestoreSalts
@@ -26,7 +27,6 @@ from traffic_analytics.salts.firestore import SILENCE, TIMEOUT, FirestoreSalts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TODAY = date(2026, 11, 22)
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MISSING = object()
 
@@ -210,10 +210,4 @@ def use_before_and_after_a_fork(answers: Any) -> None:
 
 
 def test_a_process_made_by_fork_opens_a_client_of_its_own() -> None:
-    processes = multiprocessing.get_context("forkserver")  # a process without threads, which may fork
-    answers = processes.Queue()
-    parent = processes.Process(target=use_before_and_after_a_fork, args=[answers])
-    parent.start()
-
-    assert answers.get(timeout=30) == ("parent", 0)
-    parent.join(10)
+    assert result_of(use_before_and_after_a_fork) == ("parent", 0)

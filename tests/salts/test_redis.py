@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from redis import AuthenticationError, ResponseError
 
 from tests.support.app import SITE
+from tests.support.salts import TODAY
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.salts.redis import RedisSalts
 from traffic_analytics.salts.store import GRACE
 
-TODAY = date(2026, 11, 22)
 KEY = f"salt:2026-11-22:{SITE}"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

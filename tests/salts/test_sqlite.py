@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.app import SITE, Log
-from tests.support.salts import SITES, TODAY, YESTERDAY, OpenSalts, opened, processes, read_files
+from tests.support.fresh_processes import PROCESSES, result_of
+from tests.support.salts import SITES, TODAY, YESTERDAY, OpenSalts, opened, read_files
 from traffic_analytics.errors import DamagedFile, SaltUnavailable
 from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
@@ -44,8 +45,8 @@ def ask_after(barrier: Barrier, path: Path, answers: Any) -> None:
 
 
 def test_eight_processes_that_race_for_a_new_file_agree(path: Path, open_salts: OpenSalts) -> None:
-    barrier, answers = processes.Barrier(8), processes.Queue()
-    racers = [processes.Process(target=ask_after, args=[barrier, path, answers]) for _ in range(8)]
+    barrier, answers = PROCESSES.Barrier(8), PROCESSES.Queue()
+    racers = [PROCESSES.Process(target=ask_after, args=[barrier, path, answers]) for _ in range(8)]
     for racer in racers:
         racer.start()
     seen = [tuple(answers.get(timeout=30)) for _ in racers]
@@ -71,8 +72,8 @@ def test_a_deleted_salt_is_in_no_file_anymore(path: Path, another_process: bool,
     store = open_salts(path)
     salts = [store.get_or_create(site.replace("940b", f"{n:04x}"), YESTERDAY) for site in SITES for n in range(50)]
     kept = store.get_or_create(SITE, TODAY)
-    ready, done = processes.Event(), processes.Event()
-    other = processes.Process(target=keep_open, args=[path, ready, done])
+    ready, done = PROCESSES.Event(), PROCESSES.Event()
+    other = PROCESSES.Process(target=keep_open, args=[path, ready, done])
     if another_process:
         other.start()
         assert ready.wait(30)
@@ -222,12 +223,7 @@ def use_before_and_after_a_fork(path: Path, answers: Any) -> None:
 
 
 def test_a_process_made_by_fork_opens_a_connection_of_its_own(path: Path) -> None:
-    answers = processes.Queue()
-    parent = processes.Process(target=use_before_and_after_a_fork, args=[path, answers])
-    parent.start()
-
-    assert answers.get(timeout=30) == 0
-    parent.join(10)
+    assert result_of(use_before_and_after_a_fork, path) == 0
 
 
 def test_a_file_that_was_cut_is_not_treated_as_new(tmp_path: Path, sqlite_salts: OpenSalts) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.app import SITE
 from tests.support.clocks import Clock
-from tests.support.salts import MIDNIGHT, TODAY, YESTERDAY, CountingSalts, OpenSalts, opened, processes, read_files
+from tests.support.fresh_processes import PROCESSES
+from tests.support.salts import MIDNIGHT, TODAY, YESTERDAY, CountingSalts, OpenSalts, opened, read_files
 from traffic_analytics.runtime.file_lock import FileLock
 from traffic_analytics.salts.cache import Salts
 from traffic_analytics.salts.store import GRACE
@@ -106,12 +107,12 @@ def sweep_and_stay(path: Path, ready: Event) -> None:
 
 
 def test_another_process_sweeps_when_the_one_that_did_is_killed(path: Path, open_salts: OpenSalts) -> None:
-    store, ready = open_salts(path), processes.Event()
+    store, ready = open_salts(path), PROCESSES.Event()
     old = store.get_or_create(SITE, YESTERDAY)
     clock = Clock(MIDNIGHT + timedelta(hours=1))
     lock = FileLock(path.with_name("salts.sweep.lock"))
     sweeper = Sweeper(Salts(store), clock, lock)
-    holder = processes.Process(target=sweep_and_stay, args=[path, ready])
+    holder = PROCESSES.Process(target=sweep_and_stay, args=[path, ready])
     holder.start()
     assert ready.wait(30)
     assert old.encode() not in read_files(path.parent)

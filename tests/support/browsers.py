@@ -1,4 +1,4 @@
-"""Browsers that post hits with names of their own, and remember what each was told."""
+"""Post hits as browsers do, each with an event id of its own, and collect their outcomes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.support.app import FIREFOX, SITE, page_hit
 from tests.support.service import ADDRESS
@@ -26,7 +26,7 @@ _HEADERS = {
 
 
 class Outcome(NamedTuple):
-    """What a hit was answered: its status (0: no answer), after how many seconds."""
+    """The response to a hit: its status (0: none), and after how many seconds it came."""
 
     event_id: str
     status: int
@@ -36,25 +36,26 @@ class Outcome(NamedTuple):
 
     @property
     def accepted(self) -> bool:
-        """Whether the service promised to deliver it."""
+        """Return whether the service promised to deliver the hit."""
         return 200 <= self.status < 300
 
 
 class Browser:
-    """One connection, kept alive while it lasts."""
+    """One connection, kept alive as long as the service allows."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
 
-    def hit(self, target: str = TARGET, *, site: str = SITE, **payload: object) -> Outcome:
+    def hit(self, target: str = TARGET, *, site: str = SITE, **payload: Any) -> Outcome:
         """Post one hit."""
         event_id = str(payload.pop("event_id", uuid.uuid4()))
         body = json.dumps(page_hit(event_id=event_id, **payload))
-        begun = time.monotonic()
+        started = time.monotonic()
         status, headers = 0, {}
         try:
             if self._connection.sock is None:
                 self._connection.connect()
+                assert self._connection.sock is not None
                 self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connection.request("POST", target, body, _HEADERS | {"x-site-uuid": site})
             response = self._connection.getresponse()
@@ -63,14 +64,14 @@ class Browser:
             status = response.status
         except (OSError, http.client.HTTPException):
             self.close()
-        return Outcome(event_id, status, time.monotonic() - begun, headers, begun)
+        return Outcome(event_id, status, time.monotonic() - started, headers, started)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
 
-def hit(port: int, count: int = 1, target: str = TARGET, **payload: object) -> list[Outcome]:
+def hit(port: int, count: int = 1, target: str = TARGET, **payload: Any) -> list[Outcome]:
     """Post hits one after the other."""
     browser = Browser(port)
     try:
@@ -79,14 +80,14 @@ def hit(port: int, count: int = 1, target: str = TARGET, **payload: object) -> l
         browser.close()
 
 
-def hit_together(port: int, count: int, **payload: object) -> list[Outcome]:
+def hit_together(port: int, count: int, **payload: Any) -> list[Outcome]:
     """Post hits all at the same time."""
     with Load(port, count, hits_each=1, **payload) as load:
         return load.wait()
 
 
 class Load:
-    """Browsers that post hit after hit until the block ends; whom nobody answers tries again."""
+    """Post hits from several browsers until the block ends, also after hits that got no response."""
 
     def __init__(
         self,
@@ -96,7 +97,7 @@ class Load:
         hits_each: int = 1_000_000,
         pause: float = 0.0,
         target: str = TARGET,
-        **payload: object,
+        **payload: Any,
     ) -> None:
         self.outcomes: list[Outcome] = []
         self._port = port
@@ -108,11 +109,11 @@ class Load:
         self._threads = [threading.Thread(target=self._browse) for _ in range(browsers)]
 
     def accepted(self) -> set[str]:
-        """Name the hits that got a 2xx so far."""
+        """Return the event ids of the hits that got a 2xx so far."""
         return {each.event_id for each in list(self.outcomes) if each.accepted}
 
     def wait(self) -> list[Outcome]:
-        """Return the outcomes once all hits are answered."""
+        """Return the outcomes once every hit has one."""
         for thread in self._threads:
             thread.join()
         return self.outcomes

@@ -1,4 +1,4 @@
-"""The service with a clock that is off by as many seconds as a file says, which a test rewrites at any time."""
+"""Run the service with a clock that is off by the seconds in a file, which a test rewrites at any time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _off_by = Path(_environment["CLOCK_OFF_BY"])
 
 
 def clock() -> datetime:
-    """Say what time it is, and be wrong."""
+    """Return the time that the test has set."""
     return now_utc() + timedelta(seconds=float(_off_by.read_text()))
 
 

@@ -1,30 +1,28 @@
-"""A collector of traces that speaks OTLP over HTTP, or fails in the two ways that hold others up."""
+"""Collect traces over OTLP/HTTP, or fail to respond."""
 
 from __future__ import annotations
 
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.processes import LocalServer, QuietHandler
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
-class Collector:
-    """Takes spans."""
+class Collector(LocalServer):
+    """Accept spans and store their requests."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
         self.headers: list[dict[str, str]] = []
         collector = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
+        class Handler(QuietHandler):
+            def do_POST(self) -> None:  # noqa: N802 - the name is http.server's
                 assert self.path == "/v1/traces"
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 collector.headers.append(dict(self.headers))
@@ -33,24 +31,11 @@ class Collector:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     @property
     def spans(self) -> list[Span]:
-        """Every span that arrived."""
+        """All spans that arrived."""
         return [
             span
             for request in self.requests
@@ -61,7 +46,7 @@ class Collector:
 
     @property
     def senders(self) -> list[dict[str, str]]:
-        """What each request says about the process that sent it."""
+        """The resource attributes of each request: the process that sent it."""
         return [
             {each.key: each.value.string_value for each in resource.resource.attributes}
             for request in self.requests
@@ -70,7 +55,7 @@ class Collector:
 
 
 class SilentCollector:
-    """Lets itself be connected to, and never answers."""
+    """Accept connections and never respond."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)

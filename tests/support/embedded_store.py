@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import requests
 
-from tests.support.service import ROOT, TOKEN, free_port, wait_until
+from tests.support.processes import ROOT, free_port, wait_until
+from tests.support.service import TOKEN
 
 if TYPE_CHECKING:
     from pathlib import Path

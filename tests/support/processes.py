@@ -1,3 +1,5 @@
+"""Run gunicorn as a process, and speak HTTP with it byte by byte."""
+
 from __future__ import annotations
 
 import contextlib
@@ -21,19 +23,46 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 15.0
-"""Seconds until something that should have happened is called a failure; ten times what a busy machine needs."""
+"""Time until a missing event is a failure, in seconds; ten times what a busy machine needs."""
 
 
-def wait_until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
-    """Wait for a condition, not for a time."""
-    give_up = time.monotonic() + patience
+def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> float:
+    """Return the seconds that it took until a condition held; fails after `timeout`."""
+    started = time.monotonic()
     while not condition():
-        assert time.monotonic() < give_up, "waited in vain"
-        time.sleep(0.02)
+        assert time.monotonic() - started < timeout, f"not in {timeout} s: {condition}"
+        time.sleep(0.01)
+    return time.monotonic() - started
 
 
-class Upstream:
-    """An HTTP server in Tinybird's place: it takes all events, after `delay` seconds."""
+class QuietHandler(BaseHTTPRequestHandler):
+    """Speak HTTP/1.1 and log nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class LocalServer:
+    """Serve HTTP on a free port within a `with` block; `path` ends its URL."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], path: str = "") -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}{path}"
+        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Upstream(LocalServer):
+    """Stand in for Tinybird: accept all events, each request after `delay` seconds."""
 
     def __init__(self) -> None:
         self.delay = 0.0
@@ -41,9 +70,7 @@ class Upstream:
         self.connections = 0
         upstream = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def setup(self) -> None:
                 upstream.connections += 1
                 super().setup()
@@ -60,20 +87,7 @@ class Upstream:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v0/events"
-        threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler, "/v0/events")
 
 
 def free_port() -> int:
@@ -83,7 +97,7 @@ def free_port() -> int:
 
 
 def gunicorn(directory: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-    """Start gunicorn with nothing but these variables; what it prints goes to `directory`/output."""
+    """Start gunicorn with only these variables; its output goes to `directory`/output."""
     with (directory / "output").open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), *arguments, "app:app"],
@@ -105,7 +119,7 @@ class Answer(NamedTuple):
 
 
 def read_answer(stream: BinaryIO) -> Answer:
-    """Read one answer, and none of the bytes of the next."""
+    """Read one response, and none of the bytes of the next."""
     version, status, *_ = stream.readline().split(b" ", 2)
     assert version in (b"HTTP/1.1", b"HTTP/1.0")
     headers: dict[str, str] = {}
@@ -117,7 +131,7 @@ def read_answer(stream: BinaryIO) -> Answer:
 
 
 class Running:
-    """The whole service, as it runs in production."""
+    """Run the whole service as in production, within a `with` block."""
 
     def __init__(self, directory: Path, target: str, *arguments: str, **environment: str) -> None:
         self.directory = directory
@@ -165,13 +179,13 @@ class Running:
         return self.say(hit(b"Connection: close\r\n", **payload))
 
     def say(self, data: bytes) -> Answer:
-        """Send bytes and read one answer."""
+        """Send bytes and read one response."""
         with self.connect() as sock, sock.makefile("rb") as stream:
             sock.sendall(data)
             return read_answer(stream)
 
     def stop(self) -> int:
-        """Ask it to end, wait until it has, and return its exit code."""
+        """Send SIGTERM, wait for the end, and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -182,7 +196,7 @@ class Running:
 
 
 def head(more: bytes = b"", target: str = "/api/v1/page_hit?name=analytics_events", version: str = "1.1") -> bytes:
-    """Write the headers of a hit, up to the blank line."""
+    """Format the headers of a hit, up to the blank line."""
     return (
         f"POST {target} HTTP/{version}\r\nHost: x\r\nUser-Agent: {FIREFOX}\r\nx-site-uuid: {SITE}\r\n"
         "Content-Type: application/json\r\n"
@@ -190,7 +204,7 @@ def head(more: bytes = b"", target: str = "/api/v1/page_hit?name=analytics_event
 
 
 def hit(more: bytes = b"", version: str = "1.1", **payload: Any) -> bytes:
-    """Write a whole hit as it travels."""
+    """Format a whole hit as HTTP."""
     body = json.dumps(page_hit(**payload)).encode()
     return head(more, version=version) + b"Content-Length: %d\r\n\r\n" % len(body) + body
 

@@ -1,4 +1,4 @@
-"""Run the service together with its neighbours."""
+"""Run the service with a Tinybird or a store."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def running(
-    data_dir: Path, app: str = "app:app", *, tls: ssl.SSLContext | None = None, **environment: str
+    data_dir: Path, app: str = "app:app", tls: ssl.SSLContext | None = None, /, **environment: str
 ) -> Iterator[tuple[Service, FakeTinybird]]:
-    """Run the service and its Tinybird; afterwards no file of theirs may hold a secret."""
+    """Run the service and a fake Tinybird; fails if a file holds a secret afterwards, or the log a defect."""
     fake = FakeTinybird(tls)
     service = Service(data_dir, fake.url, app, **environment)
     try:
@@ -39,7 +39,7 @@ def running(
 
 @contextlib.contextmanager
 def running_with_store(tmp_path: Path, **environment: str) -> Iterator[tuple[Service, EmbeddedStore]]:
-    """Run the store and the service as they are deployed together."""
+    """Run the service with the embedded store, as they are deployed together."""
     store = EmbeddedStore(tmp_path / "store")
     service = Service(
         tmp_path / "data",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -17,8 +16,6 @@ TODAY = date(2026, 11, 22)
 YESTERDAY = TODAY - timedelta(days=1)
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 SITES = [f"940b73e9-4952-4752-b23d-{number:012}" for number in range(8)]
-processes = multiprocessing.get_context("forkserver")  # fresh processes without threads, quicker than spawned ones
-processes.set_forkserver_preload(["tests.support.salts"])
 
 
 def opened(path: Path) -> SqliteSalts:

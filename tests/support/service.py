@@ -7,30 +7,16 @@ import http.client
 import os
 import resource
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.processes import ROOT, free_port, wait_until
 
-ROOT = Path(__file__).parents[2]
 TOKEN = "p.the-token-of-these-tests"
 ADDRESS = "203.0.113.77"
-
-
-def wait_until(condition: Callable[[], object], timeout: float = 10.0) -> float:
-    """Return once a condition holds, saying how many seconds that took; fails after `timeout`."""
-    begun = time.monotonic()
-    while not condition():
-        if time.monotonic() - begun > timeout:
-            raise AssertionError(f"not in {timeout} s: {condition}")
-        time.sleep(0.01)
-    return time.monotonic() - begun
 
 
 class Service:
@@ -175,9 +161,3 @@ class Service:
             secrets += [] if file.name.startswith(salts_file.name) else salts
             found += [f"{file.name}: {secret!r}" for secret in secrets if secret in content]
         return found
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
