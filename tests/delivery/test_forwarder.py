@@ -163,7 +163,7 @@ def test_what_is_not_about_the_events_keeps_them_and_is_tried_again_ever_more_sl
     assert 8 < tries < 45
 
     world.tinybird.answer = lambda _events: TAKEN
-    world.run(batches.LONGEST_WAIT_FOR_PEOPLE + 1)
+    world.run(batches.LONGEST_WAIT_MISCONFIGURED + 1)
     assert world.tinybird.taken == [1, 2]
 
 
@@ -201,7 +201,7 @@ def test_a_data_source_that_is_refused_holds_up_no_other(world: World) -> None:
     assert world.tinybird.taken == [1, 2]
     assert world.waiting == 1
     world.tinybird.test_answer = TAKEN
-    world.run(batches.LONGEST_WAIT_FOR_PEOPLE)
+    world.run(batches.LONGEST_WAIT_MISCONFIGURED)
     assert world.tinybird.taken == [1, 2, 100]
 
 

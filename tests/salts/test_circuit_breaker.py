@@ -15,7 +15,7 @@ from tests.support.salts import SITES, TODAY
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.health import GOOD_FOR
 from traffic_analytics.salts.cache import Salts
-from traffic_analytics.salts.circuit_breaker import LOOK_EVERY, PAUSE, SaltCircuitBreaker
+from traffic_analytics.salts.circuit_breaker import CHECK_EVERY, PAUSE, SaltCircuitBreaker
 from traffic_analytics.salts.store import MemorySalts
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def test_the_chore_looks_at_the_start_and_while_the_store_is_away(store: FarSalt
     store.trouble = SaltUnavailable("away")
     for _ in range(3):
         now.now += guarded.tick()
-    assert (store.asked, LOOK_EVERY >= PAUSE) == (3, True)
+    assert (store.asked, CHECK_EVERY >= PAUSE) == (3, True)
     store.trouble = None
     for _ in range(3):
         now.now += guarded.tick()

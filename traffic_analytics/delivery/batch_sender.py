@@ -1,10 +1,10 @@
-"""What becomes of a batch is what Tinybird answers to it, wherever its events wait meanwhile.
+"""Send batches to the target, and act on its replies.
 
-| answer | what is done |
+| reply | action |
 |---|---|
-| taken | acknowledged |
-| refused, too large | halved until the guilty event is alone, which is set aside; the others go through |
-| anything else | nothing: the events stay where they are, and their data source rests for a while |
+| accepted | acknowledge the events |
+| refused, too large | halve the batch until the refused event is alone and becomes a dead letter; deliver all others |
+| anything else | leave the events where they are, and send none of their data source for a while |
 """
 
 from __future__ import annotations
@@ -26,45 +26,48 @@ _log = logging.getLogger(__name__)
 MAX_BATCH_BYTES = 5_000_000
 MIN_BATCH_BYTES = 50_000
 MIN_GAP = 1 / 50
-"""Seconds between requests; Tinybird allows 100 a second for each data source."""
+"""Time between two requests, in seconds; Tinybird allows 100 a second for each data source."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-FIRST_WAIT_FOR_PEOPLE, LONGEST_WAIT_FOR_PEOPLE = 5.0, 60.0
+"""Time to the next attempt after the first failure and after many, in seconds."""
+FIRST_WAIT_MISCONFIGURED, LONGEST_WAIT_MISCONFIGURED = 5.0, 60.0
+"""The same if an operator has to correct the settings."""
 LONGEST_RETRY_AFTER = 3600.0
+"""Longest time that the target's Retry-After can postpone the next attempt, in seconds."""
 
 
-class Waiting(Protocol):
-    """An event that waits to be delivered."""
+class BatchEvent(Protocol):
+    """An event that waits to be delivered, in the spool or in a worker's memory."""
 
     @property
     def event(self) -> bytes:
-        """The event as JSON, without line breaks."""
+        """Return the event as JSON, without line breaks."""
 
 
-E = TypeVar("E", bound=Waiting)
-E_contra = TypeVar("E_contra", bound=Waiting, contravariant=True)
+E = TypeVar("E", bound=BatchEvent)
+E_contra = TypeVar("E_contra", bound=BatchEvent, contravariant=True)
 
 
 class BatchSource(Protocol[E_contra]):
-    """Where events wait, and what is done there with those that need not wait any longer."""
+    """The place where a batch's events wait."""
 
     def acknowledge(self, events: Sequence[E_contra]) -> None:
-        """Let go of events that Tinybird has."""
+        """Remove events that the target has accepted."""
 
     def dead_letter(self, event: E_contra, reason: str) -> bool:
-        """Take an event out of the way that never goes through, with the reason; False if only for a while."""
+        """Make an event that the target refuses a dead letter; False if that failed and the event comes again."""
 
     def renew_lease(self) -> None:
-        """Keep others from these events for another while, as this takes longer."""
+        """Extend the lease of the batch's events."""
 
 
 class BatchSender:
-    """Sends batches and does with them what the answers ask for; used by one thread."""
+    """Send batches and act on the replies; for use by one thread."""
 
     def __init__(self, target: Target, *, monotonic: Callable[[], float], stopping: threading.Event) -> None:
         self._target = target
         self._monotonic = monotonic
         self._stopping = stopping
-        # Each data source rests by itself: a token or a limit may be wrong for one and right for another.
+        # Data sources fail apart: a token or a limit may be wrong for one and right for another.
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._last_post = 0.0
@@ -73,37 +76,37 @@ class BatchSender:
         self.quarantined = 0
 
     def resting(self) -> dict[str, float]:
-        """Return the data sources that are left alone now, and for how many seconds more."""
+        """Return the data sources that get no batches now, and for how many seconds more."""
         now = self._monotonic()
         return {name: until - now for name, until in self._not_before.items() if until > now}
 
-    def deliver(self, data_source: str, events: Sequence[E], place: BatchSource[E]) -> bool:
-        """Send events of one data source, narrowing down to the guilty; False if not all are settled."""
-        work: list[Sequence[E]] = [events]
-        while work:
+    def deliver(self, data_source: str, events: Sequence[E], source: BatchSource[E]) -> bool:
+        """Send events of one data source, halving refused batches; False if some of them still wait."""
+        batches: list[Sequence[E]] = [events]
+        while batches:
             self._keep_pace()
             if self._stopping.is_set():
                 return False
-            part = work.pop(0)
-            if len(part) < len(events):
-                place.renew_lease()
-            reply = self._target.post_batch(data_source, [each.event for each in part])
+            batch = batches.pop(0)
+            if len(batch) < len(events):
+                source.renew_lease()
+            reply = self._target.post_batch(data_source, [each.event for each in batch])
             match reply.verdict:
                 case Verdict.TAKEN:
-                    self._taken(data_source, part, reply)
-                    place.acknowledge(part)
-                case Verdict.REFUSED | Verdict.TOO_LARGE if len(part) > 1:
-                    half = len(part) // 2
-                    work[:0] = [part[:half], part[half:]]
+                    self._record_success(data_source, batch, reply)
+                    source.acknowledge(batch)
+                case Verdict.REFUSED | Verdict.TOO_LARGE if len(batch) > 1:
+                    half = len(batch) // 2
+                    batches[:0] = [batch[:half], batch[half:]]
                 case Verdict.REFUSED | Verdict.TOO_LARGE:
-                    if place.dead_letter(part[0], reply.reason):
-                        _log.error("an event was set aside: %s", reply.reason, extra={"event": "EventSetAside"})
+                    if source.dead_letter(batch[0], reply.reason):
+                        _log.error("an event became a dead letter: %s", reply.reason, extra={"event": "EventSetAside"})
                 case _:
                     self._back_off(data_source, reply)
                     return False
         return True
 
-    def _taken(self, data_source: str, events: Sequence[E], reply: Reply) -> None:
+    def _record_success(self, data_source: str, events: Sequence[E], reply: Reply) -> None:
         self._failures.pop(data_source, None)
         self.max_bytes = min(2 * self.max_bytes, MAX_BATCH_BYTES)
         self.delivered += len(events)
@@ -112,13 +115,13 @@ class BatchSender:
 
     def _back_off(self, data_source: str, reply: Reply) -> None:
         if not reply.status:
-            # Perhaps the way there is too slow for so much at once.
+            # No response: the network may be too slow for a batch of this size.
             self.max_bytes = max(self.max_bytes // 2, MIN_BATCH_BYTES)
         failures = self._failures.get(data_source, 0)
         first, longest = FIRST_WAIT, LONGEST_WAIT
         if reply.verdict is Verdict.WRONG_SETUP:
-            first, longest = FIRST_WAIT_FOR_PEOPLE, LONGEST_WAIT_FOR_PEOPLE
-        # Jitter: several machines that lost Tinybird together should not come back together.
+            first, longest = FIRST_WAIT_MISCONFIGURED, LONGEST_WAIT_MISCONFIGURED
+        # Jitter: several machines that lost the target together should not return together.
         wait = min(longest, first * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
         if reply.retry_after is not None:
             wait = min(max(wait, reply.retry_after), LONGEST_RETRY_AFTER)
@@ -132,7 +135,7 @@ class BatchSender:
             )
         else:
             _log.warning(
-                "%s takes nothing for %s now: %s",
+                "%s accepts nothing for %s now: %s",
                 self._target.NAME,
                 data_source,
                 reply.reason,

@@ -1,4 +1,4 @@
-"""The forwarder carries events from the spool to where they go: a batch at a time, from one process of the machine."""
+"""Forward events from the spool to the target, a batch at a time, from one process of the machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TAKE_OVER = 0.5
-"""Seconds between tries to become the forwarder."""
+"""Time between two attempts to become the forwarder, in seconds."""
 REPORT_EVERY = 60.0
+"""Time between two log records of the backlog, in seconds."""
 
 
 class Forwarder:
-    """Claims, has delivered, and acknowledges what was taken; the place where a batch's events wait is the spool."""
+    """Claim events of the spool, have them sent, and acknowledge them; the BatchSource of the batches."""
 
     def __init__(
         self,
@@ -42,32 +43,32 @@ class Forwarder:
         self._flush_interval = flush_interval
         self._monotonic = monotonic
         self._clock = clock
-        self._leading = False
+        self._is_leader = False
         self._next_report = 0.0
         self._claim: Claim | None = None
         self._unacknowledged: Sequence[SpooledEvent] = ()
 
     def tick(self) -> float:
-        """Send one batch, if it is our turn and time; returns how many seconds may pass until the next call."""
+        """Send one batch if this process is the forwarder; return the seconds until the next call is due."""
         try:
             if not self._lead():
                 return TAKE_OVER
             if self._unacknowledged:
-                # Tinybird has these, but the file could not be told: before anything else, lest they be sent again.
+                # The target has these, but the file could not be written; unacknowledged they would be sent again.
                 self.acknowledge(self._unacknowledged)
             self._report()
             return self._send_one_batch()
         except (SpoolUnavailable, OSError) as error:
-            self._leading = False  # so that a claim which could not be released is, once the file can be used again
+            self._is_leader = False  # becoming it again releases the claims that could not be released
             _log.error("the spool cannot be used: %s", error, extra={"event": "SpoolUnavailable"})
             return TAKE_OVER
 
     def _lead(self) -> bool:
-        if not self._leading and self._lock.try_acquire():
-            # Whoever held claims is gone, or the lock would not be ours.
+        if not self._is_leader and self._lock.try_acquire():
+            # The lock proves that the process which made the claims has ended.
             self._spool.release_all()
-            self._leading = True
-        return self._leading
+            self._is_leader = True
+        return self._is_leader
 
     def _send_one_batch(self) -> float:
         resting = self._batches.resting()
@@ -79,20 +80,20 @@ class Forwarder:
             return min(self._flush_interval, *resting.values()) if resting else self._flush_interval
         self._claim = claim
         try:
-            taken = self._batches.deliver(claim.data_source, claim.events, self)
+            is_settled = self._batches.deliver(claim.data_source, claim.events, self)
         finally:
             self._spool.release(claim)
-        # What came meanwhile may fill a batch by the time that the next is due; what was there before is due now.
-        return 0.0 if claim.more or not taken else self._flush_interval
+        # Events that arrived meanwhile may fill a batch by the flush interval; earlier ones are due now.
+        return 0.0 if claim.more or not is_settled else self._flush_interval
 
     def acknowledge(self, events: Sequence[SpooledEvent]) -> None:
-        """Let go of events that were taken; as long as the file cannot be told, they are remembered here."""
+        """Remove events that were accepted; they are kept in memory until the file can be written."""
         self._unacknowledged = events
         self._spool.acknowledge(events, self._monotonic())
         self._unacknowledged = ()
 
     def dead_letter(self, event: SpooledEvent, reason: str) -> bool:
-        """Take an event out of the way, for an operator to look at."""
+        """Move an event to the dead letters."""
         self._spool.dead_letter(event, reason)
         return True
 

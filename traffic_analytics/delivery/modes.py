@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class DirectDelivery:
-    """Forwards each event within its request; what the target does not take goes to the spool."""
+    """Send each event within its request; if the target does not accept it, store it in the spool."""
 
     def __init__(
         self,
@@ -29,15 +29,15 @@ class DirectDelivery:
         monotonic: Callable[[], float],
         on_circuit: Callable[[str, bool], None] | None = None,
     ) -> None:
-        """Put the parts together; `on_circuit` is told the data source whose circuit has opened (True) or closed."""
+        """Describe the delivery; `on_circuit` is called with a data source and whether its circuit has opened."""
         self._target = target
         self._spool = spool
-        # Each data source has its own: a token or a limit may be wrong for one and right for the other.
+        # Data sources fail apart: a token or a limit may be wrong for one and right for the other.
         self._circuits = {name: Circuit(spool, name, target.NAME, monotonic, on_circuit) for name in DATA_SOURCES}
         self._stalls = StallDetector(monotonic)
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
-        """Deliver an event now, or keep it."""
+        """Send an event now, or store it."""
         circuit = self._circuits[data_source]
         if circuit.is_closed() and not self._stalls.is_stalled():
             with self._stalls:
@@ -51,24 +51,24 @@ class DirectDelivery:
                 reply.reason,
                 extra={"event": "EventSpooled", "data_source": data_source},
             )
-            if reply.verdict not in (Verdict.REFUSED, Verdict.TOO_LARGE):  # those are about the event, not the target
+            if reply.verdict not in (Verdict.REFUSED, Verdict.TOO_LARGE):  # the event's fault, not the target's
                 circuit.record_failure(reply.reason)
         self._spool.append(data_source, event)
         return None
 
 
 class UnspooledDelivery:
-    """Forwards each event with the token that its request brought.
+    """Send each event with its request's own token.
 
-    Tokens are not stored, so there is nothing to send an event with later: what Tinybird does not take is lost, and the
-    sender is told.
+    Tokens are not stored, so no event can be sent later: one that Tinybird does not accept is lost, and its client gets
+    an error.
     """
 
     def __init__(self, tinybird: Target) -> None:
         self._tinybird = tinybird
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply:
-        """Deliver an event now or never."""
+        """Send an event now. Raises UpstreamFailed."""
         reply = self._tinybird.post(data_source, event, token)
         if reply.verdict is not Verdict.TAKEN:
             raise UpstreamFailed(reply.reason)
@@ -77,23 +77,23 @@ class UnspooledDelivery:
 
 
 class SpoolDelivery:
-    """Keeps each event at once and leaves the sending to the forwarder."""
+    """Store each event in the spool, from which the forwarder sends it."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
 
     def accept(self, data_source: str, event: bytes, _token: str | None) -> None:
-        """Keep an event."""
+        """Store an event. Raises SpoolUnavailable."""
         self._spool.append(data_source, event)
 
 
 class LoggedDelivery:
-    """Logs each event before it is delivered, so that a developer sees what enrichment made of a hit."""
+    """Log each event before its delivery, for developers."""
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
-        """Show an event, then deliver it."""
+        """Log an event, then deliver it."""
         _log.info("an event for %s", data_source, extra={"event": "EventAccepted", "payload": json.loads(event)})
         return self._delivery.accept(data_source, event, token)

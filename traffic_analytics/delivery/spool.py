@@ -1,19 +1,19 @@
-"""The spool keeps accepted events on disk until Tinybird has them.
+"""Store accepted events on disk until the target has them.
 
 Invariants:
 
-- A 202 is a promise: `append` returns once the event is committed. The kill of any process, or of all, loses nothing
-  that was committed. With `sync="full"` (the default) the commit has reached the disk, so a power cut loses nothing
-  either; with `sync="normal"` it may lose the last moments before the cut, never more and never the file.
-- At least once: an event leaves the spool only when it is acknowledged, which is after Tinybird said that it has it, or
-  when it is set aside with a reason, from where an operator can put it back. Between Tinybird's word and the
-  acknowledgement a process can die; then the event is sent again, and `payload.event_id` is what tells repeats apart.
-- One holder: a claim leases events; nobody else is given them until it is released or its lease runs out. Leases are
-  measured by the monotonic clock, which all processes of a machine share and no change of the time of day moves.
-- Order: events are claimed in the order in which they were committed, as far as they go to one data source.
-- No address: an event is enriched before it comes here.
-- Bounded: the file never grows beyond its maximum. When it is full, or the disk is but for a reserve, `append` raises
-  SpoolUnavailable and what is in the file stays; room comes back as events are acknowledged, for which the reserve is.
+- Durable: `append` returns once the event is committed, and only then is a hit answered 202. If any or all processes
+  are killed, no committed event is lost. With `sync="full"` (the default) the commit has reached the disk, so that a
+  power cut loses none either. With `sync="normal"` a power cut may lose the last moments before it, but never the file.
+- At least once: an event leaves the spool only when it is acknowledged, which is after the target has accepted it, or
+  when it becomes a dead letter, which an operator can requeue. A process can die between the target's reply and the
+  acknowledgement; then the event is sent again, and its `payload.event_id` identifies the repeat.
+- One holder: a claim leases events, and no other claim contains them until it is released or its lease runs out. Leases
+  are measured by the monotonic clock, which all processes of a machine share and no change of the time of day moves.
+- Order: events of one data source are claimed in the order in which they were committed.
+- No address: events are enriched before they are stored.
+- Bounded: the file never exceeds its maximum. When it is full, or only a reserve of the disk is left, `append` raises
+  SpoolUnavailable and stored events stay. Acknowledging events, which needs the reserve, frees room again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,11 @@ if TYPE_CHECKING:
 
 _PAGE = 4096
 _ROOM = 64 * _PAGE
-"""Bytes below which the spool counts as full: a moment's worth of events."""
-
+"""Free room below which the spool is full, in bytes: a few seconds' worth of events."""
 _RESERVE = 16 * 1024 * 1024
-"""Bytes of the disk that are left to who empties the spool: to let go of events, SQLite has to write, too."""
-
+"""Room on the disk left for emptying the spool, in bytes: SQLite has to write in order to delete."""
 _SHRINK_FROM, _SHRINK_BY = 512, 2048
-"""Free pages from which room is given back to the disk, and how many at a time."""
+"""Number of free pages from which on the file is shortened, and pages removed at a time."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -56,9 +54,8 @@ CREATE TABLE IF NOT EXISTS set_aside (
 CREATE TABLE IF NOT EXISTS marks (data_source TEXT PRIMARY KEY, delivered REAL NOT NULL) STRICT;
 """
 
-# An id is the microsecond of its event, or the next number after the last id of those that wait or were set aside: ids
-# grow, and none is used twice, though the table may become empty in between. (AUTOINCREMENT says the same for one more
-# page written with each commit.)
+# An id is the microsecond of its event, or one more than the highest id of all events and dead letters. So ids grow and
+# none is used twice, even if the tables become empty in between. AUTOINCREMENT would write one more page a commit.
 _NEXT_ID = (
     "SELECT max(:us, coalesce((SELECT max(id) FROM events), 0) + 1, coalesce((SELECT max(id) FROM set_aside), 0) + 1)"
 )
@@ -72,14 +69,14 @@ _OLDEST = (
 
 
 class SpooledEvent(NamedTuple):
-    """One event in the spool."""
+    """One event of a claim."""
 
     id: int
     event: bytes
 
 
 class Claim(NamedTuple):
-    """Events of one data source, leased to one holder; `more` says whether there are later ones."""
+    """Events of one data source, leased to one holder; `more` is true if there are later ones."""
 
     holder: str
     data_source: str
@@ -88,7 +85,7 @@ class Claim(NamedTuple):
 
 
 class StoredEvent(NamedTuple):
-    """An event that will not be sent again by itself, and why."""
+    """An event as an operator sees it; `reason` is empty unless it is a dead letter."""
 
     id: int
     data_source: str
@@ -98,7 +95,7 @@ class StoredEvent(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What waits: how many events, since when the oldest (Unix seconds), and how many were set aside."""
+    """Counts of waiting events and dead letters; `oldest` is the first arrival in Unix seconds."""
 
     waiting: int
     oldest: float | None
@@ -107,12 +104,12 @@ class Backlog(NamedTuple):
 
 
 class Spool:
-    """The queue of one machine, shared by its processes and threads."""
+    """The queue of events on one machine, shared by its processes and threads."""
 
     def __init__(
         self, path: Path, *, sync: str, max_mb: int, clock: Callable[[], float], room_to_work: bool = False
     ) -> None:
-        """Describe a spool; `room_to_work` is for who empties it, which takes a little room even when it is full."""
+        """Describe a spool; `room_to_work` is for the forwarder, which needs a little more room than the maximum."""
         self._clock = clock
         self._directory = path.parent
         self._max_bytes = max_mb * 1024 * 1024
@@ -137,30 +134,30 @@ class Spool:
         self._file.prepare()
 
     def append(self, data_source: str, event: bytes) -> None:
-        """Keep an event; returns when it is safe. Raises SpoolUnavailable.
+        """Store an event durably. Raises SpoolUnavailable.
 
-        Threads that come while another commits wait for it, and then one of them commits for all: what costs is the
-        commit, not the event.
+        Threads that call it during a commit wait for its end, and then one of them commits for all: the cost is in the
+        commit, not in the event.
         """
         now = self._clock()
         row = {"us": int(now * 1e6), "data_source": data_source, "received": now, "event": event}
         try:
             error = self._appends.add(row)
-        except CommitFailed as broken:
-            raise SpoolUnavailable(str(broken)) from None
+        except CommitFailed as failure:
+            raise SpoolUnavailable(str(failure)) from None
         if error is not None:
             raise SpoolUnavailable(str(error)) from error
 
     def claim(
         self, limit: int, max_bytes: int, now: float, lease: float = 60.0, without: frozenset[str] = frozenset()
     ) -> Claim | None:
-        """Lease up to `limit` of the oldest events that nobody else holds, all of one data source not in `without`.
+        """Lease up to `limit` of the oldest unclaimed events, all of one data source that is not in `without`.
 
-        `now` is monotonic, `lease` in seconds. Claimed events stay in the spool until acknowledged; if the holder dies,
-        its lease runs out and they are claimed again. An event larger than `max_bytes` is claimed alone.
+        `now` is monotonic, `lease` in seconds. Claimed events stay in the spool until they are acknowledged; if the
+        holder dies, they are claimed again after the lease. An event larger than `max_bytes` is claimed alone.
         """
         with self._transaction() as connection:
-            # A lease further away than any lease goes was made before the machine was restarted.
+            # A lease that ends later than any can was made before a restart of the machine.
             connection.execute("DELETE FROM claims WHERE until <= ? OR until > ?", (now, now + 10 * lease))
             oldest = min((each for each in _first_unclaimed(connection) if each[1] not in without), default=None)
             if oldest is None:
@@ -184,7 +181,7 @@ class Spool:
             connection.execute(
                 "INSERT INTO claims VALUES (?, ?, ?, ?, ?)", (holder, data_source, first, last, now + lease)
             )
-        with self._use() as connection:  # they are ours: nobody who appends need wait while we read them
+        with self._use() as connection:  # claimed already: threads that append need not wait for this read
             rows = connection.execute(
                 "SELECT id, event FROM events WHERE data_source = ? AND id BETWEEN ? AND ? ORDER BY id",
                 (data_source, first, last),
@@ -192,32 +189,32 @@ class Spool:
         return Claim(holder, data_source, [SpooledEvent(*row) for row in rows], more)
 
     def renew(self, claim: Claim, now: float, lease: float = 60.0) -> None:
-        """Hold on to a claim for another lease."""
+        """Extend a claim by another lease."""
         with self._transaction() as connection:
             connection.execute("UPDATE claims SET until = ? WHERE holder = ?", (now + lease, claim.holder))
 
     def acknowledge(self, events: Sequence[SpooledEvent], now: float) -> None:
-        """Let go of events that Tinybird has; `now` is monotonic."""
+        """Delete events that the target has accepted; `now` is monotonic."""
         with self._transaction() as connection:
-            connection.executemany(  # one event stands for all: they go to one data source
+            connection.executemany(  # all events have one data source
                 "INSERT OR REPLACE INTO marks SELECT data_source, ? FROM events WHERE id = ?",
                 [(now, each.id) for each in events[:1]],
             )
             connection.executemany("DELETE FROM events WHERE id = ?", [(each.id,) for each in events])
 
     def release(self, claim: Claim) -> None:
-        """Let others claim what is left of a claim."""
+        """End a claim; its events that are left can be claimed again."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM claims WHERE holder = ?", (claim.holder,))
 
     def release_all(self) -> None:
-        """End every claim; only for who knows that no holder lives."""
+        """End every claim; the caller has made sure that no holder lives."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM claims")
             connection.execute("DELETE FROM marks")
 
     def dead_letter(self, event: SpooledEvent, reason: str) -> None:
-        """Take an event out of the way, with the reason, for an operator to look at."""
+        """Move a claimed event to the dead letters, where an operator finds it with the reason."""
         with self._transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO set_aside SELECT id, data_source, received, event, ? FROM events WHERE id = ?",
@@ -226,7 +223,7 @@ class Spool:
             connection.execute("DELETE FROM events WHERE id = ?", (event.id,))
 
     def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
-        """Set an event aside that never waited here, such as one that came by Pub/Sub. Raises SpoolUnavailable."""
+        """Store a dead letter that was no event of the spool, such as a Pub/Sub message. Raises SpoolUnavailable."""
         now = self._clock()
         with self._transaction() as connection:
             self._leave_reserve()
@@ -236,13 +233,13 @@ class Spool:
             )
 
     def delivered_since(self, data_source: str, moment: float) -> bool:
-        """Whether anything for a data source was acknowledged after a moment of the monotonic clock."""
+        """Return whether an event of a data source was acknowledged after `moment`, which is monotonic."""
         with self._own_connection() as connection:
             row = connection.execute("SELECT delivered FROM marks WHERE data_source = ?", (data_source,)).fetchone()
         return row is not None and float(row[0]) > moment
 
     def backlog(self) -> Backlog:
-        """Count what waits; reads the whole file, but nobody waits for it."""
+        """Count events and dead letters; reads the whole file, but blocks no other thread."""
         with self._own_connection() as connection:
             waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
             oldest = connection.execute("SELECT received FROM events ORDER BY id LIMIT 1").fetchone()
@@ -251,36 +248,36 @@ class Spool:
         return Backlog(waiting, oldest[0] if oldest else None, dead_letters, used)
 
     def shrink(self) -> None:
-        """Give free room back to the disk, a little at a time: where it is much, or the disk is short of it."""
+        """Shorten the file a little, if much of it is free or the disk is short of room."""
         with self._use() as connection:
-            keep = _SHRINK_FROM if self._disk_has_room() else 0
-            if connection.execute("PRAGMA freelist_count").fetchone()[0] > keep:
+            free_pages = _SHRINK_FROM if self._disk_has_room() else 0
+            if connection.execute("PRAGMA freelist_count").fetchone()[0] > free_pages:
                 # As a script: `execute` would stop after the first page.
                 connection.executescript(f"PRAGMA incremental_vacuum({_SHRINK_BY})")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # only then is the file shorter
 
     def check(self) -> None:
-        """Find out whether an event could be kept now. Raises SpoolUnavailable."""
+        """Check that an event can be stored, by storing one. Raises SpoolUnavailable."""
         with self._own_connection() as connection, _transaction(connection):
             self._leave_reserve()
             if self._max_bytes - self._bytes_used(connection) < _ROOM:
                 raise SpoolUnavailable("the spool is full")
-            # A limit or a disk that cannot be written shows only when something is written.
+            # Only a write finds out about a quota or a disk that cannot be written.
             connection.execute("INSERT INTO events VALUES (0, '', 0, zeroblob(?))", (_PAGE,))
             connection.execute("DELETE FROM events WHERE id = 0")
 
     def list_dead_letters(self) -> Iterator[StoredEvent]:
-        """Go through what was set aside, oldest first."""
+        """Iterate over the dead letters, oldest first."""
         return self._pages("SELECT id, data_source, received, event, reason FROM set_aside WHERE id > ?")
 
     def list_waiting(self) -> Iterator[StoredEvent]:
-        """Go through what waits, oldest first; the reason is empty."""
+        """Iterate over the waiting events, oldest first."""
         return self._pages("SELECT id, data_source, received, event, '' FROM events WHERE id > ?")
 
     def requeue(self, ids: Sequence[int] | None) -> int:
-        """StallDetector events again that were set aside (None: all of them); returns how many.
+        """Move dead letters (None: all) back to the waiting events, and return their number.
 
-        Of what a worker has kept aside some are no events; they stay.
+        A dead letter without a data source is no event, and stays.
         """
         chosen = [each.id for each in self.list_dead_letters()] if ids is None else list(ids)
         with self._transaction() as connection:
@@ -299,7 +296,7 @@ class Spool:
         return count
 
     def purge_dead_letters(self) -> int:
-        """Delete what was set aside; returns how many."""
+        """Delete all dead letters, and return their number."""
         with self._transaction() as connection:
             return connection.execute("DELETE FROM set_aside").rowcount
 
@@ -337,7 +334,7 @@ class Spool:
 
     @contextlib.contextmanager
     def _own_connection(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection of its own: a long read, or a wait for a lock, should hold up no thread that appends."""
+        """Open another connection, so that a long read or a wait for a lock blocks no thread that appends."""
         try:
             with contextlib.closing(self._file.open_another()) as connection:
                 yield connection
@@ -366,7 +363,7 @@ class Spool:
 
 
 def _first_unclaimed(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    """Find the oldest unclaimed event of each data source, by leaps through the index."""
+    """Yield the id of the oldest unclaimed event of each data source; reads one index entry for each."""
     data_source = ""
     while (row := connection.execute(_NEXT_SOURCE, (data_source,)).fetchone())[0] is not None:
         data_source = row[0]
@@ -382,7 +379,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # SQLite has already rolled back after some errors, and says so with another one.
+        # After some errors SQLite has rolled back already, and raises another one here.
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise

@@ -1,4 +1,4 @@
-"""Define what delivers events: the protocols, and the verdict on each request."""
+"""Define the protocols of delivery: delivery modes, targets, and a target's reply."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DATA_SOURCES = ("analytics_events", "analytics_events_test")
-
-
 NO_DATA_SOURCE = "none"
-"""What is set aside is filed under this if it is no event."""
+"""Data source of dead letters that are no events."""
 
 
 class Verdict(enum.Enum):
-    """What became of events, as far as the sender must know."""
+    """The outcome of a request, as far as it decides what happens to its events."""
 
     TAKEN = enum.auto()
-    LATER = enum.auto()  # nothing is wrong with them: Tinybird cannot take them now
-    TOO_FAST = enum.auto()  # nor here: we sent too much of late
-    WRONG_SETUP = enum.auto()  # nor here: our token, workspace or address is wrong
-    TOO_LARGE = enum.auto()  # fewer at a time will go through
-    REFUSED = enum.auto()  # at least one of them never goes through as it is
+    LATER = enum.auto()  # the target cannot accept events now
+    TOO_FAST = enum.auto()  # too many requests were sent
+    WRONG_SETUP = enum.auto()  # the token, workspace or URL of this service is wrong
+    TOO_LARGE = enum.auto()  # a smaller batch can be accepted
+    REFUSED = enum.auto()  # at least one event can never be accepted
 
 
 class Reply(NamedTuple):
-    """Tinybird's answer. `reason` is fit for logs: it holds no client data and no token."""
+    """A target's reply. `reason` may be logged: it holds no client data and no token."""
 
     verdict: Verdict
     reason: str
@@ -42,37 +40,37 @@ class Reply(NamedTuple):
 
 
 class Delivery(Protocol):
-    """Where accepted events go."""
+    """A way of delivering accepted events."""
 
     def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
-        """Deliver an event or see that it will be; the target's answer if it is known already.
+        """Deliver an event, or store it for delivery; return the target's reply if there is one already.
 
-        Raises UpstreamFailed or SpoolUnavailable if nothing can be promised.
+        Raises UpstreamFailed or SpoolUnavailable if the event can be neither delivered nor stored.
         """
 
 
 class Target(Protocol):
-    """What takes events: Tinybird, or Pub/Sub on the way there."""
+    """A service that accepts events: Tinybird, or Pub/Sub on the way to it."""
 
     NAME: str
-    """What logs call it."""
+    """Name in logs."""
     WRONG_SETUP: str
-    """What an operator is told who has set it up wrongly; `%s` is what it answers."""
+    """Log message for an operator if the settings are wrong; `%s` is the reason."""
 
     def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
-        """Send one event while a browser waits for it."""
+        """Send one event while a browser waits."""
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        """Send events for which nobody waits; see `count_events` for what an element may hold."""
+        """Send events while no browser waits; an element may hold several, see `count_events`."""
 
 
 def count_events(events: Sequence[bytes]) -> int:
-    """Count the events of a batch, of whose elements each may hold several, one a line."""
+    """Count the events of a batch; an element may hold several, one a line."""
     return len(events) + sum(each.count(b"\n") for each in events)
 
 
 def warn_of_quarantine(data_source: str, reply: Reply) -> None:
-    """Say that Tinybird took rows but could not fit them into its table."""
+    """Log that Tinybird quarantined rows, which it accepted but could not fit into its table."""
     if reply.quarantined:
         _log.warning(
             "%d rows went to %s_quarantine: the data source's schema is not the one that Ghost ships",

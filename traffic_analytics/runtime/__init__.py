@@ -1,1 +1,1 @@
-"""Read variables, log, run threads and share files; knows nothing of hits."""
+"""Read variables, log, run threads and share files, independent of hits."""

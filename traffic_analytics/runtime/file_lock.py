@@ -1,4 +1,4 @@
-"""A lock on a file is held by one process of the machine, and falls free the moment that process is gone."""
+"""Lock a file for one process of the machine."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class FileLock:
-    """An advisory lock (flock) that the kernel releases when its holder dies, however it dies."""
+    """An advisory lock (flock), which the kernel releases when its holder exits or is killed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: IO[bytes] | None = None
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody else has it; True as long as we hold it. Raises OSError if the file cannot be had."""
+        """Acquire the lock if it is free, and return whether this process holds it. Raises OSError."""
         if self._file is None:
             self._open(fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self._file is not None
 
     def release(self) -> None:
-        """Let the next process have it."""
+        """Release the lock, if this process holds it."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""What costs is the commit, not the item: threads that come while one commits are committed together after it."""
+"""Commit the items of several threads together, because a commit costs more than an item."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Outcome = TypeVar("Outcome")
 
 
 class CommitFailed(Exception):
-    """The thread that was to commit an item came to grief; what became of the item is not known."""
+    """The thread that was to commit an item failed; whether the item was committed is unknown."""
 
 
 class _Ticket(Generic[Item, Outcome]):
-    """One item on its way, and what came of it."""
+    """One item, and the outcome of its commit."""
 
     __slots__ = ("item", "outcome", "settled")
 
@@ -30,10 +30,10 @@ class _Ticket(Generic[Item, Outcome]):
 
 
 class GroupCommit(Generic[Item, Outcome]):
-    """Lets one thread at a time commit its own item and those of all that wait for it.
+    """Have one thread at a time commit its own item and those of all threads that wait.
 
-    `commit` gets the items and returns one outcome for all of them; it should not raise. If `is_failure` says that an
-    outcome is one, it goes to those too who came meanwhile: a failure takes time, and nobody should wait for two.
+    `commit` gets the items and returns one outcome for all of them; it should not raise. If `is_failure` is true of the
+    outcome, items added during the commit get it too: a failure takes time, and no thread should wait for two.
     """
 
     def __init__(self, commit: Callable[[list[Item]], Outcome], is_failure: Callable[[Outcome], bool]) -> None:
@@ -44,16 +44,16 @@ class GroupCommit(Generic[Item, Outcome]):
         self._committing = False
 
     def add(self, item: Item) -> Outcome:
-        """Have an item committed, and return what came of it. Raises CommitFailed."""
+        """Commit an item, and return the outcome. Raises CommitFailed."""
         ticket: _Ticket[Item, Outcome] = _Ticket(item)
         with self._turn:
             self._waiting.append(ticket)
-            # Whose ticket is settled should not wait for whoever is next.
+            # A thread whose item is settled need not wait for the next commit.
             while self._committing and not ticket.settled:
                 self._turn.wait()
-            mine = not ticket.settled
-            self._committing = self._committing or mine
-        if mine:
+            is_next = not ticket.settled
+            self._committing = self._committing or is_next
+        if is_next:
             try:
                 self._commit_waiting()
             finally:
@@ -61,21 +61,21 @@ class GroupCommit(Generic[Item, Outcome]):
                     self._committing = False
                     self._turn.notify_all()
         if not ticket.settled:
-            raise CommitFailed("a commit broke off")
+            raise CommitFailed("the commit was interrupted")
         return ticket.outcome  # type: ignore[return-value] # settled, so there is one
 
     def _commit_waiting(self) -> None:
-        batch = self._take_waiting()
-        if not batch:  # whoever was to commit our own item came to grief with it
+        batch = self._pop_waiting()
+        if not batch:  # another thread took this item, and failed
             return
         outcome = self._commit([ticket.item for ticket in batch])
         if self._is_failure(outcome):
-            batch += self._take_waiting()
+            batch += self._pop_waiting()
         for ticket in batch:
             ticket.outcome = outcome
             ticket.settled = True
 
-    def _take_waiting(self) -> list[_Ticket[Item, Outcome]]:
+    def _pop_waiting(self) -> list[_Ticket[Item, Outcome]]:
         batch = []
         with contextlib.suppress(IndexError):
             while True:

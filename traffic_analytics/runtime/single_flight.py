@@ -1,4 +1,4 @@
-"""What several threads want at the same time is made once."""
+"""Compute a value once for all threads that request it at the same time."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 
-class SingleFlight(Generic[Made]):
-    """The first thread that asks for a key makes its value; those that ask meanwhile wait and get the same."""
+class SingleFlight(Generic[Value]):
+    """Have the first thread that requests a key compute its value; all threads that wait for it share the result."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[Hashable, Future[Made]] = {}
+        self._flights: dict[Hashable, Future[Value]] = {}
 
-    def share(self, key: Hashable, make: Callable[[], Made], timeout: float) -> tuple[Made, bool]:
-        """Return the value, and whether this thread made it.
+    def share(self, key: Hashable, compute: Callable[[], Value], timeout: float) -> tuple[Value, bool]:
+        """Return the value, and whether this thread computed it.
 
-        Raises what making it raised, in every thread, and TimeoutError in one that waited for `timeout` seconds.
+        Every thread gets the exception that `compute` raises. Raises TimeoutError in a thread that waited for `timeout`
+        seconds.
         """
         with self._lock:
             flight = self._flights.get(key)
-            mine = flight is None
+            is_first = flight is None
             if flight is None:
                 flight = self._flights[key] = Future()
-        if not mine:
+        if not is_first:
             return flight.result(timeout), False
         try:
-            flight.set_result(make())
-        except BaseException as error:  # whatever it is, nobody is left waiting
+            flight.set_result(compute())
+        except BaseException as error:  # or the threads that wait would time out
             flight.set_exception(error)
             raise
         finally:

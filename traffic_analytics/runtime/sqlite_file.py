@@ -1,4 +1,4 @@
-"""An SQLite file is checked before it is trusted, shared by processes, and never carried across a fork."""
+"""Check, open and share an SQLite file between processes; no connection is used across a fork."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _HEADER = 100
-_APPLICATION_ID = 0x7461_6E61  # "tana": tells our files from anybody else's
+_APPLICATION_ID = 0x7461_6E61  # "tana": identifies the files of this project
 
 
 class SqliteFile:
     """One SQLite database in write-ahead mode, with one connection per process.
 
-    Callers hold `lock` while they use `connection()`: threads of a process take turns, processes are kept apart by
-    SQLite itself, which waits up to `busy_timeout` seconds for another's write.
+    Callers hold `lock` while they use `connection()`, so that threads take turns. SQLite itself separates processes; it
+    waits up to `busy_timeout` seconds for another process's write.
     """
 
     def __init__(self, path: Path, schema: str, pragmas: Sequence[str] = (), *, busy_timeout: float) -> None:
@@ -39,9 +39,9 @@ class SqliteFile:
         self._owner: tuple[int, int] | None = None
 
     def prepare(self) -> None:
-        """Create the file, or check that the one there is ours and whole; leaves nothing open.
+        """Create the file, or check that the existing one belongs to this project and is undamaged; close it again.
 
-        Raises DamagedFile, which is to stop the start: what is in the file is worth more than an undisturbed start.
+        Raises DamagedFile, which stops the start, so that no data is overwritten.
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,8 +63,8 @@ class SqliteFile:
     def connection(self) -> sqlite3.Connection:
         """Return this process's connection; the caller holds `lock`.
 
-        Raises sqlite3.OperationalError if the file has been taken away: a new one in its place would be another file
-        than the one that other processes still have open.
+        Raises sqlite3.OperationalError if the file is gone: a new one would not be the one that other processes have
+        open.
         """
         owner = (os.getpid(), self._inode())
         if self._connection is None or self._owner is None or self._owner[0] != owner[0]:
@@ -75,7 +75,7 @@ class SqliteFile:
         return self._connection
 
     def open_another(self) -> sqlite3.Connection:
-        """Open a connection for the caller alone."""
+        """Open another connection, which the caller closes."""
         self._inode()
         return self._connect()
 
@@ -87,9 +87,9 @@ class SqliteFile:
             self._connection = None
 
     def _check_size(self, size: int) -> None:
-        # SQLite takes a file without a whole header for a new one.
+        # SQLite treats a file without a complete header as a new one.
         if size == 0:
-            _log.warning("%s is empty, and taken for new", self.path, extra={"event": "EmptyFile"})
+            _log.warning("%s is empty, and is treated as new", self.path, extra={"event": "EmptyFile"})
         elif size < _HEADER:
             raise sqlite3.DatabaseError(f"it has {size} bytes")
 
@@ -108,7 +108,7 @@ class SqliteFile:
         return connection
 
     def _check(self) -> None:
-        """Look whether what is there is ours and whole, and leave every byte of it as it is."""
+        """Check that the file belongs to this project and is undamaged, without changing a byte of it."""
         log = self.path.with_name(self.path.name + "-wal")
         log_in_use = log.exists() and log.stat().st_size > 0
         if not self.path.exists() or self.path.stat().st_size == 0:
@@ -118,7 +118,7 @@ class SqliteFile:
                     "both from a backup, or move both away to start with a new file."
                 )
             return
-        # Closing a connection that may write would write the log into the file, even into a damaged one.
+        # Closing a writable connection would write the log into the file, even into a damaged one.
         mode = "ro" if log_in_use else "rw"
         with contextlib.closing(
             sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=self._busy_timeout)
@@ -126,7 +126,7 @@ class SqliteFile:
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
                 return
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-                raise DamagedFile(f"{self.path} is a database of something else; name another file or move it away.")
+                raise DamagedFile(f"{self.path} is the database of another program; name another file or move it away.")
             damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise DamagedFile(

@@ -1,4 +1,4 @@
-"""One random salt per site and UTC day, the same for every process, and gone after the day."""
+"""Cache salts in the process, so that most hits use no file and no network."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CACHED_SITES = 20_000
+"""Size of the cache, in salts."""
 PATIENCE = 5.0
-"""Seconds that a thread waits for another that asks for the same salt; no store takes as long."""
+"""Time that a thread waits for another one that reads the same salt, in seconds; no store needs as long."""
 
 
 class Salts:
-    """A store behind an in-process cache, so that most hits touch no file and no network.
+    """A salt store behind an in-process cache.
 
-    A cached salt serves for its whole day, also while the store is away; the Sweeper drops it after the day.
+    A cached salt is used for its whole day, also while the store is unavailable; the Sweeper drops it after the day.
     """
 
     def __init__(self, store: SaltStore) -> None:
@@ -43,9 +44,9 @@ class Salts:
             salt = self._cache.get(key)
         if salt is None:
             try:
-                salt, _ = self._flights.share(key, lambda: self._ask(key), PATIENCE)
+                salt, _ = self._flights.share(key, lambda: self._load(key), PATIENCE)
             except TimeoutError:
-                raise SaltUnavailable("another thread has asked for it, in vain so far") from None
+                raise SaltUnavailable("another thread has waited too long for it") from None
         return salt
 
     def forget_cached_before(self, day: date) -> None:
@@ -59,12 +60,12 @@ class Salts:
         return self._store.forget_before(day)
 
     def check(self) -> None:
-        """Find out whether the store can be used. Raises SaltUnavailable."""
+        """Check that the store can be used. Raises SaltUnavailable."""
         self._store.check()
 
-    def _ask(self, key: tuple[str, date]) -> str:
+    def _load(self, key: tuple[str, date]) -> str:
         with self._lock:
-            salt = self._cache.get(key)  # another flight may have landed since the caller looked
+            salt = self._cache.get(key)  # another thread may have stored it since the caller looked
         if salt is None:
             salt = self._store.get_or_create(*key)
             with self._lock:

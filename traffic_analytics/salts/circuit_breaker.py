@@ -1,4 +1,4 @@
-"""A salt store across the network is waited for only while it answers: its absence costs hits a moment, not threads."""
+"""Stop using a salt store that does not respond, so that its absence blocks no threads."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DEADLINE = 1.0
-"""Seconds that anybody waits for an answer."""
+"""Time that a thread waits for the store, in seconds."""
 PAUSE = 1.0
-"""Seconds for which a store that did not answer is left alone."""
-LOOK_EVERY = 5.0
-"""Seconds between the chore's looks for a store that is away."""
+"""Time between two requests to a store that did not respond, in seconds."""
+CHECK_EVERY = 5.0
+"""Time between two checks in the background, in seconds."""
 
-Said = TypeVar("Said")
+Result = TypeVar("Result")
 
 
 class SaltCircuitBreaker:
-    """Asks another store, and raises SaltUnavailable at once while that one does not answer.
+    """Wrap a salt store, and raise SaltUnavailable at once while it does not respond.
 
-    Each question has a thread of its own, since no timeout of a library covers all that may hang: looking up a name,
-    fetching a token, one answer after the other. After a failure one question at a time finds out whether the store is
-    back; all others fail without waiting. Of the store's errors only the sweep's are none of the guard's business.
+    Each request runs in a thread of its own, because no library's timeout covers everything that can hang: a DNS
+    lookup, fetching a token, several round trips. After a failure one request at a time tests whether the store is
+    back, and all others fail at once. Errors of a sweep do not open the circuit.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class SaltCircuitBreaker:
         self._monotonic = monotonic
         self._deadline = deadline
         self._lock = threading.Lock()
-        self._answers = False
+        self._has_responded = False
         self._away_since: float | None = None
-        self._look_at = 0.0
-        self._looking = False
+        self._next_probe = 0.0
+        self._is_probing = False
 
     def prepare(self) -> None:
         """Prepare the store."""
@@ -55,81 +55,81 @@ class SaltCircuitBreaker:
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day."""
-        return self._ask(lambda: self._store.get_or_create(site_uuid, day))
+        return self._call(lambda: self._store.get_or_create(site_uuid, day))
 
     def forget_before(self, day: date) -> int:
-        """Delete the salts of all earlier days; nobody waits for that, so it may take as long as the store lets it."""
+        """Delete the salts of all earlier days, without a deadline: no hit waits for it."""
         return self._store.forget_before(day)
 
     def check(self) -> None:
-        """Find out whether the store can be used."""
-        self._ask(self._store.check)
+        """Check that the store can be used."""
+        self._call(self._store.check)
 
     def tick(self) -> float:
-        """Look for the store at the start and while it is away, so that both its states are said without a hit."""
-        if not self._answers:
+        """Check the store at the start and while it is unavailable, so that both states are logged without a hit."""
+        if not self._has_responded:
             with contextlib.suppress(SaltUnavailable):
                 self.check()
-        return LOOK_EVERY
+        return CHECK_EVERY
 
-    def _ask(self, question: Callable[[], Said]) -> Said:
-        looking = self._enter()
-        answer: Future[Said] = Future()
+    def _call(self, request: Callable[[], Result]) -> Result:
+        is_probe = self._enter()
+        future: Future[Result] = Future()
         try:
-            threading.Thread(target=_answer, args=[answer, question], name="salt-store", daemon=True).start()
-            said = answer.result(self._deadline)
+            threading.Thread(target=_run, args=[future, request], name="salt-store", daemon=True).start()
+            result = future.result(self._deadline)
         except TimeoutError:
-            late = SaltUnavailable(f"the salt store has not answered within {self._deadline:g} s")
-            self._lost(late)
+            late = SaltUnavailable(f"the salt store has not responded within {self._deadline:g} s")
+            self._record_failure(late)
             raise late from None
         except SaltUnavailable as error:
             if error.store_answered:
-                self._found()
+                self._record_success()
             else:
-                self._lost(error)
+                self._record_failure(error)
             raise
         finally:
-            if looking:
-                self._looking = False
-        self._found()
-        return said
+            if is_probe:
+                self._is_probing = False
+        self._record_success()
+        return result
 
     def _enter(self) -> bool:
-        """Say whether this question finds out if the store is back. Raises SaltUnavailable if another one does."""
+        """Return whether this request tests if the store is back. Raises SaltUnavailable if another one does."""
         with self._lock:
             if self._away_since is None:
                 return False
-            if self._looking or self._monotonic() < self._look_at:
-                raise SaltUnavailable("the salt store is away; it is asked again in a moment")
-            self._looking = True
+            if self._is_probing or self._monotonic() < self._next_probe:
+                raise SaltUnavailable("the salt store does not respond; it is tested again in a moment")
+            self._is_probing = True
             return True
 
-    def _lost(self, error: SaltUnavailable) -> None:
+    def _record_failure(self, error: SaltUnavailable) -> None:
         with self._lock:
-            self._answers = False
+            self._has_responded = False
             now = self._monotonic()
-            begins = self._away_since is None
-            if begins:
+            is_first = self._away_since is None
+            if is_first:
                 self._away_since = now
-            self._look_at = now + PAUSE
-        if begins:
+            self._next_probe = now + PAUSE
+        if is_first:
             _log.error(
                 "hits of sites whose salt is not cached are answered 503: %s",
                 error,
                 extra={"event": "SaltStoreUnavailable"},
             )
 
-    def _found(self) -> None:
+    def _record_success(self) -> None:
         with self._lock:
-            self._answers = True
+            self._has_responded = True
             since, self._away_since = self._away_since, None
             now = self._monotonic()
         if since is not None:
             _log.info("the salt store is back after %.0f s", now - since, extra={"event": "SaltStoreAvailable"})
 
 
-def _answer(answer: Future[Said], question: Callable[[], Said]) -> None:
+def _run(future: Future[Result], request: Callable[[], Result]) -> None:
     try:
-        answer.set_result(question())
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the thread that waits
-        answer.set_exception(error)
+        future.set_result(request())
+    except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+        future.set_exception(error)

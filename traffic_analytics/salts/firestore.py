@@ -73,13 +73,13 @@ class FirestoreSalts:
             document = client.collection(COLLECTION).document(salt_key(site_uuid, day))
             snapshot = _read(document)
             if not snapshot.exists:
-                mine = new_salt()
+                created = new_salt()
                 try:
-                    document.create(self._fields(mine, day), retry=None, timeout=TIMEOUT)
+                    document.create(self._fields(created, day), retry=None, timeout=TIMEOUT)
                 except AlreadyExists:
                     snapshot = _read(document)
                 else:
-                    return mine
+                    return created
         return parse_salt((snapshot.to_dict() or {}).get("salt"))
 
     def forget_before(self, day: date) -> int:

@@ -1,4 +1,4 @@
-"""In Redis a salt carries its own end: it is gone soon after its day, whoever is alive to sweep."""
+"""Store salts in Redis or Valkey, which expire by themselves soon after their day."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from datetime import date
 
 TIMEOUT = 1.0
-"""Seconds for a connection, and for each answer; salt_guard.py sees to it that nobody waits for several of them."""
+"""Time for a connection, and for one response, in seconds; circuit_breaker.py bounds the wait of a hit."""
 
 
 def redis_client(url: str) -> Redis:
-    """Describe a Redis or Valkey; nothing is opened yet, and after a fork each process opens connections of its own."""
+    """Describe a client; it opens connections when used, and own ones in each process."""
     return Redis.from_url(
         url,
-        protocol=2,  # Redis 6 and Valkey speak it, and a connection begins with fewer questions
+        protocol=2,  # Redis 6 and Valkey support it, and a connection starts with fewer round trips
         socket_connect_timeout=TIMEOUT,
         socket_timeout=TIMEOUT,
         retry=Retry(NoBackoff(), 0),
@@ -33,16 +33,14 @@ def redis_client(url: str) -> Redis:
 
 
 class RedisSalts:
-    """Salts of all machines that use the same Redis, under `salt:YYYY-MM-DD:site_uuid`.
+    """Store each salt under `salt:YYYY-MM-DD:site_uuid`, for all machines that use the same Redis.
 
-    Each is written once (NX) and expires when its day has been over for GRACE: until then a hit that arrived before
-    midnight may need it, and afterwards only one that has waited elsewhere. Such a hit gets a new salt, which traces no
-    name that the first one made. It expires with those of the day on which it is made, as the sweep has it for other
-    stores: any sooner, and machines and restarts would each name the same visitor anew.
+    A salt is written once (NX) and expires GRACE after the end of its day. A hit that was delayed for longer gets a new
+    salt, from which no earlier session id can be derived. The new salt expires with those of the day on which it was
+    created, as in other stores; if it expired sooner, the same visitor would get one session id after another.
 
-    The end is fixed when the salt is made and no machine can put it off, so the promise holds also if all of them are
-    switched off. It is told in seconds from now by the clock of the machine that asks: Redis knows ends by date only
-    since 6.2.
+    The expiry is fixed when the salt is created and no machine can extend it, so salts also expire if all machines are
+    switched off. It is in seconds from now by the clock of the machine: Redis supports expiry by date only since 6.2.
     """
 
     def __init__(self, client: Redis, clock: Callable[[], datetime]) -> None:
@@ -50,28 +48,28 @@ class RedisSalts:
         self._clock = clock
 
     def prepare(self) -> None:
-        """Need nothing: machines start at different times, and hits are told if Redis is away."""
+        """Do nothing: a machine may start before Redis, and its hits are refused until then."""
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
-        """Return the salt of a site and day, made by whichever machine came first."""
+        """Return the salt of a site and day; the first machine creates it."""
         key = salt_key(site_uuid, day)
         try:
             salt = self._client.get(key)
             if salt is None:
-                mine = new_salt()
-                if self._client.set(key, mine, ex=self._seconds_left(day), nx=True):
-                    return mine
+                created = new_salt()
+                if self._client.set(key, created, ex=self._seconds_left(day), nx=True):
+                    return created
                 salt = self._client.get(key)
         except RedisError as error:
             raise _unavailable(error) from error
         return parse_salt(_text(salt))
 
     def forget_before(self, day: date) -> int:  # noqa: ARG002
-        """Delete nothing: Redis does, each salt at its end."""
+        """Do nothing: Redis deletes each salt when it expires."""
         return 0
 
     def check(self) -> None:
-        """Find out whether Redis answers."""
+        """Check that Redis responds."""
         try:
             self._client.ping()
         except RedisError as error:
@@ -92,6 +90,6 @@ def _text(stored: object) -> str | None:
 
 
 def _unavailable(error: RedisError) -> SaltUnavailable:
-    # The message may hold the URL and so the password; the type of a key says nothing of the rest of Redis.
+    # The message may hold the URL with its password. A key of a wrong type does not mean that Redis is unavailable.
     wrong_type = type(error) is ResponseError and str(error).startswith("WRONGTYPE")
     return SaltUnavailable(f"Redis: {type(error).__name__}", store_answered=wrong_type)

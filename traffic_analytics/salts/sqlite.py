@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class SqliteSalts:
-    """Salts of all processes of one machine, in one file.
+    """Store the salts of one machine in one file, which its processes share.
 
-    A deleted salt is overwritten (secure_delete) and the write-ahead log is cut, so that no copy stays in either file.
-    After a power cut the last salts may be missing, never wrong: their sites' visitors count twice on that day.
+    A deleted salt is overwritten (secure_delete) and the write-ahead log is truncated, so that no copy stays in either
+    file. A power cut may lose the last salts, but changes none: visitors of their sites count twice on that day.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,11 +31,11 @@ class SqliteSalts:
         )
 
     def prepare(self) -> None:
-        """Create the file or check the one that is there; raises DamagedFile."""
+        """Create the file, or check the existing one. Raises DamagedFile."""
         self._file.prepare()
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
-        """Return the salt of a site and day, made by whichever process came first."""
+        """Return the salt of a site and day; the first process creates it."""
         key = (day.isoformat(), site_uuid)
         try:
             with self._file.lock:
@@ -49,12 +49,12 @@ class SqliteSalts:
         return str(row[0])
 
     def forget_before(self, day: date) -> int:
-        """Delete the salts of all earlier days beyond recovery and say how many there were."""
+        """Delete the salts of all earlier days beyond recovery, and return their number."""
         try:
             with self._file.lock:
                 connection = self._file.connection()
                 count = connection.execute("DELETE FROM salts WHERE day < ?", (day.isoformat(),)).rowcount
-                # Deleted salts stand in the log until it is cut, which waits for other processes' reads to end.
+                # The log holds deleted salts until it is truncated, which fails while another process reads.
                 busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         except sqlite3.Error as error:
             raise SaltUnavailable(str(error)) from error
@@ -63,7 +63,7 @@ class SqliteSalts:
         return count
 
     def check(self) -> None:
-        """Find out whether the file can be read and written."""
+        """Check that the file can be read and written."""
         try:
             with self._file.lock:
                 connection = self._file.connection()

@@ -10,34 +10,34 @@ from typing import Protocol
 from traffic_analytics.errors import SaltUnavailable
 
 GRACE = timedelta(minutes=5)
-"""How long after midnight yesterday's salts are kept, for hits that arrived before it."""
+"""Time after midnight for which yesterday's salts are kept, for hits that arrived before it."""
 
 
 class SaltStore(Protocol):
-    """Where salts are kept. Every method raises SaltUnavailable if the store cannot be used."""
+    """A store of salts. Every method raises SaltUnavailable if the store cannot be used."""
 
     def prepare(self) -> None:
-        """Create the store or check the one that is there; raises DamagedFile."""
+        """Create the store, or check the existing one. Raises DamagedFile."""
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
-        """Return the salt of a site and day; whoever asks first makes it, everybody else gets the same."""
+        """Return the salt of a site and day; the first call creates it, all later ones return the same."""
 
     def forget_before(self, day: date) -> int:
-        """Delete the salts of all earlier days beyond recovery and say how many there were."""
+        """Delete the salts of all earlier days beyond recovery, and return their number."""
 
     def check(self) -> None:
-        """Find out whether the store can be used."""
+        """Check that the store can be used."""
 
 
 class MemorySalts:
-    """Salts of one process, for tests and single processes: a restart renames all visitors of the day."""
+    """Store salts in memory, for tests and single processes: after a restart all visitors of the day count as new."""
 
     def __init__(self) -> None:
         self._salts: dict[tuple[str, date], str] = {}
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Need nothing."""
+        """Do nothing."""
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day."""
@@ -53,21 +53,21 @@ class MemorySalts:
         return len(past)
 
     def check(self) -> None:
-        """Be usable at all times."""
+        """Do nothing: memory can always be used."""
 
 
 def new_salt() -> str:
-    """Make a salt: 32 random bytes in hex."""
+    """Create a salt: 32 random bytes in hex."""
     return secrets.token_hex(32)
 
 
 def salt_key(site_uuid: str, day: date) -> str:
-    """Name a salt where several services keep it; Node services look for it under the same name."""
+    """Return the name of a salt in a shared store; Node services use the same names."""
     return f"salt:{day.isoformat()}:{site_uuid}"
 
 
 def parse_salt(stored: object) -> str:
-    """Return what a store holds as a salt. Raises SaltUnavailable rather than to name visitors by something else."""
+    """Return a stored value if it is a salt. Raises SaltUnavailable: no session id is derived from anything else."""
     if not isinstance(stored, str) or not stored:
-        raise SaltUnavailable("what the store holds is no salt", store_answered=True)
+        raise SaltUnavailable("the stored value is no salt", store_answered=True)
     return stored

@@ -20,15 +20,15 @@ _log = logging.getLogger(__name__)
 
 
 SWEEP_EVERY = 20.0
-"""Seconds between looks at the clock."""
+"""Time between two checks of the clock, in seconds."""
 
 
 class Sweeper:
-    """Forgets the salts of past days soon after midnight UTC, whether hits arrive or not.
+    """Delete the salts of past days soon after midnight UTC, with or without hits.
 
-    Every process forgets what it has cached; the one that holds the lock deletes from the store, if that `deletes` at
-    all. A sweep that failed is tried again at the next tick. Of several machines that share a store each sweeps it:
-    whoever comes late finds nothing.
+    Every process clears its cache. Only the process that holds the lock sweeps the store, unless `deletes` is False. A
+    failed sweep is repeated at the next tick. Each machine that shares a store sweeps it, and the later ones find
+    nothing.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Sweeper:
         self._swept: date | None = None
 
     def tick(self) -> float:
-        """Sweep if a new day has begun; returns how many seconds may pass until the next call."""
+        """Sweep if a new day has started; return the seconds until the next call is due."""
         day = (self._clock().astimezone(UTC) - GRACE).date()
         if day != self._swept:
             self._sweep(day)
