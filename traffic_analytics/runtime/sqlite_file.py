@@ -7,19 +7,22 @@ import logging
 import os
 import sqlite3
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from traffic_analytics.errors import DamagedFile
 from traffic_analytics.runtime.file_lock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
 _HEADER = 100
 _APPLICATION_ID = 0x7461_6E61  # "tana": identifies the files of this project
+_inherited: list[sqlite3.Connection] = []
+"""Connections of the parent process; without this reference they would be closed as garbage."""
 
 
 class SqliteFile:
@@ -37,6 +40,7 @@ class SqliteFile:
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
         self._owner: tuple[int, int] | None = None
+        self._close_connection: Callable[[], None] = lambda: None
 
     def prepare(self) -> None:
         """Create the file, or check that the existing one belongs to this project and is undamaged; close it again.
@@ -67,11 +71,12 @@ class SqliteFile:
         open.
         """
         owner = (os.getpid(), self._inode())
-        if self._connection is None or self._owner is None or self._owner[0] != owner[0]:
+        if self._connection is None or self._owner != owner:
+            self._close_connection()
             self._connection, self._owner = self._connect(), owner
-        elif self._owner != owner:
-            self._connection.close()
-            self._connection, self._owner = self._connect(), owner
+            finalizer = weakref.finalize(self, _close_in_process, self._connection, owner[0])
+            finalizer.atexit = False  # a thread may be using it
+            self._close_connection = finalizer
         return self._connection
 
     def open_another(self) -> sqlite3.Connection:
@@ -80,10 +85,9 @@ class SqliteFile:
         return self._connect()
 
     def close(self) -> None:
-        """Close this process's connection, if there is one."""
+        """Close this process's connection, if there is one; garbage collection of this object does the same."""
         with self.lock:
-            if self._connection is not None and self._owner is not None and self._owner[0] == os.getpid():
-                self._connection.close()
+            self._close_connection()
             self._connection = None
 
     def _check_size(self, size: int) -> None:
@@ -140,3 +144,11 @@ class SqliteFile:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(self._schema)
+
+
+def _close_in_process(connection: sqlite3.Connection, process: int) -> None:
+    """Close a connection in the process that opened it. SQLite forbids any use after a fork, closing included."""
+    if process == os.getpid():
+        connection.close()
+    else:
+        _inherited.append(connection)
