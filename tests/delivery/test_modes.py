@@ -26,7 +26,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=str)
-def test_what_tinybird_does_not_take_is_kept_and_the_browser_is_told_202(
+def test_an_event_that_tinybird_does_not_accept_is_stored_and_answered_202(
     failure: dict[str, Any], service: Any, tinybird: Any
 ) -> None:
     tinybird.post(TARGET, **failure)
@@ -46,7 +46,7 @@ def test_after_some_failures_in_a_row_no_browser_waits_for_tinybird(service: Any
     assert len(spooled(service)) == FAILURES_TO_OPEN + 10
 
 
-def test_a_success_in_between_starts_the_count_anew(service: Any, tinybird: Any) -> None:
+def test_a_success_resets_the_count_of_failures(service: Any, tinybird: Any) -> None:
     bad, good = {"status_code": 503}, {"status_code": 202, "json": {}}
     tinybird.post(TARGET, [*[bad] * (FAILURES_TO_OPEN - 1), good, *[bad] * (FAILURES_TO_OPEN - 1), good])
     for _ in range(2 * FAILURES_TO_OPEN):
@@ -55,7 +55,7 @@ def test_a_success_in_between_starts_the_count_anew(service: Any, tinybird: Any)
     assert tinybird.call_count == 2 * FAILURES_TO_OPEN
 
 
-def test_an_event_that_is_refused_for_its_own_sake_does_not_open_the_circuit(service: Any, tinybird: Any) -> None:
+def test_an_event_that_is_itself_refused_does_not_open_the_circuit(service: Any, tinybird: Any) -> None:
     tinybird.post(TARGET, status_code=400)
     for _ in range(2 * FAILURES_TO_OPEN):
         service.hit()
@@ -63,7 +63,7 @@ def test_an_event_that_is_refused_for_its_own_sake_does_not_open_the_circuit(ser
     assert tinybird.call_count == 2 * FAILURES_TO_OPEN
 
 
-def test_a_data_source_that_is_refused_opens_no_circuit_for_another(service: Any, tinybird: Any) -> None:
+def test_a_refused_data_source_opens_no_circuit_for_another(service: Any, tinybird: Any) -> None:
     tinybird.post(TARGET + "?name=analytics_events_test", status_code=403)
     for _ in range(FAILURES_TO_OPEN + 1):
         assert service.hit(target="/api/v1/page_hit?name=analytics_events_test").status_code == 202
@@ -73,7 +73,7 @@ def test_a_data_source_that_is_refused_opens_no_circuit_for_another(service: Any
     assert tinybird.request_history[-1].query == "name=analytics_events"
 
 
-def test_with_delivery_spool_every_hit_is_kept_and_none_is_forwarded_within_its_request(
+def test_with_delivery_spool_every_event_is_stored_and_none_is_sent_within_its_request(
     start: Any, tinybird: Any
 ) -> None:
     service = start(DELIVERY="spool")
@@ -98,7 +98,7 @@ def test_no_address_and_no_token_is_in_the_spool(start: Any) -> None:
         assert private not in files
 
 
-def test_without_a_token_of_our_own_there_is_no_spool_and_the_browser_is_told_502(start: Any, tinybird: Any) -> None:
+def test_without_a_token_there_is_no_spool_and_a_failed_hit_is_answered_502(start: Any, tinybird: Any) -> None:
     service = start(TINYBIRD_TRACKER_TOKEN="")
     tinybird.post(TARGET, status_code=503)
 
@@ -108,7 +108,7 @@ def test_without_a_token_of_our_own_there_is_no_spool_and_the_browser_is_told_50
     assert not (service.data_dir / "spool.sqlite3").exists()
 
 
-def test_a_spool_that_cannot_be_used_is_said_with_503_and_when_to_come_back(start: Any, tinybird: Any) -> None:
+def test_an_unusable_spool_is_answered_503_with_retry_after(start: Any, tinybird: Any) -> None:
     service = start(DELIVERY="spool")
     (service.data_dir / "spool.sqlite3").rename(service.data_dir / "moved")
 
@@ -123,7 +123,7 @@ def test_a_spool_that_cannot_be_used_is_said_with_503_and_when_to_come_back(star
     assert service.client.get("/ready").status_code == 200
 
 
-def test_rows_that_tinybird_could_not_fit_are_spoken_of(start: Any, tinybird: Any, log: Any) -> None:
+def test_quarantined_rows_are_logged(start: Any, tinybird: Any, log: Any) -> None:
     service = start()
     tinybird.post(TARGET, status_code=202, json={"successful_rows": 0, "quarantined_rows": 1})
 
@@ -131,7 +131,7 @@ def test_rows_that_tinybird_could_not_fit_are_spoken_of(start: Any, tinybird: An
     assert [record["rows"] for record in log.records if record["event"] == "RowsQuarantined"] == [1]
 
 
-def test_an_answer_without_a_body_is_passed_on_as_one_that_may_have_ours(service: Any, tinybird: Any) -> None:
+def test_a_response_without_a_body_is_passed_on_as_empty_json(service: Any, tinybird: Any) -> None:
     tinybird.post(TARGET, status_code=204)
 
     answer = service.hit()

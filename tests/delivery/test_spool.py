@@ -41,14 +41,14 @@ def claimed(spool: Spool, limit: int = 500, monotonic: float = 1000.0) -> Claim:
     return claim
 
 
-def test_what_is_appended_is_claimed_in_its_order(spool: SpoolWithClock) -> None:
+def test_events_are_claimed_in_the_order_of_their_commits(spool: SpoolWithClock) -> None:
     for n in range(20):
         spool.append("analytics_events", b"%d" % n)
 
     assert spool.take() == [b"%d" % n for n in range(20)]
 
 
-def test_order_holds_though_the_clock_jumps_back_an_hour(spool: SpoolWithClock) -> None:
+def test_the_order_holds_if_the_clock_jumps_back_an_hour(spool: SpoolWithClock) -> None:
     for n in range(3):
         spool.append("analytics_events", b"%d" % n)
         spool.now -= 3600
@@ -56,7 +56,7 @@ def test_order_holds_though_the_clock_jumps_back_an_hour(spool: SpoolWithClock) 
     assert spool.take() == [b"0", b"1", b"2"]
 
 
-def test_a_claimed_event_is_given_to_nobody_else(spool: SpoolWithClock) -> None:
+def test_a_claimed_event_is_in_no_other_claim(spool: SpoolWithClock) -> None:
     for n in range(5):
         spool.append("analytics_events", b"%d" % n)
 
@@ -75,7 +75,7 @@ def test_an_event_stays_until_it_is_acknowledged(spool: SpoolWithClock) -> None:
     assert spool.backlog().waiting == 0
 
 
-def test_a_claim_falls_free_when_its_lease_runs_out(spool: SpoolWithClock) -> None:
+def test_a_claim_ends_when_its_lease_runs_out(spool: SpoolWithClock) -> None:
     spool.append("analytics_events", b"1")
 
     assert spool.take(monotonic=1000.0) == [b"1"]
@@ -83,7 +83,7 @@ def test_a_claim_falls_free_when_its_lease_runs_out(spool: SpoolWithClock) -> No
     assert spool.take(monotonic=1060.0) == [b"1"]
 
 
-def test_a_renewed_lease_holds_on(spool: SpoolWithClock) -> None:
+def test_a_renewed_lease_lasts_longer(spool: SpoolWithClock) -> None:
     spool.append("analytics_events", b"1")
     claim = claimed(spool, monotonic=1000.0)
     spool.renew(claim, 1050.0)
@@ -99,7 +99,7 @@ def test_a_lease_from_before_a_restart_of_the_machine_does_not_hold(spool: Spool
     assert spool.take(monotonic=12.0) == [b"1"]
 
 
-def test_a_released_claim_gives_back_what_was_not_acknowledged(spool: SpoolWithClock) -> None:
+def test_the_unacknowledged_events_of_a_released_claim_can_be_claimed(spool: SpoolWithClock) -> None:
     for n in range(4):
         spool.append("analytics_events", b"%d" % n)
     claim = claimed(spool)
@@ -109,7 +109,7 @@ def test_a_released_claim_gives_back_what_was_not_acknowledged(spool: SpoolWithC
     assert spool.take() == [b"2", b"3"]
 
 
-def test_a_claim_never_reaches_into_another(spool: SpoolWithClock) -> None:
+def test_claims_do_not_overlap(spool: SpoolWithClock) -> None:
     for n in range(6):
         spool.append("analytics_events", b"%d" % n)
     first, _second = claimed(spool, 2), claimed(spool, 2)
@@ -130,7 +130,7 @@ def test_a_claim_holds_one_data_source(spool: SpoolWithClock) -> None:
     assert (other.data_source, [each.event for each in other.events]) == ("analytics_events_test", [b"2"])
 
 
-def test_a_claim_holds_no_more_bytes_than_asked_for_but_always_one_event(spool: SpoolWithClock) -> None:
+def test_a_claim_has_at_most_the_given_bytes_but_always_one_event(spool: SpoolWithClock) -> None:
     for size in (600, 300, 300, 5000):
         spool.append("analytics_events", b"x" * size)
 
@@ -147,12 +147,12 @@ def test_ids_are_not_used_again_when_the_spool_was_empty_in_between(spool: Spool
     spool.now += 1e-3
     spool.append("analytics_events", b"2")
 
-    spool.acknowledge(first.events, 1000.0)  # a late one, as after an error of the disk that was none
+    spool.acknowledge(first.events, 1000.0)  # late, as after a disk error on a write that succeeded
 
     assert spool.take() == [b"2"]
 
 
-def test_an_event_that_was_set_aside_waits_for_an_operator(spool: SpoolWithClock) -> None:
+def test_a_dead_letter_waits_for_an_operator(spool: SpoolWithClock) -> None:
     spool.append("analytics_events", b"bad")
     spool.append("analytics_events", b"good")
     claim = claimed(spool)
@@ -168,7 +168,7 @@ def test_an_event_that_was_set_aside_waits_for_an_operator(spool: SpoolWithClock
     assert [each.event for each in spool.list_waiting()] == [b"good", b"bad"]
 
 
-def test_what_was_set_aside_can_be_put_back_or_purged_as_a_whole(spool: SpoolWithClock) -> None:
+def test_all_dead_letters_can_be_requeued_or_purged(spool: SpoolWithClock) -> None:
     for n in range(3):
         spool.append("analytics_events", b"%d" % n)
     for each in claimed(spool).events:
@@ -183,34 +183,34 @@ def test_what_was_set_aside_can_be_put_back_or_purged_as_a_whole(spool: SpoolWit
 
 
 def fill(spool: Spool, size: int) -> int:
-    """Append until there is no room; returns how many events were kept."""
-    for kept in range(2000):
+    """Append until there is no room; return how many events were stored."""
+    for stored in range(2000):
         try:
             spool.append("analytics_events", b"x" * size)
         except SpoolUnavailable:
-            return kept
+            return stored
     pytest.fail("the spool has no bound")
 
 
-def test_a_full_spool_says_so_and_keeps_what_it_has_and_has_room_again(tmp_path: Path) -> None:
+def test_a_full_spool_refuses_events_keeps_its_own_and_has_room_after_acknowledgements(tmp_path: Path) -> None:
     spool = SpoolWithClock(tmp_path / "small.sqlite3", max_mb=1)
     spool.prepare()
-    kept = fill(spool, 1000)
+    stored = fill(spool, 1000)
 
     with pytest.raises(SpoolUnavailable, match="full"):
         spool.append("analytics_events", b"x" * 1000)
     with pytest.raises(SpoolUnavailable, match="full"):
         spool.check()
-    assert spool.backlog().waiting == kept > 500
+    assert spool.backlog().waiting == stored > 500
     assert (tmp_path / "small.sqlite3").stat().st_size <= 1024 * 1024
     spool.acknowledge(claimed(spool, 400).events, 1000.0)
     spool.check()
     spool.append("analytics_events", b"x" * 1000)
-    assert spool.backlog().waiting == kept - 400 + 1
+    assert spool.backlog().waiting == stored - 400 + 1
     spool.close()
 
 
-def test_who_empties_a_full_spool_can_set_events_aside(tmp_path: Path) -> None:
+def test_the_forwarder_of_a_full_spool_can_store_dead_letters(tmp_path: Path) -> None:
     spool = SpoolWithClock(tmp_path / "small.sqlite3", max_mb=1)
     spool.prepare()
     fill(spool, 3000)
@@ -223,7 +223,7 @@ def test_who_empties_a_full_spool_can_set_events_aside(tmp_path: Path) -> None:
         each.close()
 
 
-def test_room_goes_back_to_the_disk(spool: SpoolWithClock) -> None:
+def test_free_room_is_returned_to_the_disk(spool: SpoolWithClock) -> None:
     for _ in range(12):
         spool.append("analytics_events", b"x" * 500_000)
     spool.acknowledge(claimed(spool, 100).events, 1000.0)
@@ -241,7 +241,7 @@ def test_room_goes_back_to_the_disk(spool: SpoolWithClock) -> None:
     assert fewer <= count - 1000
 
 
-def test_threads_that_append_at_once_all_have_their_event_kept(spool: SpoolWithClock) -> None:
+def test_events_that_threads_append_at_once_are_all_stored(spool: SpoolWithClock) -> None:
     barrier = threading.Barrier(8)
 
     def append(n: int) -> None:
@@ -258,7 +258,7 @@ def test_threads_that_append_at_once_all_have_their_event_kept(spool: SpoolWithC
     assert set(spool.take(1000)) == {b"%d-%d" % (n, each) for n in range(8) for each in range(50)}
 
 
-def test_an_id_is_not_used_again_while_its_first_event_is_set_aside(spool: SpoolWithClock) -> None:
+def test_the_id_of_a_dead_letter_is_not_used_again(spool: SpoolWithClock) -> None:
     for event in (b"1", b"2"):  # in the same microsecond
         spool.append("analytics_events", event)
         claim = claimed(spool)
@@ -268,14 +268,14 @@ def test_an_id_is_not_used_again_while_its_first_event_is_set_aside(spool: Spool
     assert [each.event for each in spool.list_dead_letters()] == [b"1", b"2"]
 
 
-def test_nobody_else_of_the_machine_can_read_the_file(spool: SpoolWithClock) -> None:
+def test_no_other_user_of_the_machine_can_read_the_file(spool: SpoolWithClock) -> None:
     spool.append("analytics_events", b"1")
 
     for path in spool._file.path.parent.glob("spool.sqlite3*"):
         assert path.suffix == ".lock" or path.stat().st_mode & 0o077 == 0, path.name
 
 
-def test_an_append_whose_commit_fails_promises_nothing(spool: SpoolWithClock) -> None:
+def test_an_append_whose_commit_fails_raises(spool: SpoolWithClock) -> None:
     other = sqlite3.connect(spool._file.path, isolation_level=None)
     other.execute("DROP TABLE events")
     other.close()
@@ -289,22 +289,22 @@ import os, signal, sys, time
 from pathlib import Path
 from traffic_analytics.delivery.spool import Spool
 spool = Spool(Path(sys.argv[1]), sync="full", max_mb=8, clock=time.time)
-spool.append("analytics_events", b"kept")
+spool.append("analytics_events", b"stored")
 spool.claim(10, 1000, time.monotonic())
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_was_appended_survives_the_kill_of_its_process(spool: SpoolWithClock) -> None:
+def test_appended_events_survive_the_kill_of_their_process(spool: SpoolWithClock) -> None:
     killed = subprocess.run([sys.executable, "-c", KILLED_AFTER_APPEND, str(spool._file.path)], check=False)
 
     assert killed.returncode == -9
-    assert [each.event for each in spool.list_waiting()] == [b"kept"]
+    assert [each.event for each in spool.list_waiting()] == [b"stored"]
     spool.release_all()
-    assert spool.take() == [b"kept"]
+    assert spool.take() == [b"stored"]
 
 
-def test_a_file_that_is_gone_is_not_replaced_behind_the_operators_back(spool: SpoolWithClock) -> None:
+def test_a_missing_file_is_not_replaced_by_a_new_one(spool: SpoolWithClock) -> None:
     spool.append("analytics_events", b"1")
     spool._file.path.rename(spool._file.path.with_suffix(".moved"))
 

@@ -9,14 +9,14 @@ from traffic_analytics.runtime.group_commit import CommitFailed, GroupCommit
 
 
 class Slow:
-    """Commits when it is let, one outcome for each batch."""
+    """Commit once `go_on` is set, with one outcome for each batch."""
 
     def __init__(self, *outcomes: str) -> None:
         self.batches: list[list[int]] = []
         self.outcomes = list(outcomes)
         self.go_on = threading.Event()
         self.group: GroupCommit[int, str] = GroupCommit(self._commit, is_failure=lambda outcome: outcome == "failed")
-        self.told: dict[int, str] = {}
+        self.outcome_of: dict[int, str] = {}
 
     def _commit(self, items: list[int]) -> str:
         self.batches.append(items)
@@ -27,7 +27,7 @@ class Slow:
         return outcome
 
     def together(self, *items: int) -> dict[int, str]:
-        """Add the first item, the others while it is being committed, and return what each was told."""
+        """Add the first item, all others during its commit, and return the outcome of each."""
         threads = [threading.Thread(target=self._add, args=[item]) for item in items]
         threads[0].start()
         wait_until(lambda: self.batches)
@@ -37,49 +37,49 @@ class Slow:
         self.go_on.set()
         for thread in threads:
             thread.join(PATIENCE)
-        return self.told
+        return self.outcome_of
 
     def _add(self, item: int) -> None:
         try:
-            self.told[item] = self.group.add(item)
+            self.outcome_of[item] = self.group.add(item)
         except (CommitFailed, RuntimeError) as error:
-            self.told[item] = type(error).__name__
+            self.outcome_of[item] = type(error).__name__
 
 
-def test_who_comes_meanwhile_is_committed_together_and_in_order() -> None:
+def test_items_added_during_a_commit_are_committed_together_and_in_order() -> None:
     slow = Slow("first", "second")
 
-    told = slow.together(1, 2, 3, 4)
+    outcome_of = slow.together(1, 2, 3, 4)
 
-    assert told == {1: "first", 2: "second", 3: "second", 4: "second"}
+    assert outcome_of == {1: "first", 2: "second", 3: "second", 4: "second"}
     assert slow.batches[0] == [1]
     assert sorted(slow.batches[1]) == [2, 3, 4]
 
 
-def test_a_failure_is_everybodys_who_waited_for_it() -> None:
+def test_a_failure_is_the_outcome_of_all_items_that_waited_for_it() -> None:
     slow = Slow("failed")
 
     assert slow.together(1, 2, 3) == {1: "failed", 2: "failed", 3: "failed"}
     assert slow.batches == [[1]]
 
 
-def test_who_waits_goes_on_though_the_one_before_came_to_grief() -> None:
+def test_a_waiting_item_is_committed_though_the_commit_before_raised() -> None:
     slow = Slow("broken", "second")
 
     assert slow.together(1, 2) == {1: "RuntimeError", 2: "second"}
 
 
-def test_nothing_is_committed_for_those_whose_commit_broke_off() -> None:
+def test_every_thread_whose_commit_was_interrupted_gets_an_error() -> None:
     slow = Slow("first", "broken")
 
-    told = slow.together(1, 2, 3, 4)
+    outcome_of = slow.together(1, 2, 3, 4)
 
-    assert sorted(told.values()) == ["CommitFailed", "CommitFailed", "RuntimeError", "first"]
+    assert sorted(outcome_of.values()) == ["CommitFailed", "CommitFailed", "RuntimeError", "first"]
     assert [len(batch) for batch in slow.batches] == [1, 3]
 
 
 @pytest.mark.parametrize("outcome", ["good", "failed"])
-def test_one_alone_is_committed_at_once(outcome: str) -> None:
+def test_a_single_item_is_committed_at_once(outcome: str) -> None:
     slow = Slow(outcome)
     slow.go_on.set()
 

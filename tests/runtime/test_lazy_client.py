@@ -12,11 +12,11 @@ from tests.support.processes import PATIENCE, wait_until
 from traffic_analytics.runtime.lazy_client import AGAIN_AFTER, LazyClient, NotReady
 
 SOON = 0.2
-"""Seconds that these tests wait for what does not open."""
+"""Time that these tests wait for a client that does not open, in seconds."""
 
 
 class Door:
-    """Opens once it may, unless there is trouble; each time it is opened is another."""
+    """Open once `may_open` is set, unless there is trouble; each opening returns another number."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -40,26 +40,26 @@ class Door:
         return caught.value.reason
 
 
-def test_it_is_opened_once_and_not_before_somebody_asks() -> None:
+def test_it_is_opened_once_and_at_the_first_request() -> None:
     door = Door()
     assert door.tries == 0
 
     assert [door.opening.get(PATIENCE) for _ in range(3)] == [1, 1, 1]
 
 
-def test_nobody_waits_longer_than_they_can() -> None:
+def test_a_caller_waits_no_longer_than_its_timeout() -> None:
     door = Door()
     door.may_open.clear()
 
-    begun = time.monotonic()
+    started = time.monotonic()
     assert [door.reason() for _ in range(3)] == [None] * 3
-    assert time.monotonic() - begun < 6 * SOON
+    assert time.monotonic() - started < 6 * SOON
     door.may_open.set()
 
-    assert door.opening.get(PATIENCE) == 1, "it is what the first has asked for"
+    assert door.opening.get(PATIENCE) == 1, "the first call has opened it"
 
 
-def test_after_a_failure_it_is_tried_again_but_not_at_once() -> None:
+def test_a_failure_is_retried_but_not_at_once() -> None:
     door = Door()
     door.trouble = OSError("quotes anything")
     assert [door.reason() for _ in range(3)] == [door.trouble] * 3
@@ -76,7 +76,7 @@ def test_after_a_failure_it_is_tried_again_but_not_at_once() -> None:
     assert door.opening.get(PATIENCE) == 3
 
 
-def test_who_asks_together_gets_the_same() -> None:
+def test_threads_that_request_it_together_get_the_same() -> None:
     door, seen = Door(), []
     door.may_open.clear()
     threads = [threading.Thread(target=lambda: seen.append(door.opening.get(PATIENCE))) for _ in range(16)]

@@ -25,13 +25,13 @@ ADDRESS = "203.0.113.77"
 
 
 def fail_to_forward(start: Any, headers: dict[str, str] | None = None, **environment: str) -> None:
-    """Provoke one record: upstream refuses a hit that no spool can deliver later."""
+    """Cause one record: Tinybird refuses a hit, and there is no spool."""
     service = start(TINYBIRD_TRACKER_TOKEN="", **environment)
     service.tinybird.post(TARGET, status_code=403)
     assert service.hit(headers=headers or {}).status_code == 502
 
 
-def test_a_hit_that_goes_well_logs_nothing(start: Any, log: Log) -> None:
+def test_a_successful_hit_logs_nothing(start: Any, log: Log) -> None:
     service = start()
     googlebot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
 
@@ -61,7 +61,7 @@ def test_a_json_record_has_time_level_event_and_message(start: Any, log: Log) ->
         ("x-site-uuid", "no uuid"),
     ],
 )
-def test_an_id_that_looks_like_none_is_not_logged(header: str, value: str, start: Any, log: Log) -> None:
+def test_a_malformed_id_is_not_logged(header: str, value: str, start: Any, log: Log) -> None:
     service = start(HMAC_SECRET="k")
 
     assert service.hit(headers={header: value}).status_code == 401
@@ -102,7 +102,7 @@ def test_a_trace_needs_a_project(start: Any, log: Log) -> None:
     assert not [key for key in log.records[0] if key.startswith("logging.")]
 
 
-def test_a_pretty_record_is_for_a_person(start: Any, log: Log) -> None:
+def test_a_pretty_record_has_a_line_and_its_fields_below(start: Any, log: Log) -> None:
     fail_to_forward(start, {"x-request-id": "req-1"}, LOG_FORMAT="pretty")
 
     first, *rest = log.text.splitlines()
@@ -110,7 +110,7 @@ def test_a_pretty_record_is_for_a_person(start: Any, log: Log) -> None:
     assert "    request_id: req-1" in rest
 
 
-def test_a_pretty_record_shows_what_is_within_what(start: Any, log: Log) -> None:
+def test_a_pretty_record_indents_nested_fields(start: Any, log: Log) -> None:
     start(LOG_FORMAT="pretty", LOG_EVENTS="true").hit()
 
     assert "\n      payload: \n        event_id: " in log.text
@@ -139,7 +139,7 @@ def test_records_below_the_level_are_dropped(level: str, seen: list[str], start:
 
 
 @pytest.mark.parametrize("form", ["json", "gcp", "pretty"])
-def test_an_exception_is_told_without_its_message(form: str, start: Any, log: Log) -> None:
+def test_an_exception_is_logged_without_its_message(form: str, start: Any, log: Log) -> None:
     start(LOG_FORMAT=form)
     try:
         json.loads(PRIVATE)
@@ -147,7 +147,7 @@ def test_an_exception_is_told_without_its_message(form: str, start: Any, log: Lo
         logging.getLogger("traffic_analytics.any").error("failed", exc_info=error, extra={"event": "Failed"})
 
     assert "JSONDecodeError" in log.text
-    assert "test_an_exception_is_told_without_its_message" in log.text
+    assert "test_an_exception_is_logged_without_its_message" in log.text
     assert "Expecting value" not in log.text
     if form != "pretty":
         assert len(log.records) == 1

@@ -9,7 +9,7 @@ from tests.support.salts import SITES, TODAY, YESTERDAY, CountingSalts, SlowSalt
 from traffic_analytics.salts.cache import Salts
 
 
-def test_the_store_is_asked_once_for_each_site_and_day() -> None:
+def test_the_store_is_read_once_for_each_site_and_day() -> None:
     store = CountingSalts()
     salts = Salts(store)
 
@@ -34,7 +34,7 @@ def test_the_cache_forgets_past_days_too() -> None:
     assert salts.get_or_create(SITE, YESTERDAY) != old
 
 
-def test_a_cached_salt_serves_for_its_whole_day_while_the_store_is_away(start: Any) -> None:
+def test_a_cached_salt_is_used_for_its_whole_day_while_the_store_is_away(start: Any) -> None:
     store = CountingSalts()
     service = start(salts=store)
     service.now = datetime(2026, 11, 22, tzinfo=UTC)
@@ -52,7 +52,7 @@ def test_a_cached_salt_serves_for_its_whole_day_while_the_store_is_away(start: A
     assert len(service.events) == 2, "no visitor gets another name without a salt"
 
 
-def test_threads_that_need_the_same_salt_ask_the_store_once() -> None:
+def test_threads_that_need_the_same_salt_read_the_store_once() -> None:
     store, seen = SlowSalts(), []
     salts = Salts(store)
     threads = [threading.Thread(target=lambda: seen.append(salts.get_or_create(SITE, TODAY))) for _ in range(8)]

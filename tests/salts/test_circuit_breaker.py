@@ -1,4 +1,4 @@
-"""A store that is away costs hits a moment, not their threads."""
+"""Test that a store that does not respond blocks no threads."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOON = 0.3
-"""Seconds that these tests wait for a store which hangs."""
+"""Time that these tests wait for a store that hangs, in seconds."""
 
 
 class FarSalts(MemorySalts):
-    """A store that can be away (it refuses), hang (it answers once that is over), or hold something that is no salt."""
+    """A store that can raise `trouble`, or hang until `flows` is set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = 0
+        self.calls = 0
         self.trouble: Exception | None = None
         self.flows = threading.Event()
         self.flows.set()
@@ -40,7 +40,7 @@ class FarSalts(MemorySalts):
         return super().get_or_create(site_uuid, day)
 
     def check(self) -> None:
-        self.asked += 1
+        self.calls += 1
         assert self.flows.wait(30)
         if self.trouble is not None:
             raise self.trouble
@@ -59,37 +59,37 @@ def now() -> Clock[float]:
 
 
 @pytest.fixture
-def guarded(store: FarSalts, now: Clock[float]) -> SaltCircuitBreaker:
+def breaker(store: FarSalts, now: Clock[float]) -> SaltCircuitBreaker:
     return SaltCircuitBreaker(store, now, deadline=SOON)
 
 
-def seconds_until_refused(guarded: SaltCircuitBreaker, site: str = SITE) -> float:
-    begun = time.monotonic()
+def seconds_until_refused(breaker: SaltCircuitBreaker, site: str = SITE) -> float:
+    started = time.monotonic()
     with pytest.raises(SaltUnavailable):
-        guarded.get_or_create(site, TODAY)
-    return time.monotonic() - begun
+        breaker.get_or_create(site, TODAY)
+    return time.monotonic() - started
 
 
-def test_a_store_that_answers_is_asked_each_time(guarded: SaltCircuitBreaker, store: FarSalts) -> None:
-    assert guarded.get_or_create(SITE, TODAY) == guarded.get_or_create(SITE, TODAY)
-    assert store.asked == 2
-    guarded.check()
-    assert guarded.forget_before(date(2026, 11, 23)) == 1
+def test_a_store_that_responds_is_called_each_time(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
+    assert breaker.get_or_create(SITE, TODAY) == breaker.get_or_create(SITE, TODAY)
+    assert store.calls == 2
+    breaker.check()
+    assert breaker.forget_before(date(2026, 11, 23)) == 1
 
 
-def test_a_hanging_store_is_waited_for_once(guarded: SaltCircuitBreaker, store: FarSalts) -> None:
+def test_a_hanging_store_is_waited_for_once(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
     store.flows.clear()
 
-    assert SOON <= seconds_until_refused(guarded) < 10 * SOON
-    assert max(seconds_until_refused(guarded, site) for site in SITES) < SOON
-    assert store.asked == 1
+    assert SOON <= seconds_until_refused(breaker) < 10 * SOON
+    assert max(seconds_until_refused(breaker, site) for site in SITES) < SOON
+    assert store.calls == 1
 
 
-def test_hits_that_come_together_wait_together(guarded: SaltCircuitBreaker, store: FarSalts) -> None:
+def test_hits_that_come_together_wait_together(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
     store.flows.clear()
     waits: list[float] = []
     threads = [
-        threading.Thread(target=lambda site=site: waits.append(seconds_until_refused(guarded, site))) for site in SITES
+        threading.Thread(target=lambda site=site: waits.append(seconds_until_refused(breaker, site))) for site in SITES
     ]
     for thread in threads:
         thread.start()
@@ -98,58 +98,58 @@ def test_hits_that_come_together_wait_together(guarded: SaltCircuitBreaker, stor
 
     assert len(waits) == len(SITES)
     assert max(waits) < 10 * SOON
-    assert store.asked <= len(SITES)
+    assert store.calls <= len(SITES)
 
 
-def test_one_question_at_a_time_finds_out_whether_the_store_is_back(
-    guarded: SaltCircuitBreaker, store: FarSalts, now: Clock[float]
+def test_one_request_at_a_time_tests_whether_the_store_is_back(
+    breaker: SaltCircuitBreaker, store: FarSalts, now: Clock[float]
 ) -> None:
     store.trouble = SaltUnavailable("away")
-    seconds_until_refused(guarded)
-    seconds_until_refused(guarded)
-    assert store.asked == 1
+    seconds_until_refused(breaker)
+    seconds_until_refused(breaker)
+    assert store.calls == 1
 
     now.now += PAUSE
     store.flows.clear()
-    looking = threading.Thread(target=lambda: seconds_until_refused(guarded))
+    looking = threading.Thread(target=lambda: seconds_until_refused(breaker))
     looking.start()
-    while store.asked < 2:
+    while store.calls < 2:
         time.sleep(0.001)
-    assert max(seconds_until_refused(guarded, site) for site in SITES) < SOON
+    assert max(seconds_until_refused(breaker, site) for site in SITES) < SOON
     looking.join()
-    assert store.asked == 2
-    seconds_until_refused(guarded)
-    assert store.asked == 2, "it was away, so it is left alone again"
+    assert store.calls == 2
+    seconds_until_refused(breaker)
+    assert store.calls == 2, "it has failed again, so it is not called for a while"
 
     now.now += PAUSE
     store.trouble = None
     store.flows.set()
-    assert guarded.get_or_create(SITE, TODAY) == guarded.get_or_create(SITE, TODAY)
+    assert breaker.get_or_create(SITE, TODAY) == breaker.get_or_create(SITE, TODAY)
 
 
-def test_what_holds_no_salt_refuses_its_own_site_only(guarded: SaltCircuitBreaker, store: FarSalts) -> None:
-    store.trouble = SaltUnavailable("what the store holds is no salt", store_answered=True)
-    seconds_until_refused(guarded)
+def test_a_stored_value_that_is_no_salt_refuses_its_own_site_only(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
+    store.trouble = SaltUnavailable("the stored value is no salt", store_answered=True)
+    seconds_until_refused(breaker)
     store.trouble = None
 
-    assert guarded.get_or_create(SITES[1], TODAY)
+    assert breaker.get_or_create(SITES[1], TODAY)
 
 
-def test_a_defect_is_not_taken_for_an_absence(guarded: SaltCircuitBreaker, store: FarSalts, now: Clock[float]) -> None:
+def test_a_defect_does_not_open_the_circuit(breaker: SaltCircuitBreaker, store: FarSalts, now: Clock[float]) -> None:
     store.trouble = SaltUnavailable("away")
-    seconds_until_refused(guarded)
+    seconds_until_refused(breaker)
     now.now += PAUSE
     store.trouble = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
-        guarded.get_or_create(SITE, TODAY)
+        breaker.get_or_create(SITE, TODAY)
     store.trouble = None
 
-    assert guarded.get_or_create(SITE, TODAY), "the one that failed has not kept the turn to look"
+    assert breaker.get_or_create(SITE, TODAY), "the failed request has released the turn"
 
 
-def test_absence_and_return_are_each_said_once(start: Any, store: FarSalts, now: Clock[float], log: Log) -> None:
-    guarded = SaltCircuitBreaker(store, now)
-    service = start(salts=guarded)
+def test_absence_and_return_are_each_logged_once(start: Any, store: FarSalts, now: Clock[float], log: Log) -> None:
+    breaker = SaltCircuitBreaker(store, now)
+    service = start(salts=breaker)
     store.trouble = SaltUnavailable("Redis: ConnectionError")
     answers = [service.hit(headers={"x-site-uuid": site}) for site in SITES]
     assert {(answer.status_code, answer.headers["retry-after"]) for answer in answers} == {(503, "5")}
@@ -164,8 +164,8 @@ def test_absence_and_return_are_each_said_once(start: Any, store: FarSalts, now:
     assert len(service.events) == 1
 
 
-def test_a_machine_that_has_found_the_store_stays_ready_without_it(start: Any, store: FarSalts) -> None:
-    """The store is the same for all machines: by its absence a balancer would take all of them out of service."""
+def test_a_machine_that_has_reached_the_store_stays_ready_without_it(start: Any, store: FarSalts) -> None:
+    """All machines share the store; in its absence a load balancer would remove all of them."""
     service = start(salts=SaltCircuitBreaker(store))
     assert service.hit().status_code == 202
     assert service.client.get("/ready").status_code == 200
@@ -181,48 +181,48 @@ def test_ready_does_not_queue_behind_a_hanging_store(start: Any, store: FarSalts
     service = start(salts=SaltCircuitBreaker(store, deadline=SOON))
     store.flows.clear()
     statuses: list[int] = []
-    askers = [
+    clients = [
         threading.Thread(target=lambda: statuses.append(service.app.test_client().get("/ready").status_code))
         for _ in range(10)
     ]
-    begun = time.monotonic()
-    for asker in askers:
-        asker.start()
-    for asker in askers:
-        asker.join()
+    started = time.monotonic()
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
 
     assert statuses == [503] * 10
-    assert time.monotonic() - begun < 5 * SOON
+    assert time.monotonic() - started < 5 * SOON
 
 
-def test_the_chore_looks_at_the_start_and_while_the_store_is_away(store: FarSalts, now: Clock[float]) -> None:
-    guarded = SaltCircuitBreaker(store, now)
+def test_the_store_is_checked_at_the_start_and_while_it_is_away(store: FarSalts, now: Clock[float]) -> None:
+    breaker = SaltCircuitBreaker(store, now)
     store.trouble = SaltUnavailable("away")
     for _ in range(3):
-        now.now += guarded.tick()
-    assert (store.asked, CHECK_EVERY >= PAUSE) == (3, True)
+        now.now += breaker.tick()
+    assert (store.calls, CHECK_EVERY >= PAUSE) == (3, True)
     store.trouble = None
     for _ in range(3):
-        now.now += guarded.tick()
-    assert store.asked == 4, "one that answers is left in peace"
+        now.now += breaker.tick()
+    assert store.calls == 4, "a store that responds is not checked again"
 
 
-def test_one_missing_salt_is_asked_for_once_however_many_want_it(store: FarSalts) -> None:
+def test_one_missing_salt_is_requested_once_by_many_threads(store: FarSalts) -> None:
     store.flows.clear()
     salts, refused = Salts(SaltCircuitBreaker(store, deadline=SOON)), []
 
-    def want() -> None:
+    def request() -> None:
         with pytest.raises(SaltUnavailable):
             salts.get_or_create(SITE, TODAY)
         refused.append(SITE)
 
-    threads = [threading.Thread(target=want) for _ in range(16)]
-    begun = time.monotonic()
+    threads = [threading.Thread(target=request) for _ in range(16)]
+    started = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
     assert len(refused) == 16
-    assert store.asked == 1
-    assert time.monotonic() - begun < 10 * SOON
+    assert store.calls == 1
+    assert time.monotonic() - started < 10 * SOON

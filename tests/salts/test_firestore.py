@@ -32,7 +32,7 @@ MISSING = object()
 
 
 class FakeFirestore:
-    """One document, read and created as it is told, and stands for client, collection, document and snapshot alike."""
+    """Stand in for client, collection, document and snapshot; each read returns or raises the next of `answers`."""
 
     def __init__(self, *answers: Any, taken: bool = False) -> None:
         self._answers = list(answers)
@@ -51,7 +51,7 @@ class FakeFirestore:
 
     def get(self, fields: list[str], *, retry: Any, timeout: float) -> FakeFirestore:
         assert retry is None, "the library's own retries go on for a minute"
-        assert timeout == TIMEOUT, "whatever was before"
+        assert timeout == TIMEOUT, "the deadline of each request is its own"
         self._answer = self._answers.pop(0)
         if isinstance(self._answer, Exception):
             raise self._answer
@@ -76,7 +76,7 @@ class FakeFirestore:
 
 
 class ColdFirestore(FakeFirestore):
-    """A healthy one on its first day: credentials take half a second, the connection a little more."""
+    """A slow start: credentials take half a second, the connection a little more."""
 
     def __init__(self) -> None:
         time.sleep(0.5)
@@ -95,7 +95,7 @@ def salts(*clients: Any, monotonic: Callable[[], float] = time.monotonic) -> Fir
     return FirestoreSalts(lambda: left.pop(0), lambda: NOON, monotonic, batch_size=500)
 
 
-def test_who_comes_first_makes_the_document() -> None:
+def test_the_first_machine_creates_the_document() -> None:
     firestore = FakeFirestore(MISSING)
 
     salt = salts(firestore).get_or_create(SITE, TODAY)
@@ -105,14 +105,14 @@ def test_who_comes_first_makes_the_document() -> None:
     assert len(bytes.fromhex(salt)) == 32
 
 
-def test_who_comes_second_takes_the_first_ones() -> None:
+def test_a_later_machine_uses_the_salt_of_the_first() -> None:
     assert salts(FakeFirestore({"salt": "theirs"})).get_or_create(SITE, TODAY) == "theirs"
     raced = FakeFirestore(MISSING, {"salt": "theirs"}, taken=True)
     assert salts(raced).get_or_create(SITE, TODAY) == "theirs"
 
 
 @pytest.mark.parametrize("document", [{}, None, {"salt": None}, {"salt": ""}, {"salt": 7}, {"salt": b"bytes"}])
-def test_a_document_without_a_salt_names_nobody(document: Any) -> None:
+def test_a_document_without_a_salt_is_refused(document: Any) -> None:
     with pytest.raises(SaltUnavailable) as refused:
         salts(FakeFirestore(document)).get_or_create(SITE, TODAY)
 
@@ -128,7 +128,7 @@ def test_a_document_without_a_salt_names_nobody(document: Any) -> None:
         ValueError("Cannot invoke RPC on closed channel!"),
     ],
 )
-def test_an_error_is_told_by_its_class(error: Exception) -> None:
+def test_an_error_is_reported_by_its_class(error: Exception) -> None:
     with pytest.raises(SaltUnavailable) as refused:
         salts(FakeFirestore(error)).get_or_create(SITE, TODAY)
 
@@ -136,7 +136,7 @@ def test_an_error_is_told_by_its_class(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [DefaultCredentialsError, PermissionError, AttributeError])
-def test_credentials_that_cannot_be_had_refuse_hits_and_stop_nothing(error: type[Exception]) -> None:
+def test_missing_credentials_refuse_hits_but_do_not_stop_the_start(error: type[Exception]) -> None:
     def open_client() -> Any:
         raise error("quotes anything")
 
@@ -147,7 +147,7 @@ def test_credentials_that_cannot_be_had_refuse_hits_and_stop_nothing(error: type
         store.check()
 
 
-def test_a_client_that_lost_its_way_is_given_up_for_a_new_one() -> None:
+def test_a_client_that_lost_its_connection_is_replaced() -> None:
     lost, refused, new = (
         FakeFirestore(ServiceUnavailable("")),  # type: ignore[no-untyped-call]
         FakeFirestore(PermissionDenied(""), {"salt": "a"}),  # type: ignore[no-untyped-call]
@@ -169,22 +169,22 @@ def test_a_client_that_is_slow_to_start_is_kept() -> None:
         clients.append(ColdFirestore())
         return clients[-1]
 
-    guarded = SaltCircuitBreaker(FirestoreSalts(open_client, lambda: NOON, batch_size=500))
-    begun = time.monotonic()
+    breaker = SaltCircuitBreaker(FirestoreSalts(open_client, lambda: NOON, batch_size=500))
+    started = time.monotonic()
     with pytest.raises(SaltUnavailable):
-        guarded.get_or_create(SITE, TODAY)
-    assert time.monotonic() - begun < DEADLINE + 0.5, "the hit did not wait for it"
+        breaker.get_or_create(SITE, TODAY)
+    assert time.monotonic() - started < DEADLINE + 0.5, "the hit did not wait for it"
 
     def answers() -> bool:
         with contextlib.suppress(SaltUnavailable):
-            return guarded.get_or_create(SITE, TODAY) == "a"
+            return breaker.get_or_create(SITE, TODAY) == "a"
         return False
 
     wait_until(answers, 5)
     assert [client.closed for client in clients] == [False]
 
 
-def test_a_client_that_has_been_silent_for_long_is_given_up_for_a_new_one() -> None:
+def test_a_client_that_has_been_silent_for_long_is_replaced() -> None:
     now, late = [1000.0], DeadlineExceeded("")  # type: ignore[no-untyped-call]
     silent, new = FakeFirestore(late, PermissionDenied(""), late, late, late), FakeFirestore({"salt": "a"})  # type: ignore[no-untyped-call]
     store = salts(silent, new, monotonic=lambda: now[0])
@@ -199,14 +199,14 @@ def test_a_client_that_has_been_silent_for_long_is_given_up_for_a_new_one() -> N
 
 
 def use_before_and_after_a_fork(answers: Any) -> None:
-    parents, childs = FakeFirestore({"salt": "parent"}), FakeFirestore({"salt": "child"})
-    store = salts(parents, childs)
+    parent_client, child_client = FakeFirestore({"salt": "parent"}), FakeFirestore({"salt": "child"})
+    store = salts(parent_client, child_client)
     before = store.get_or_create(SITE, TODAY)
     if child := os.fork():
         answers.put((before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
         return
     own = store.get_or_create(SITE, TODAY)
-    os._exit(0 if own == "child" and not parents.closed else 1)
+    os._exit(0 if own == "child" and not parent_client.closed else 1)
 
 
 def test_a_process_made_by_fork_opens_a_client_of_its_own() -> None:

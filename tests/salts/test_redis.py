@@ -17,7 +17,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 class FakeRedis:
-    """Answers with what it is told to, one question after the other."""
+    """Return or raise the next of `answers` at each call."""
 
     def __init__(self, *answers: Any) -> None:
         self._answers = list(answers)
@@ -40,7 +40,7 @@ def salts(redis: Any, now: datetime = NOON) -> RedisSalts:
     return RedisSalts(redis, lambda: now)
 
 
-def test_who_comes_first_makes_the_salt() -> None:
+def test_the_first_machine_creates_the_salt() -> None:
     redis = FakeRedis(None, True)
 
     salt = salts(redis).get_or_create(SITE, TODAY)
@@ -49,7 +49,7 @@ def test_who_comes_first_makes_the_salt() -> None:
     assert len(bytes.fromhex(salt)) == 32
 
 
-def test_who_comes_second_takes_the_first_ones() -> None:
+def test_a_later_machine_uses_the_salt_of_the_first() -> None:
     assert salts(FakeRedis(b"theirs")).get_or_create(SITE, TODAY) == "theirs"
     assert salts(FakeRedis(None, None, b"theirs")).get_or_create(SITE, TODAY) == "theirs"
 
@@ -63,7 +63,7 @@ def test_who_comes_second_takes_the_first_ones() -> None:
         (datetime(2026, 11, 23, tzinfo=UTC) + GRACE - timedelta(microseconds=1), 1),
     ],
 )
-def test_a_salt_ends_when_its_day_has_been_over_for_a_moment(now: datetime, seconds: float) -> None:
+def test_a_salt_expires_a_moment_after_its_day(now: datetime, seconds: float) -> None:
     redis = FakeRedis(None, True)
 
     salts(redis, now).get_or_create(SITE, TODAY)
@@ -72,7 +72,7 @@ def test_a_salt_ends_when_its_day_has_been_over_for_a_moment(now: datetime, seco
 
 
 @pytest.mark.parametrize("days", [1, 6])
-def test_a_salt_that_is_made_later_ends_with_the_day_on_which_it_was_made(days: int) -> None:
+def test_a_salt_created_later_expires_with_the_day_of_its_creation(days: int) -> None:
     midnight, redis = datetime(2026, 11, 22, tzinfo=UTC) + timedelta(days), FakeRedis(None, True, None, True)
 
     salts(redis, midnight + GRACE).get_or_create(SITE, TODAY)
@@ -84,14 +84,14 @@ def test_a_salt_that_is_made_later_ends_with_the_day_on_which_it_was_made(days: 
 @pytest.mark.parametrize(
     "answers", [[b""], [b"\xff\xfe"], [7], [None, None, None], [ResponseError("WRONGTYPE of key")]]
 )
-def test_what_is_no_salt_names_nobody(answers: list[Any]) -> None:
+def test_a_stored_value_that_is_no_salt_is_refused(answers: list[Any]) -> None:
     with pytest.raises(SaltUnavailable) as refused:
         salts(FakeRedis(*answers)).get_or_create(SITE, TODAY)
 
     assert refused.value.store_answered
 
 
-def test_an_error_is_told_by_its_class() -> None:
+def test_an_error_is_reported_by_its_class() -> None:
     with pytest.raises(SaltUnavailable) as refused:
         salts(FakeRedis(AuthenticationError("redis://user:password@host"))).get_or_create(SITE, TODAY)
 

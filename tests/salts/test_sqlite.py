@@ -34,7 +34,7 @@ def test_salts_survive_a_restart(path: Path, open_salts: OpenSalts) -> None:
 
 
 def ask_after(barrier: Barrier, path: Path, answers: Any) -> None:
-    """Race for ten files: one alone may go well by luck."""
+    """Race for ten files; a race for one may succeed by luck."""
     seen = []
     for number in range(10):
         barrier.wait(30)
@@ -91,7 +91,7 @@ def test_a_deleted_salt_is_in_no_file_anymore(path: Path, another_process: bool,
         assert bytes.fromhex(salt) not in left
 
 
-def test_a_deletion_that_a_reader_holds_up_is_reported_and_made_up_for(path: Path, open_salts: OpenSalts) -> None:
+def test_a_deletion_that_a_reader_delays_is_reported_and_completed_later(path: Path, open_salts: OpenSalts) -> None:
     store = open_salts(path)
     salt = store.get_or_create(SITE, YESTERDAY)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -155,7 +155,7 @@ def test_a_damaged_file_stops_the_start_and_is_left_as_it_is(damage: Any, path: 
     assert path.read_bytes() == data
 
 
-def test_a_data_directory_that_cannot_be_made_stops_the_start(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_created_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
 
     with pytest.raises(DamagedFile, match="data"):
@@ -188,9 +188,7 @@ def test_salts_in_memory_touch_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_taken_away_is_not_replaced_by_a_new_one(
-    path: Path, start: Any, log: Log, sqlite_salts: OpenSalts
-) -> None:
+def test_a_removed_file_is_not_replaced_by_a_new_one(path: Path, start: Any, log: Log, sqlite_salts: OpenSalts) -> None:
     service = start(salts=sqlite_salts(path))
     assert service.hit().status_code == 202
     path.unlink()

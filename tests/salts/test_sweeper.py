@@ -40,7 +40,7 @@ def test_past_salts_are_deleted_soon_after_midnight_utc() -> None:
     assert timedelta(0) < GRACE < timedelta(hours=1)
 
 
-def test_midnight_is_that_of_utc_wherever_the_clock_is() -> None:
+def test_midnight_is_that_of_utc_in_every_time_zone() -> None:
     store, clock = CountingSalts(), Clock(MIDNIGHT - timedelta(hours=1))
     sweeper = Sweeper(Salts(store), lambda: clock().astimezone(timezone(timedelta(hours=9))), None)
     store.get_or_create(SITE, YESTERDAY)
@@ -81,7 +81,7 @@ def test_a_sweep_that_failed_is_logged_and_tried_again(caplog: pytest.LogCapture
     assert store.sweeps == 3
 
 
-def test_only_the_holder_of_the_lock_deletes_but_all_forget_what_they_cached(tmp_path: Path) -> None:
+def test_only_the_holder_of_the_lock_deletes_but_every_process_clears_its_cache(tmp_path: Path) -> None:
     clock = Clock(MIDNIGHT + timedelta(hours=1))
     first, second = CountingSalts(), CountingSalts()
     cached = Salts(second)
@@ -106,7 +106,7 @@ def sweep_and_stay(path: Path, ready: Event) -> None:
     threading.Event().wait(30)
 
 
-def test_another_process_sweeps_when_the_one_that_did_is_killed(path: Path, open_salts: OpenSalts) -> None:
+def test_another_process_sweeps_if_the_first_is_killed(path: Path, open_salts: OpenSalts) -> None:
     store, ready = open_salts(path), PROCESSES.Event()
     old = store.get_or_create(SITE, YESTERDAY)
     clock = Clock(MIDNIGHT + timedelta(hours=1))

@@ -1,4 +1,4 @@
-"""A server in Tinybird's place that takes events, or fails in every way that a network and a server can."""
+"""Stand in for Tinybird: accept events, or fail as a network or a server can."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EVENT_ID = re.compile(rb'"event_id":"([^"]+)"')
 
 @dataclass
 class Request:
-    """One request as it arrived, and what became of it."""
+    """One request as it arrived, and whether it was accepted."""
 
     number: int
     connection: int
@@ -35,12 +35,12 @@ class Request:
     event_ids: list[str]
     is_batch: bool
     taken: bool = False
-    """Whether the answer was a 2xx and left whole."""
+    """True if a complete 2xx response was sent."""
 
 
 @dataclass
 class Answer:
-    """What to answer, and how to send it. A plain one is sent whole and at once."""
+    """A response, and how to send it; without `send` it is sent whole and at once."""
 
     status: int = 202
     headers: dict[str, str] = field(default_factory=dict)
@@ -49,20 +49,20 @@ class Answer:
 
 
 class Conversation:
-    """One connection, for answers that are not sent whole and at once."""
+    """One connection, for responses with a `send` of their own."""
 
     def __init__(self, sock: socket.socket, healed: threading.Event) -> None:
         self.sock = sock
         self.healed = healed
 
     def reset(self) -> None:
-        """Break the connection so that the other side gets a reset."""
+        """Close the connection with a reset."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise ConnectionAbortedError
 
 
 def taken(request: Request) -> Answer:
-    """Take everything."""
+    """Accept everything."""
     return Answer(body={"successful_rows": len(request.event_ids), "quarantined_rows": 0})
 
 
@@ -73,7 +73,7 @@ def always(status: int, **headers: str) -> Callable[[Request], Answer]:
 
 
 def hanging(request: Request) -> Answer:
-    """Never answer."""
+    """Never respond."""
 
     def send(conversation: Conversation, answer: bytes) -> None:
         conversation.healed.wait()
@@ -83,7 +83,7 @@ def hanging(request: Request) -> Answer:
 
 
 def reset_in_mid_answer(request: Request) -> Answer:
-    """Break off in the middle of the answer's body."""
+    """Reset the connection within the response's body."""
 
     def send(conversation: Conversation, answer: bytes) -> None:
         conversation.sock.sendall(answer[:-10])
@@ -93,7 +93,7 @@ def reset_in_mid_answer(request: Request) -> Answer:
 
 
 def dripping(request: Request) -> Answer:
-    """Send the body one byte at a time, so that no single read ever takes long."""
+    """Send the body one byte at a time, so that no single read times out."""
     return Answer(body={"successful_rows": len(request.event_ids), "padding": "x" * 500}, send=_drip_after(b"\r\n\r\n"))
 
 
@@ -115,7 +115,7 @@ def _drip_after(mark: bytes) -> Callable[[Conversation, bytes], None]:
 
 
 class FakeTinybird:
-    """Listens on a port of its own; what it does with a request is `behave`, which a test sets at any time."""
+    """A server on a port of its own; `behave` answers its requests, and a test can change it at any time."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.behave: Callable[[Request], Answer] = taken
@@ -134,22 +134,22 @@ class FakeTinybird:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def delivered(self) -> Counter[str]:
-        """How often each event was taken, by its event_id."""
+        """The number of times that each event was accepted, by event_id."""
         with self._lock:
             return self._delivered.copy()
 
     def fail(self, behave: Callable[[Request], Answer]) -> None:
-        """Behave badly from now on."""
+        """Answer all requests with `behave` from now on."""
         self._healed.clear()
         self.behave = behave
 
     def heal(self) -> None:
-        """Take everything from now on; what hangs is reset."""
+        """Accept everything from now on; reset the connections that hang."""
         self.behave = taken
         self._healed.set()
         if self._listener is None:
@@ -163,7 +163,7 @@ class FakeTinybird:
         self._start(self._accept, listener)
 
     def refuse(self) -> None:
-        """Refuse connections and break those that are open."""
+        """Refuse connections, and close the open ones."""
         listener, self._listener = self._listener, None
         if listener is not None:
             with contextlib.suppress(OSError):
@@ -180,14 +180,14 @@ class FakeTinybird:
         self._healed.clear()
 
     def wait_for(self, event_ids: Collection[str], timeout: float) -> None:
-        """Return once all these events were taken; fails if that takes longer than `timeout` seconds."""
+        """Return once all these events are accepted; fails after `timeout` seconds."""
         self.wait_until(lambda: all(map(self._delivered.__contains__, event_ids)), timeout)
 
     def wait_until(self, condition: Callable[[], bool], timeout: float) -> None:
-        """Return once a condition holds that only a request can make true."""
+        """Return once a condition holds that depends on requests; fails after `timeout` seconds."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout):
-                raise AssertionError(f"not in {timeout} s; {len(self._delivered)} events were taken so far")
+                raise AssertionError(f"not in {timeout} s; {len(self._delivered)} events were accepted so far")
 
     def _start(self, target: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)

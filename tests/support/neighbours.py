@@ -1,4 +1,4 @@
-"""Neighbours of the service as real processes, which can die, hang and come back on the same port."""
+"""Run the stores and emulators that the service needs as processes that a test can kill, suspend and restart."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 GOOGLE_EMULATORS = Path("/usr/lib/google-cloud-sdk/platform")
 PASSWORD = "the-password-of-these-tests"
 STARTS_WITHIN = 60.0
-"""Seconds; a Java program on a busy machine."""
+"""Time until a Java program responds on a busy machine, in seconds."""
 
 
 class Neighbour:
-    """One program on one port of 127.0.0.1; `{port}` in its command stands for that. Use it in a `with` block."""
+    """Run a program on a port of 127.0.0.1 within a `with` block; `{port}` in its command is replaced."""
 
     def __init__(
         self, directory: Path, command: Sequence[str], answers: Callable[[int], bool], **environment: str
@@ -46,7 +46,7 @@ class Neighbour:
         self.stop()
 
     def start(self) -> None:
-        """Start, and return when it answers; afterwards it is where it was before."""
+        """Start, and return when it responds; after a stop it starts on the same port."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -59,7 +59,7 @@ class Neighbour:
         wait_until(self.answers, STARTS_WITHIN)
 
     def answers(self) -> bool:
-        """Say whether it can be used."""
+        """Return whether it can be used."""
         assert self._process is not None
         assert self._process.poll() is None, self.log_file.read_text()
         with contextlib.suppress(OSError):
@@ -67,15 +67,15 @@ class Neighbour:
         return False
 
     def hang(self) -> None:
-        """Let it accept connections, as the kernel does for it, and answer nothing."""
+        """Suspend it: the kernel accepts connections, and no request gets a response."""
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it answer again."""
+        """Resume it."""
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Kill it, hanging or not, with whatever it has started; what it kept in memory is gone."""
+        """Kill it and its child processes, suspended or not; its memory is lost."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._signal(signal.SIGKILL)
@@ -87,7 +87,7 @@ class Neighbour:
 
 
 def redis(directory: Path) -> Neighbour:
-    """Describe a Redis that wants PASSWORD and keeps nothing on disk."""
+    """Describe a Redis that requires PASSWORD and stores nothing on disk."""
     command = [found("redis-server"), "--port", "{port}", "--bind", "127.0.0.1", "--requirepass", PASSWORD]
     return Neighbour(directory, [*command, "--save", "", "--appendonly", "no"], _redis_answers)
 
@@ -100,7 +100,7 @@ def firestore(directory: Path) -> Neighbour:
 
 
 def found(what: str | Path) -> str:
-    """Return where a program or file is; skips the test if it is missing, but fails where everything has to run."""
+    """Return the path of a program or file; if it is missing, skip the test, or fail it in CI."""
     path = path_of(what)
     if path is None:
         message = f"{what} is not installed"
@@ -111,22 +111,22 @@ def found(what: str | Path) -> str:
 
 
 def path_of(what: str | Path) -> str | None:
-    """Return where a program or file is, if it is there."""
+    """Return the path of a program or file if it exists."""
     if isinstance(what, str):
         return shutil.which(what)
     return str(what) if what.exists() else None
 
 
 def answers_http(port: int) -> bool:
-    """Say whether somebody on this port answers HTTP with 200."""
-    return _say(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+    """Return whether a server on this port answers HTTP with 200."""
+    return _send(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 def _redis_answers(port: int) -> bool:
-    return _say(port, f"AUTH {PASSWORD}\r\n".encode()) == b"+OK\r\n"
+    return _send(port, f"AUTH {PASSWORD}\r\n".encode()) == b"+OK\r\n"
 
 
-def _say(port: int, words: bytes) -> bytes:
+def _send(port: int, data: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", port), timeout=1) as sock:
-        sock.sendall(words)
+        sock.sendall(data)
         return sock.recv(1024)

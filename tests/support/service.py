@@ -1,4 +1,4 @@
-"""The service as operators run it: gunicorn, its workers, and the command line."""
+"""Run the service as operators do: gunicorn, its workers, and the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ADDRESS = "203.0.113.77"
 
 
 class Service:
-    """One gunicorn on one data directory. It may be started again after it was ended, on the same port."""
+    """One gunicorn with one data directory; after its end it can be started again on the same port."""
 
     def __init__(self, data_dir: Path, target: str, app: str = "app:app", **environment: str) -> None:
         self.data_dir = data_dir
@@ -59,17 +59,17 @@ class Service:
             )
 
     def exit_code(self) -> int | None:
-        """Return how gunicorn ended, if it has."""
+        """Return the exit code of gunicorn, if it has ended."""
         assert self._process is not None
         return self._process.poll()
 
     def terminate(self) -> float:
-        """Ask it to end; returns how many seconds it took."""
+        """Send SIGTERM, and return the seconds until the end."""
         assert self._process is not None
-        begun = time.monotonic()
+        started = time.monotonic()
         self._process.terminate()
         self._process.wait(40)
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     def kill_tree(self) -> None:
         """Kill master and workers at once, as a machine's out-of-memory killer or `docker kill` does."""
@@ -79,23 +79,23 @@ class Service:
             self._process.wait()
 
     def pids(self) -> list[int]:
-        """Name master and workers."""
+        """Return the process ids of master and workers."""
         assert self._process is not None
         return [self._process.pid, *self.workers()]
 
     def workers(self) -> list[int]:
-        """Name the worker processes."""
+        """Return the process ids of the workers."""
         assert self._process is not None
         pid = self._process.pid
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def limit_file_size(self, limit: int) -> None:
-        """Let no process of it make a file larger than this; -1 ends that."""
+        """Limit the size of files that its processes can write; -1 removes the limit."""
         for pid in self.pids():
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, -1))
 
     def forwarder(self) -> int | None:
-        """Name the process that forwards: the one that holds the lock."""
+        """Return the id of the process that forwards, which holds the lock."""
         inode = (self.data_dir / "spool.forwarder.lock").stat().st_ino
         for line in Path("/proc/locks").read_text().splitlines():
             _, kind, _, _, pid, place, *_ = line.replace("-> ", "").split()
@@ -104,7 +104,7 @@ class Service:
         return None
 
     def kill_forwarder(self) -> int:
-        """Kill the process that forwards; returns which it was."""
+        """Kill the process that forwards, and return its id."""
         wait_until(self.forwarder)
         forwarder = self.forwarder()
         assert forwarder
@@ -112,7 +112,7 @@ class Service:
         return forwarder
 
     def get(self, path: str) -> tuple[int, str]:
-        """Ask for a path; status 0 means that nobody answers."""
+        """Request a path, and return status and body; the status is 0 without a response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", path, headers={"Connection": "close"})
@@ -124,7 +124,7 @@ class Service:
             connection.close()
 
     def command(self, *words: str, check: bool = True) -> str:
-        """Run `flask --app app …` and return what it prints; with `check` it must go well."""
+        """Run `flask --app app …`, and return its output; with `check` it must succeed."""
         return subprocess.run(
             [sys.executable, "-m", "flask", "--app", "app", *words],
             cwd=self.log_file.parent,
@@ -137,11 +137,11 @@ class Service:
 
     @property
     def log(self) -> str:
-        """Everything that was logged so far."""
+        """The whole log so far."""
         return self.log_file.read_text()
 
     def waiting(self) -> int:
-        """Count what is in the spool."""
+        """Count the events in the spool."""
         with contextlib.closing(sqlite3.connect(self.data_dir / "spool.sqlite3")) as connection:
             return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
 
@@ -151,13 +151,13 @@ class Service:
             return [salt for (salt,) in connection.execute("SELECT salt FROM salts")]
 
     def secrets_on_disk(self) -> list[str]:
-        """Name the files that hold what they must not: an address, a token, or a salt outside the salts' own file."""
+        """List the files that hold an address, a token, or a salt outside the salts' own file."""
         salts_file = self.data_dir / "salts.sqlite3"
         salts = [salt.encode() for salt in self.salts()] if salts_file.exists() else []
-        found = []
+        secrets_found = []
         for file in [*filter(Path.is_file, self.data_dir.rglob("*")), self.log_file]:
             content = file.read_bytes()
             secrets = [ADDRESS.encode(), TOKEN.encode()]
             secrets += [] if file.name.startswith(salts_file.name) else salts
-            found += [f"{file.name}: {secret!r}" for secret in secrets if secret in content]
-        return found
+            secrets_found += [f"{file.name}: {secret!r}" for secret in secrets if secret in content]
+        return secrets_found
