@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.e2e
-def test_an_order_to_stop_reaches_a_worker_that_is_just_being_born(tmp_path: Path) -> None:
-    """Lost, it would be noticed only when gunicorn's patience is over and workers are killed, hits and all."""
+def test_a_signal_to_stop_reaches_a_worker_that_is_just_starting(tmp_path: Path) -> None:
+    """If it were lost, gunicorn would kill the worker with its hits after the graceful timeout."""
     (tmp_path / "slow.conf.py").write_text(
         f"exec(open({str(ROOT / 'gunicorn.conf.py')!r}).read())\n"
         "import pathlib, time\n"

@@ -1,4 +1,4 @@
-"""The disk is full, the spool is full, locked or damaged: what was accepted stays, and work goes on once it can."""
+"""Test a full disk, and a full, locked or damaged spool: accepted events stay and are delivered afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG_PATH = "/" + "long" * 1500
 
 
 def fill(service: Service) -> set[str]:
-    """Post hits until they are refused; names those that were accepted."""
+    """Post hits until they are refused, and return the event ids of the accepted ones."""
     with Load(service.port, 4, pathname=LONG_PATH) as load:
         wait_until(lambda: any(each.status == 503 for each in load.outcomes), 60)
     assert {each.status for each in load.outcomes} <= {202, 503}
@@ -49,7 +49,7 @@ def assert_not_ready(service: Service) -> None:
 
 
 def assert_recovers(service: Service, fake: FakeTinybird, accepted: set[str]) -> None:
-    """All that was accepted is delivered, none of it twice, and hits are taken again."""
+    """Check that all accepted hits are delivered once, and that new ones are accepted."""
     fake.wait_for(accepted, 60)
     wait_until(lambda: service.waiting() == 0)
     wait_until(lambda: service.get("/ready")[0] == 200)
@@ -91,7 +91,7 @@ def test_a_full_spool_is_still_full_and_still_empties_after_a_restart(tmp_path: 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB; mounting one takes a privilege that not everybody has."""
+    """A file system of 24 MB, which only privileged users can mount."""
     disk = tmp_path / "disk"
     disk.mkdir()
     try:
@@ -111,7 +111,7 @@ def test_a_disk_that_the_spool_has_filled_is_emptied_by_delivering(small_disk: P
         assert_recovers(service, fake, accepted)
 
 
-def test_a_disk_that_others_have_filled_stops_hits_until_there_is_room(small_disk: Path) -> None:
+def test_a_disk_filled_by_other_programs_stops_hits_until_there_is_room(small_disk: Path) -> None:
     with running(small_disk / "data", DELIVERY="spool") as (service, fake):
         fake.fail(always(503))
         accepted = {each.event_id for each in hit(service.port, 50) if each.accepted}
@@ -140,7 +140,7 @@ def test_a_limit_on_file_sizes_stops_hits_until_it_is_raised(tmp_path: Path) -> 
 
 @contextlib.contextmanager
 def locked(service: Service) -> Iterator[None]:
-    """Hold the spool's file as a foreign program might."""
+    """Lock the spool's file as another program might."""
     with contextlib.closing(sqlite3.connect(service.data_dir / "spool.sqlite3", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield
@@ -236,7 +236,7 @@ def write_log_into_file(service: Service) -> None:
 
 
 def assert_start_refused_and_nothing_touched(service: Service, damage: Callable[[Path], None]) -> None:
-    """Damage the spool, try to start, and put the spool back as it was."""
+    """Damage the spool, try to start, and restore the spool."""
     spool = service.data_dir / "spool.sqlite3"
     log = spool.with_name("spool.sqlite3-wal")
     whole = {file: file.read_bytes() for file in (spool, log) if file.exists()}

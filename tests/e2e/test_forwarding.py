@@ -1,4 +1,4 @@
-"""One forwarder at a time empties the spool fast, is replaced at once, and nothing else can take what it holds."""
+"""Test the forwarder: one process at a time empties the spool fast, and is replaced at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 
 
 def fill(data_dir: Path, count: int) -> list[str]:
-    """Put events in a spool that nobody empties yet."""
+    """Fill a spool before a service starts."""
     file = data_dir / "spool.sqlite3"
     Spool(file, sync="normal", max_mb=1024, clock=time.monotonic).prepare()
     event_ids = [f"event-{n}" for n in range(count)]
@@ -153,7 +153,7 @@ def test_two_services_on_one_spool_send_nothing_twice(tmp_path: Path, fake: Fake
             each.kill_tree()
 
 
-def test_what_a_killed_forwarder_held_is_sent_by_another_at_once(tmp_path: Path) -> None:
+def test_events_held_by_a_killed_forwarder_are_sent_by_another_at_once(tmp_path: Path) -> None:
     with running(tmp_path / "data", DELIVERY="spool") as (service, fake), Load(service.port, 4, pause=0.01) as load:
         times = []
         for _ in range(5):
@@ -192,7 +192,7 @@ def test_the_other_process_takes_over_within_a_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
-def test_a_second_run_goes_on_where_the_first_was_told_to_stop(tmp_path: Path, delivery: str) -> None:
+def test_a_second_run_continues_where_the_first_was_stopped(tmp_path: Path, delivery: str) -> None:
     with running(tmp_path / "data", DELIVERY=delivery) as (service, fake):
         times = []
         with Load(service.port, 8) as load:
@@ -215,7 +215,7 @@ def test_a_second_run_goes_on_where_the_first_was_told_to_stop(tmp_path: Path, d
 
 
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
-def test_a_stop_waits_for_no_answer_of_tinybird_beyond_its_time(tmp_path: Path, delivery: str) -> None:
+def test_a_stop_waits_for_no_response_beyond_its_time(tmp_path: Path, delivery: str) -> None:
     with running(tmp_path / "data", DELIVERY=delivery, WEB_CONCURRENCY="1") as (service, fake):
         fake.fail(hanging)
         with Load(service.port, 6, hits_each=1) as load:

@@ -1,4 +1,4 @@
-"""A browser's connection serves hit after hit, however the bytes of each arrive."""
+"""Test that a browser's connection serves several hits, however their bytes arrive."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HITS = 300
 
 
 def impatient_browser(port: int, name: int) -> list[int]:
-    """Send each hit's headers ahead, with the body of the hit before, and its body once that is answered."""
+    """Send each hit's headers with the body of the hit before, and its body after that one's response."""
     bodies = [json.dumps(page_hit(event_id=f"{name}-{n}")).encode() for n in range(HITS)]
     heads = [
         f"POST {TARGET} HTTP/1.1\r\nHost: blog.example\r\nContent-Type: application/json\r\nUser-Agent: {FIREFOX}\r\n"
@@ -43,7 +43,7 @@ def impatient_browser(port: int, name: int) -> list[int]:
     return statuses
 
 
-def test_hits_whose_headers_come_before_the_last_answer_are_each_served_once(tmp_path: Path) -> None:
+def test_hits_whose_headers_precede_the_last_response_are_each_served_once(tmp_path: Path) -> None:
     with running(tmp_path / "data", DELIVERY="spool", WEB_CONCURRENCY="1") as (service, fake):
         with ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(impatient_browser, [service.port] * 8, range(8)))

@@ -1,4 +1,4 @@
-"""Processes are killed at random moments under load, and no hit that got a 2xx is lost."""
+"""Test that no accepted hit is lost if processes are killed at random moments under load."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROUNDS = 20
 
 
 def flapping(request: Request) -> Answer:
-    """Take some, then fail for a while in one way or another, again and again."""
+    """Alternate between accepting requests and failing in one of several ways."""
     phase = request.number % 100
     if phase < 60:
         return taken(request)
@@ -49,7 +49,7 @@ def kill_tree(service: Service, dice: random.Random) -> None:
 
 @pytest.mark.parametrize("kill", [kill_worker, kill_forwarder, kill_tree])
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
-def test_whatever_is_killed_no_accepted_hit_is_lost(
+def test_no_accepted_hit_is_lost_if_processes_are_killed(
     tmp_path: Path, delivery: str, kill: Callable[[Service, random.Random], None]
 ) -> None:
     dice = random.Random(f"{delivery} {kill.__name__}")
@@ -71,13 +71,13 @@ def test_whatever_is_killed_no_accepted_hit_is_lost(
         # One batch is in flight when its sender is killed; a single hit in flight gets no 2xx and is not kept.
         assert len(repeated) <= ROUNDS
         assert all(each.is_batch for each in repeated)
-        if delivery == "spool":  # nobody but the forwarder uses its connection
+        if delivery == "spool":  # only the forwarder uses its connection
             last = {each.connection: each.number for each in fake.requests}
             assert all(last[each.connection] == each.number for each in repeated)
 
 
 def repeated_requests(fake: FakeTinybird) -> list[Request]:
-    """List the requests that were taken, and of whose events some were sent and taken again."""
+    """List the accepted requests of whose events some were accepted again."""
     delivered = fake.delivered
     last = {
         event_id: request.number

@@ -1,4 +1,4 @@
-"""Several machines, one salt store across the network: they name visitors alike, and never wrongly."""
+"""Test that machines with a shared salt store derive the same session ids."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def today() -> date:
 
 
 class SharedRedis:
-    """A Redis as another machine sees it."""
+    """Access Redis as another machine does."""
 
     def __init__(self, directory: Path) -> None:
         self.neighbour = neighbours.redis(directory)
@@ -65,7 +65,7 @@ class SharedRedis:
 
 
 class SharedFirestore:
-    """Firestore as a Node service sees it."""
+    """Access Firestore as a Node service does."""
 
     def __init__(self, directory: Path) -> None:
         self.neighbour = neighbours.firestore(directory)
@@ -109,7 +109,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def machine(directory: Path, store: Any, **environment: str) -> Iterator[tuple[Service, FakeTinybird]]:
-    """Run the service on a machine of its own; afterwards its files and records hold no salt and no password."""
+    """Run the service as on a machine of its own; fails if its files or log hold a salt or a password afterwards."""
     directory.mkdir()
     with running(directory / "data", **store.environment, **environment) as (service, fake):
         yield service, fake
@@ -137,13 +137,13 @@ def visit_together(service: Service, sites: list[str]) -> list[Outcome]:
 
 
 def names(*fakes: FakeTinybird) -> set[tuple[str, str]]:
-    """Return which visitors Tinybird was told of: site and name."""
+    """Return the visitors that Tinybird has: site and session id."""
     events = [json.loads(line) for fake in fakes for request in fake.requests for line in request.lines]
     return {(event["site_uuid"], event["session_id"]) for event in events}
 
 
 def named_by(store: Any) -> set[tuple[str, str]]:
-    """Return how the visitor of these tests is called by the salts that the store holds for today."""
+    """Return the session ids of these tests' visitor by the salts that the store holds for today."""
     salts = {key.split(":", 2)[2]: salt for key, salt in store.salts().items() if key.split(":")[1] == str(today())}
     return {(site, session_id(salt, site, ADDRESS, FIREFOX)) for site, salt in salts.items()}
 
@@ -152,7 +152,7 @@ def events_in(service: Service) -> list[str]:
     return [json.loads(line)["event"] for line in service.log.splitlines() if line.startswith("{")]
 
 
-def test_two_machines_that_start_at_once_name_a_visitor_alike(store: Any, tmp_path: Path) -> None:
+def test_two_machines_that_start_at_once_derive_the_same_session_id(store: Any, tmp_path: Path) -> None:
     sites = [site(number) for number in range(5)]
     with machine(tmp_path / "one", store) as (one, seen), machine(tmp_path / "two", store) as (two, seen_too):
         racers = [threading.Thread(target=visit_together, args=[each, sites * 6]) for each in (one, two)]
@@ -166,14 +166,14 @@ def test_two_machines_that_start_at_once_name_a_visitor_alike(store: Any, tmp_pa
         assert [key for key in store.salts() if not store.ends_when_it_should(key, today())] == []
 
 
-def test_a_salt_that_a_node_service_made_is_used(store: Any, tmp_path: Path) -> None:
+def test_a_salt_that_a_node_service_created_is_used(store: Any, tmp_path: Path) -> None:
     store.put(f"salt:{today()}:{SITE}", NODE_SALT)
     with machine(tmp_path / "one", store) as (service, fake):
         assert visit(service, SITE).status == 202
         assert names(fake) == {(SITE, session_id(NODE_SALT, SITE, ADDRESS, FIREFOX))}
 
 
-def test_what_holds_no_salt_refuses_the_hits_of_its_site_only(store: Any, tmp_path: Path) -> None:
+def test_a_value_that_is_no_salt_refuses_the_hits_of_its_site_only(store: Any, tmp_path: Path) -> None:
     store.put(f"salt:{today()}:{SITE}", "")
     with machine(tmp_path / "one", store) as (service, fake):
         assert visit(service, SITE).status == 503
@@ -184,7 +184,7 @@ def test_what_holds_no_salt_refuses_the_hits_of_its_site_only(store: Any, tmp_pa
         assert "SaltStoreUnavailable" not in events_in(service)
 
 
-def test_a_store_that_hangs_refuses_new_sites_at_once_and_goes_on_for_the_others(store: Any, tmp_path: Path) -> None:
+def test_a_store_that_hangs_refuses_new_sites_at_once_and_serves_cached_ones(store: Any, tmp_path: Path) -> None:
     with machine(tmp_path / "one", store, WEB_CONCURRENCY="1") as (service, fake):
         assert visit(service, SITE).status == 202
         store.neighbour.hang()
@@ -223,7 +223,7 @@ def test_a_store_that_dies_is_used_again_once_it_is_back(store: Any, tmp_path: P
         store.neighbour.stop()
         refused = [visit(service, site(number)) for number in range(1, 50)]
         begun = time.monotonic()
-        while time.monotonic() - begun < 6:  # long enough for whoever waits longer with each failure
+        while time.monotonic() - begun < 6:  # long enough for waits that grow with each failure
             refused.append(visit(service, site(1)))
             time.sleep(0.1)
         store.neighbour.start()
@@ -239,7 +239,7 @@ def test_a_store_that_dies_is_used_again_once_it_is_back(store: Any, tmp_path: P
         assert before <= names(fake) == named_by(store)
 
 
-def test_a_machine_starts_while_the_store_is_away_and_says_so(store: Any, tmp_path: Path) -> None:
+def test_a_machine_starts_while_the_store_is_away_and_logs_it(store: Any, tmp_path: Path) -> None:
     store.neighbour.stop()
     fake = FakeTinybird()
     service = Service(tmp_path / "data", fake.url, **store.environment)

@@ -1,6 +1,6 @@
-"""Tinybird fails in each way that it can, and no browser waits long, no event is lost, nothing else is held up.
+"""Test each way in which Tinybird can fail: no browser waits long, no event is lost, nothing else is delayed.
 
-The scenarios mostly wait, so they run side by side, each with a service and a Tinybird of its own.
+The scenarios mostly wait, so they run in parallel, each with its own service and Tinybird.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def start_failing(fake: FakeTinybird, failure: Callable[[Request], Answer] | Non
 
 
 def names(outcomes: list[Outcome]) -> list[str]:
-    """Name the hits, all of which must have been accepted."""
+    """Return the event ids of the hits, all of which must have been accepted."""
     assert {each.status for each in outcomes} == {202}
     return [each.event_id for each in outcomes]
 
@@ -72,7 +72,7 @@ def batches(fake: FakeTinybird) -> list[Request]:
 
 
 def goes_directly(service: Service, fake: FakeTinybird) -> bool:
-    """Post a hit and see whether it was forwarded within its request."""
+    """Post a hit, and return whether it was sent within its request."""
     event_ids = names(hit(service.port))
     return any(each.event_ids == event_ids and not each.is_batch for each in list(fake.requests))
 
@@ -91,7 +91,7 @@ def direct_hits_are_kept_while_it_fails(failure: Callable[[Request], Answer] | N
         asked = sum(not each.is_batch for each in list(fake.requests))
         later = hit(service.port, 20)
         assert max(each.seconds for each in later) < AT_ONCE
-        assert sum(not each.is_batch for each in list(fake.requests)) == asked  # nobody tries while it is open
+        assert sum(not each.is_batch for each in list(fake.requests)) == asked  # no hit is sent while it is open
         fake.heal()
         hits += names(first) + names(later)
         needed = assert_each_delivered_once(service, fake, hits, 30)
@@ -255,7 +255,7 @@ def the_token_is_wrong_until_it_is_corrected(delivery: str, status: int, data_di
     return f"tried again after {gaps[0]:.1f} and {gaps[1]:.1f} s; delivered {needed:.1f} s after it was corrected"
 
 
-def rows_that_go_to_quarantine_are_told(data_dir: Path) -> str:
+def quarantined_rows_are_logged(data_dir: Path) -> str:
     def quarantining(request: Request) -> Answer:
         return Answer(202, body={"successful_rows": 0, "quarantined_rows": len(request.event_ids)})
 
@@ -267,7 +267,7 @@ def rows_that_go_to_quarantine_are_told(data_dir: Path) -> str:
 
 
 def wait_in_one_batch(service: Service, fake: FakeTinybird, count: int) -> list[str]:
-    """Have that many events wait, none of which was ever sent alone."""
+    """Have that many events wait, none of which was sent alone."""
     fake.fail(always(503))
     return names(hit_together(service.port, count))
 
@@ -292,7 +292,7 @@ def all_scenarios() -> Iterator[tuple[str, Callable[[Path], str]]]:
         yield f"spool: {status} for one event", partial(one_event_among_a_hundred_is_wrong, status)
     for status in (400, 413, 422):
         yield f"direct: {status} for one event", partial(one_direct_hit_is_wrong, status)
-    yield "spool: quarantine", rows_that_go_to_quarantine_are_told
+    yield "spool: quarantine", quarantined_rows_are_logged
 
 
 SCENARIOS = dict(all_scenarios())
@@ -302,12 +302,12 @@ SCENARIOS = dict(all_scenarios())
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[str]]]:
-    """Run the chosen scenarios side by side."""
+    """Run the selected scenarios in parallel."""
     chosen = [item.callspec.params["scenario"] for item in request.session.items if item.module is request.module]
     with ThreadPoolExecutor(6) as pool:
         yield {name: pool.submit(SCENARIOS[name], tmp_path_factory.mktemp("scenario") / "data") for name in chosen}
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_nothing_is_lost_and_nobody_waits(scenario: str, results: dict[str, Future[str]]) -> None:
+def test_no_event_is_lost_and_no_browser_waits(scenario: str, results: dict[str, Future[str]]) -> None:
     print(results[scenario].result())

@@ -1,4 +1,4 @@
-"""The real Tinybird speaks TLS, through which batches go compressed and deadlines hold as well."""
+"""Test TLS, as Tinybird uses it: batches are compressed, and deadlines hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate and its key, in one file."""
+    """Create a certificate and its key in one file."""
     file = tmp_path_factory.mktemp("tls") / "certificate.pem"
     request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=tinybird"
     subprocess.run(
@@ -46,7 +46,7 @@ def tls(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def test_batches_are_compressed_on_their_way(tmp_path: Path, certificate: Path, tls: ssl.SSLContext) -> None:
+def test_batches_are_compressed(tmp_path: Path, certificate: Path, tls: ssl.SSLContext) -> None:
     trusted = f"{certificate}.crt"
     with running(tmp_path / "data", "app:app", tls, DELIVERY="spool", REQUESTS_CA_BUNDLE=trusted) as (service, fake):
         outcomes = hit_together(service.port, 50)
@@ -55,7 +55,7 @@ def test_batches_are_compressed_on_their_way(tmp_path: Path, certificate: Path, 
         assert any(each.headers.get("content-encoding") == "gzip" for each in fake.requests)
 
 
-def test_a_certificate_that_nobody_vouches_for_gets_no_event(tmp_path: Path, tls: ssl.SSLContext) -> None:
+def test_an_untrusted_certificate_gets_no_event(tmp_path: Path, tls: ssl.SSLContext) -> None:
     with running(tmp_path / "data", "app:app", tls, DELIVERY="direct") as (service, fake):
         outcomes = hit(service.port, 10)
         assert {each.status for each in outcomes} == {202}
@@ -65,7 +65,7 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_event(tmp_path: Path, tls
 
 
 @pytest.mark.parametrize("failure", [hanging, reset_in_mid_answer, dripping, dripping_headers])
-def test_nobody_waits_long_for_an_answer_through_tls(
+def test_no_browser_waits_long_for_a_response_over_tls(
     tmp_path: Path, certificate: Path, tls: ssl.SSLContext, failure: Callable[[Request], Answer]
 ) -> None:
     trusted = f"{certificate}.crt"
