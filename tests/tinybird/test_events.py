@@ -15,7 +15,7 @@ import requests_mock
 from tests.support.app import TARGET
 from traffic_analytics.delivery.target import Verdict
 from traffic_analytics.tinybird import events as tinybird
-from traffic_analytics.tinybird.events import Tinybird, events_url, retry_after, verdict_of
+from traffic_analytics.tinybird.events import Tinybird, events_url, parse_retry_after, to_verdict
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_bare_host_means_its_events_api_and_a_path_is_taken_at_its_word(target
     ],
 )
 def test_each_status_means_one_thing(status: int, verdict: Verdict) -> None:
-    assert verdict_of(status) is verdict
+    assert to_verdict(status) is verdict
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_each_status_means_one_thing(status: int, verdict: Verdict) -> None:
     ],
 )
 def test_how_long_to_wait_is_read_from_the_answer(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds
+    assert parse_retry_after(headers) == seconds
 
 
 def test_a_batch_leaves_compressed_for_another_machine_and_plain_for_this_one() -> None:
