@@ -7,15 +7,15 @@ Ghost signs with the workspace's admin token (HS256) which pipes a dashboard may
 Rules, the same in gateway and store:
 
 - A token has at most LONGEST characters, all of them visible ASCII.
-- The Authorization header counts before the query, also if it is a bearer without a token; of several tokens in the query
-  the first counts.
-- Only HS256 is accepted. `exp` is required; `exp` and `nbf` are finite numbers. A token is valid before `exp`, from `nbf`.
+- The Authorization header counts before the query, also if it is a bearer without a token. Of several tokens in the
+  query the first counts.
+- Only HS256 is accepted. `exp` is required; `exp` and `nbf` are finite numbers: valid from `nbf`, before `exp`.
 - A scope counts if its type is PIPES:READ and its resource a text. Each other scope grants nothing.
 - `fixed_params` that is absent or null restricts nothing. Otherwise it is an object of texts and numbers; anything else
   refuses the whole token, also if it is falsy ([], "", 0, false): reading on without a restriction would show too much.
 - Two scopes of the same resource must agree in their fixed parameters. A token in which they differ is refused whole:
   neither the first, nor the last, nor both can be right for certain.
-- A scope grants both versions of a pipe (`api_kpis`, `api_kpis_v2`). The scope of the exact name counts before the other.
+- A scope grants both versions of a pipe (`api_kpis`, `api_kpis_v2`). The scope of the exact name counts first.
 - Responses are shared only between tokens that agree in all scopes, also in those that do not concern the pipe.
 """
 
@@ -24,19 +24,29 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from traffic_analytics.errors import TokenRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jwt.types import Options
+
 LONGEST = 8000
 """Length of the longest token, in characters; Ghost's scopes for all pipes in both versions fit."""
 _TOKEN = re.compile(rf"[\x21-\x7e]{{1,{LONGEST}}}")
 _VERSION = "_v2"
 # The claims are checked here, against the clock that the caller passes.
-_OPTIONS: dict[str, Any] = {f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
+_OPTIONS: Options = {
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
 
 
 class NotAJwt(TokenRefused):
