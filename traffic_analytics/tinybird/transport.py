@@ -15,7 +15,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.exceptions import TimeoutError as PoolTimeout
 from urllib3.util import Timeout
 
@@ -115,10 +115,8 @@ class DeadlineAdapter(HTTPAdapter):
                 assert_same_host=False,
                 timeout=Timeout(connect=connect, read=read),
             )
-        except (PoolTimeout, TimeoutError) as error:
-            raise ResponseTimeout(type(error).__name__) from error
         except (HTTPError, OSError) as error:
-            raise NoResponse(type(error).__name__) from error
+            raise _no_response(error) from error
         response = _CompleteResponse(raw.data)
         response.status_code = raw.status
         response.headers = raw.headers  # case-insensitive as well
@@ -134,9 +132,7 @@ class DeadlineAdapter(HTTPAdapter):
             response.content  # noqa: B018 - reads the body, which keeps it
         except requests.ConnectionError as error:
             # requests raises this for a read timeout, too, once the headers are read.
-            cause = error.args[0] if error.args else error
-            kind = ResponseTimeout if isinstance(cause, PoolTimeout) else NoResponse
-            raise kind(type(cause).__name__) from error
+            raise _no_response(error.args[0] if error.args else error) from error
         return response
 
 
@@ -160,6 +156,12 @@ class _CompleteResponse(requests.Response):
 def failure_reason(error: Exception) -> str:
     """Name an error's class, or the class of its cause. The message may quote the URL, and with it a token."""
     return str(error) if isinstance(error, NoResponse) else type(error).__name__
+
+
+def _no_response(cause: Exception) -> NoResponse:
+    # urllib3 derives a refused connection from a connect timeout.
+    timed_out = isinstance(cause, PoolTimeout | TimeoutError) and not isinstance(cause, NewConnectionError)
+    return (ResponseTimeout if timed_out else NoResponse)(type(cause).__name__)
 
 
 def _split(url: str) -> tuple[str, str]:
