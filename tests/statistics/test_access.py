@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -11,8 +10,7 @@ import pytest
 from analytics_store.settings import Settings as StoreSettings
 from analytics_store.wiring import create_app as open_store
 from tests.support.app import NOW, OTHER_SITE, SITE, TARGET
-from tests.support.gateway import ACTIVE, STATIC, STATS, Target, app_for, ghost_token, rows
-from tests.support.processes import wait_until
+from tests.support.gateway import ACTIVE, STATIC, STATS, Target, app_for, ghost_token, query_together, rows
 from tests.support.tokens import ADMIN, CASES, PIPE, QUERY, Case, claims, fixed, scope, sign
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.settings import Settings
@@ -26,9 +24,9 @@ if TYPE_CHECKING:
 def test_a_token_in_the_query_is_sent_to_the_target_in_the_header(gateway: StartGateway) -> None:
     dashboard = gateway()
 
-    answer = dashboard.query(f"{ACTIVE}?token={STATIC}&site_uuid={SITE}", token=None)
+    response = dashboard.query(f"{ACTIVE}?token={STATIC}&site_uuid={SITE}", token=None)
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert dashboard.requests[0].headers["Authorization"] == f"Bearer {STATIC}"
     assert "token" not in dashboard.requests[0].url
 
@@ -37,10 +35,10 @@ def test_a_token_in_the_query_is_sent_to_the_target_in_the_header(gateway: Start
 def test_without_a_well_formed_token_the_target_is_not_queried(gateway: StartGateway, token: str | None) -> None:
     dashboard = gateway()
 
-    answer = dashboard.query(token=token)
+    response = dashboard.query(token=token)
 
-    assert (answer.status_code, answer.json["error"]) == (403, "Forbidden")
-    assert answer.headers["access-control-allow-origin"] == "*"
+    assert (response.status_code, response.json["error"]) == (403, "Forbidden")
+    assert response.headers["access-control-allow-origin"] == "*"
     assert dashboard.requests == []
 
 
@@ -106,9 +104,9 @@ def test_fixed_parameters_of_a_token_replace_those_of_the_request(gateway: Start
         f"site_uuid={SITE}",
         "",
     ]
-    answers = [dashboard.query(f"{ACTIVE}?{query}", ghost_token()).json for query in forged]
+    responses = [dashboard.query(f"{ACTIVE}?{query}", ghost_token()).json for query in forged]
 
-    assert answers == [rows("mine")] * len(forged)
+    assert responses == [rows("mine")] * len(forged)
     assert [parse_qs(each.query)["site_uuid"] for each in dashboard.requests] == [[OTHER_SITE], [SITE]]
 
 
@@ -201,21 +199,10 @@ def test_a_refusal_of_one_token_is_not_shared_with_another(target: Target, tmp_p
     app = app_for(target.url, tmp_path, TINYBIRD_ADMIN_TOKEN=ADMIN)
     target.response = (403, b'{"error":"no"}')
     tokens = [ghost_token(exp=time.time() + 60, name=str(n)) for n in range(3)]  # noqa: TID251
-    answers: list[int] = []
 
-    def ask(token: str) -> None:
-        answers.append(app.test_client().get(ACTIVE, headers={"Authorization": f"Bearer {token}"}).status_code)
+    responses = query_together(app, target, [(ACTIVE, token) for token in tokens])
 
-    threads = [threading.Thread(target=ask, args=[token]) for token in tokens]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(target.paths) == 1)
-    time.sleep(0.1)
-    target.go.set()
-    for thread in threads:
-        thread.join(10)
-
-    assert answers == [403] * 3
+    assert [response.status_code for response in responses] == [403] * 3
     assert len(target.paths) == 3
 
 

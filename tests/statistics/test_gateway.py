@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.support.app import NOW, SITE, TARGET
-from tests.support.gateway import ACTIVE, STATIC, STATS, Dashboard, Target, app_for, ghost_token, rows
+from tests.support.gateway import ACTIVE, STATIC, STATS, Dashboard, Target, app_for, ghost_token, query_together, rows
 from tests.support.processes import wait_until
 from tests.support.tokens import ADMIN
 from traffic_analytics.errors import ConfigurationError
@@ -36,12 +36,12 @@ def test_a_query_reaches_the_target_with_the_clients_token_and_its_response_retu
     dashboard = gateway()
     dashboard.respond_with(json=rows(3))
 
-    answer = dashboard.query(f"{prefix}/v0/pipes/api_kpis.json?site_uuid={SITE}&source=&date_from=2026-11-01")
+    response = dashboard.query(f"{prefix}/v0/pipes/api_kpis.json?site_uuid={SITE}&source=&date_from=2026-11-01")
 
-    assert (answer.status_code, answer.json) == (200, rows(3))
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["cache-control"] == "private, no-store"
+    assert (response.status_code, response.json) == (200, rows(3))
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["cache-control"] == "private, no-store"
     (request,) = dashboard.requests
     assert request.url == f"{STATS}/v0/pipes/api_kpis.json?date_from=2026-11-01&site_uuid={SITE}&source="
     assert request.headers["Authorization"] == f"Bearer {STATIC}"
@@ -63,24 +63,24 @@ def test_only_query_and_token_of_the_clients_request_reach_the_target(gateway: S
 def test_other_methods_are_405(gateway: StartGateway, method: str) -> None:
     dashboard = gateway()
 
-    answer = dashboard.service.client.open(ACTIVE, method=method, headers={"Authorization": f"Bearer {STATIC}"})
+    response = dashboard.service.client.open(ACTIVE, method=method, headers={"Authorization": f"Bearer {STATIC}"})
 
-    assert answer.status_code == 405
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+    assert response.status_code == 405
+    assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
     assert dashboard.requests == []
 
 
 @pytest.mark.parametrize("prefix", ["", "/.ghost/analytics"])
 def test_a_browser_may_send_its_token_from_another_origin(gateway: StartGateway, prefix: str) -> None:
-    answer = gateway().service.client.options(
+    response = gateway().service.client.options(
         prefix + ACTIVE,
         headers={"Origin": "https://blog.example", "Access-Control-Request-Headers": "authorization"},
     )
 
-    assert answer.status_code == 204
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert "Authorization" in answer.headers["access-control-allow-headers"]
-    assert "GET" in answer.headers["access-control-allow-methods"]
+    assert response.status_code == 204
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "Authorization" in response.headers["access-control-allow-headers"]
+    assert "GET" in response.headers["access-control-allow-methods"]
 
 
 def test_without_stats_target_there_is_no_gateway_and_nothing_of_it_is_loaded(
@@ -99,10 +99,10 @@ def test_without_stats_target_there_is_no_gateway_and_nothing_of_it_is_loaded(
 def test_a_target_that_leads_back_here_is_named(gateway: StartGateway) -> None:
     dashboard = gateway()
 
-    answer = dashboard.query(headers={"User-Agent": "traffic-analytics"})
+    response = dashboard.query(headers={"User-Agent": "traffic-analytics"})
 
-    assert answer.status_code == 508
-    assert "STATS_TARGET" in answer.json["message"]
+    assert response.status_code == 508
+    assert "STATS_TARGET" in response.json["message"]
     assert dashboard.requests == []
 
 
@@ -122,7 +122,7 @@ def test_an_error_of_the_target_is_passed_on_and_not_cached(gateway: StartGatewa
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {"text": "<html>"},
         {"json": [1]},
@@ -130,9 +130,11 @@ def test_an_error_of_the_target_is_passed_on_and_not_cached(gateway: StartGatewa
         {"text": ""},
     ],
 )
-def test_a_response_that_is_not_statistics_is_502_and_not_cached(gateway: StartGateway, answer: dict[str, Any]) -> None:
+def test_a_response_that_is_not_statistics_is_502_and_not_cached(
+    gateway: StartGateway, response: dict[str, Any]
+) -> None:
     dashboard = gateway()
-    dashboard.respond_with(answer, {"json": rows(1)})
+    dashboard.respond_with(response, {"json": rows(1)})
 
     assert dashboard.query().status_code == 502
     dashboard.advance(11)
@@ -167,10 +169,10 @@ def test_a_failure_is_replaced_by_the_last_good_response_for_an_hour(
     dashboard.advance(1)
     too_late = dashboard.query()
 
-    for answer, age in ((first, "61"), (last, "3599")):
-        assert (answer.status_code, answer.json) == (200, rows(1))
-        assert answer.headers["x-traffic-analytics-stale"] == age
-        assert "x-traffic-analytics-stale" in answer.headers["access-control-expose-headers"]
+    for response, age in ((first, "61"), (last, "3599")):
+        assert (response.status_code, response.json) == (200, rows(1))
+        assert response.headers["x-traffic-analytics-stale"] == age
+        assert "x-traffic-analytics-stale" in response.headers["access-control-expose-headers"]
     assert too_late.status_code == status
     assert too_late.json["error"]
     assert too_late.headers["access-control-allow-origin"] == "*"
@@ -216,9 +218,9 @@ def test_a_target_that_names_a_time_is_not_queried_before(gateway: StartGateway)
     for _ in range(29):
         dashboard.advance(60)
         assert "x-traffic-analytics-stale" in dashboard.query(ACTIVE, ghost_token()).headers
-        other_question = another_worker.query("/v0/pipes/api_kpis.json", ghost_token())
-        assert other_question.status_code == 429
-        assert int(other_question.headers["retry-after"]) > 0
+        other_query = another_worker.query("/v0/pipes/api_kpis.json", ghost_token())
+        assert other_query.status_code == 429
+        assert int(other_query.headers["retry-after"]) > 0
     assert len(dashboard.requests) == count
     dashboard.advance(60)
     assert "x-traffic-analytics-stale" not in dashboard.query(ACTIVE, ghost_token()).headers
@@ -280,8 +282,10 @@ def test_the_tabs_of_two_admins_cost_at_most_one_query_per_cache_time_whatever_w
         worker.service.now = NOW + timedelta(seconds=at)
         admin, session = tab % 2, int(at // (3 * 3600))  # Ghost's tokens live for three hours
         expiry = int(NOW.timestamp()) + (session + 1) * 3 * 3600 + 60
-        answer = worker.query(f"{ACTIVE}?site_uuid={SITE}&ghost_client=admin", ghost_token(name=str(admin), exp=expiry))
-        assert answer.status_code == 200
+        response = worker.query(
+            f"{ACTIVE}?site_uuid={SITE}&ghost_client=admin", ghost_token(name=str(admin), exp=expiry)
+        )
+        assert response.status_code == 200
 
     assert len(polls) == tabs * 1440
     assert most / 2 <= len(workers[0].requests) <= most
@@ -303,51 +307,27 @@ def test_one_tab_polling_at_the_cache_time_itself_costs_no_more_than_its_polls_w
 def test_identical_queries_at_the_same_time_reach_the_target_once(target: Target, tmp_path: Path) -> None:
     app = app_for(target.url, tmp_path, TINYBIRD_ADMIN_TOKEN=ADMIN, THREADS="16")
     token = ghost_token(exp=time.time() + 60)  # noqa: TID251
-    answers: list[Any] = []
 
-    def ask(n: int) -> None:
-        answers.append(
-            app.test_client().get(f"{ACTIVE}?ghost_client={n}", headers={"Authorization": f"Bearer {token}"})
-        )
+    responses = query_together(app, target, [(f"{ACTIVE}?ghost_client={n}", token) for n in range(12)])
 
-    threads = [threading.Thread(target=ask, args=[n]) for n in range(12)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(target.paths) == 1)
-    time.sleep(0.2)
-    target.go.set()
-    for thread in threads:
-        thread.join(10)
-
-    assert [answer.json for answer in answers] == [rows(7)] * 12
+    assert [response.json for response in responses] == [rows(7)] * 12
     assert len(target.paths) == 1
 
 
 def test_identical_queries_reach_the_target_once_even_without_a_cache(target: Target, tmp_path: Path) -> None:
     app = app_for(target.url, tmp_path, STATS_CACHE_SECONDS="0")
-    answers: list[Any] = []
 
-    def ask() -> None:
-        answers.append(app.test_client().get(ACTIVE, headers={"Authorization": f"Bearer {STATIC}"}))
+    responses = query_together(app, target, [(ACTIVE, STATIC)] * 6)
 
-    threads = [threading.Thread(target=ask) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(target.paths) == 1)
-    time.sleep(0.2)
-    target.go.set()
-    for thread in threads:
-        thread.join(10)
-
-    assert [answer.json for answer in answers] == [rows(7)] * 6
+    assert [response.json for response in responses] == [rows(7)] * 6
     assert len(target.paths) == 1
 
 
 def ask_in_a_process(url: str, data_dir: Path, barrier: Any, results: Any) -> None:
     app = app_for(url, data_dir)
     barrier.wait(30)
-    answer = app.test_client().get(ACTIVE, headers={"Authorization": f"Bearer {STATIC}"})
-    results.put((answer.status_code, answer.json))
+    response = app.test_client().get(ACTIVE, headers={"Authorization": f"Bearer {STATIC}"})
+    results.put((response.status_code, response.json))
 
 
 def test_identical_queries_of_several_processes_reach_the_target_once(target: Target, tmp_path: Path) -> None:
@@ -362,20 +342,20 @@ def test_identical_queries_of_several_processes_reach_the_target_once(target: Ta
     wait_until(lambda: len(target.paths) >= 1)
     time.sleep(0.3)
     target.go.set()
-    answers = [results.get(timeout=20) for _ in processes]
+    responses = [results.get(timeout=20) for _ in processes]
     for process in processes:
         process.join(10)
 
-    assert answers == [(200, rows(7))] * 2
+    assert responses == [(200, rows(7))] * 2
     assert len(target.paths) == 1
 
 
 def test_a_worker_reuses_a_response_that_another_stored_while_it_claimed(cache: OpenCache, clock: Clock) -> None:
-    asked: list[str] = []
+    tokens: list[str] = []
 
     class Once:
-        def get(self, question: Any, token: str) -> Reply:
-            asked.append(token)
+        def get(self, path: str, token: str) -> Reply:
+            tokens.append(token)
             return Reply(200, token.encode(), "")
 
     def worker(cache: AnswerCache) -> Gateway:
@@ -397,30 +377,30 @@ def test_a_worker_reuses_a_response_that_another_stored_while_it_claimed(cache: 
     slow.claim = lambda *args: bool(fast.answer("p.json", "", "Bearer fast")) and claim(*args)  # type: ignore[method-assign]
 
     assert worker(slow).answer("p.json", "", "Bearer slow").body == b"fast"
-    assert asked == ["fast"]
+    assert tokens == ["fast"]
 
 
 def test_a_slow_target_leaves_threads_for_hits(target: Target, tmp_path: Path) -> None:
     app = app_for(target.url, tmp_path, THREADS="4")
-    answers: list[int] = []
+    responses: list[int] = []
 
-    def ask(n: int) -> None:
+    def query(n: int) -> None:
         headers = {"Authorization": f"Bearer {STATIC}"}
-        answers.append(app.test_client().get(f"{ACTIVE}?n={n}", headers=headers).status_code)
+        responses.append(app.test_client().get(f"{ACTIVE}?n={n}", headers=headers).status_code)
 
-    threads = [threading.Thread(target=ask, args=[n]) for n in range(3)]
+    threads = [threading.Thread(target=query, args=[n]) for n in range(3)]
     for thread in threads:
         thread.start()
     wait_until(lambda: len(target.paths) == 3)
-    ask(3)  # the fourth does not wait
+    query(3)  # the fourth does not wait
 
-    assert answers == [503]
+    assert responses == [503]
     target.go.set()
     for thread in threads:
         thread.join(10)
-    assert sorted(answers) == [200, 200, 200, 503]
-    ask(4)
-    assert answers[-1] == 200
+    assert sorted(responses) == [200, 200, 200, 503]
+    query(4)
+    assert responses[-1] == 200
 
 
 @pytest.mark.parametrize(

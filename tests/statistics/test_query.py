@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 def test_only_pipes_by_name_are_passed_on(gateway: StartGateway, path: str) -> None:
     dashboard = gateway()
 
-    answer = dashboard.query(path)
+    response = dashboard.query(path)
 
-    assert answer.status_code in (404, 308)
+    assert response.status_code in (404, 308)
     assert dashboard.requests == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import requests_mock
 
 from tests.support.app import NOW, SITE, TARGET
+from tests.support.processes import wait_until
 from tests.support.tokens import ADMIN, sign
 from traffic_analytics.salts.store import MemorySalts
 from traffic_analytics.settings import Settings
@@ -19,6 +21,7 @@ from traffic_analytics.statistics.answer_cache import AnswerCache
 from traffic_analytics.wiring import create_app
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from flask import Flask
@@ -127,3 +130,21 @@ def app_for(url: str, data_dir: Path, **environment: str) -> Flask:
     """Make a service whose statistics come from `url`, with a clock that runs."""
     environment = {"PROXY_TARGET": TARGET, "DATA_DIR": str(data_dir), "STATS_TARGET": url, **environment}
     return create_app(Settings.from_env(environment), salt_store=MemorySalts())
+
+
+def query_together(app: Flask, target: Target, queries: Sequence[tuple[str, str]]) -> list[Any]:
+    """Send queries (path, token) from a thread each; the target responds once all are on their way."""
+    responses: list[Any] = []
+
+    def query(path: str, token: str) -> None:
+        responses.append(app.test_client().get(path, headers={"Authorization": f"Bearer {token}"}))
+
+    threads = [threading.Thread(target=query, args=each) for each in queries]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(target.paths) == 1)
+    time.sleep(0.2)  # for those that should wait for the first
+    target.go.set()
+    for thread in threads:
+        thread.join(10)
+    return responses
