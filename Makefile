@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: run test e2e ghost check format bench bench-hits bench-backlog bench-pubsub bench-store lock clean
+.PHONY: run test e2e ghost check format bench bench-hits bench-backlog bench-pubsub bench-store bench-transport lock clean
 .DEFAULT_GOAL := run
 
 .venv/ready: requirements-dev.txt requirements-fast.txt
@@ -61,6 +61,10 @@ bench-pubsub: .venv/ready
 # The store's questions and appends; `make bench-store HITS=10000000` takes some minutes.
 bench-store: .venv/ready
 	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
+
+# The CPU of one request: requests' own adapter against tinybird/transport.py.
+bench-transport: .venv/ready
+	@$(BIN)/python -m tests.bench.transport $(BENCH)
 
 EXTRAS = --extra stats --extra store --extra gcp --extra redis --extra metrics --extra otel
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header \

@@ -14,7 +14,7 @@ blueprint = Blueprint("admin", __name__, url_prefix="/v0/store")
 
 def _administered() -> Store:
     here = store()
-    if not here.tokens.rights(token(), here.clock()).administer:
+    if not here.tokens.access(token(), here.clock()).administer:
         raise ForbiddenError("the token does not grant the store's upkeep")
     return here
 

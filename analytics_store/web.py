@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from analytics_store import errors, events
 from analytics_store.logs import say
 from analytics_store.store import Store
+from traffic_analytics.tinybird.jwt import extract_token
 
 blueprint = Blueprint("store", __name__)
 
@@ -58,8 +59,7 @@ def store() -> Store:
 
 def token() -> str | None:
     """Tell the token of this request: the header's, else the query's."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" and value.strip() else request.args.get("token")
+    return extract_token(request.headers.get("Authorization"), request.args.get("token"))
 
 
 @blueprint.get("/")
@@ -79,7 +79,7 @@ def health() -> Response:
 def post_events() -> Response:
     """Keep rows of a data source; the answer comes after the commit, whatever `wait` says."""
     here = store()
-    if not here.tokens.rights(token(), here.clock()).append:
+    if not here.tokens.access(token(), here.clock()).append:
         raise errors.ForbiddenError("the token does not grant appending")
     name = request.args.get("name", "")
     if name not in events.DATA_SOURCES:
@@ -95,7 +95,7 @@ def post_events() -> Response:
 def ask_pipe(name: str) -> Response:
     """Answer a statistics question."""
     here = store()
-    fixed = here.tokens.rights(token(), here.clock()).fixed_for(name)
+    fixed = here.tokens.access(token(), here.clock()).fixed_params(name)
     started = time.perf_counter()
     answer = here.ask(name, _parameters() | fixed)
     elapsed = time.perf_counter() - started

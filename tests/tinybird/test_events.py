@@ -4,8 +4,6 @@ import gzip
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,9 +11,10 @@ import requests
 import requests_mock
 
 from tests.support.app import TARGET
+from tests.support.raw_server import drip, server
 from traffic_analytics.delivery.target import Verdict
 from traffic_analytics.tinybird import events as tinybird
-from traffic_analytics.tinybird.events import Tinybird, events_url, retry_after, verdict_of
+from traffic_analytics.tinybird.events import Tinybird, events_url, parse_retry_after, to_verdict
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ from traffic_analytics.tinybird.events import Tinybird, events_url, retry_after,
         ("http://127.0.0.1:3000/local-proxy", "http://127.0.0.1:3000/local-proxy"),
     ],
 )
-def test_a_bare_host_means_its_events_api_and_a_path_is_taken_at_its_word(target: str, url: str) -> None:
+def test_a_target_without_a_path_gets_that_of_the_events_api(target: str, url: str) -> None:
     assert events_url(target) == url
 
 
@@ -49,8 +48,8 @@ def test_a_bare_host_means_its_events_api_and_a_path_is_taken_at_its_word(target
         (503, Verdict.LATER),
     ],
 )
-def test_each_status_means_one_thing(status: int, verdict: Verdict) -> None:
-    assert verdict_of(status) is verdict
+def test_each_status_has_its_verdict(status: int, verdict: Verdict) -> None:
+    assert to_verdict(status) is verdict
 
 
 @pytest.mark.parametrize(
@@ -67,11 +66,11 @@ def test_each_status_means_one_thing(status: int, verdict: Verdict) -> None:
         ({"Retry-After": "Sun, 22 Nov 2026 12:00:30 GMT"}, None),
     ],
 )
-def test_how_long_to_wait_is_read_from_the_answer(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers) == seconds
+def test_the_time_to_wait_is_read_from_the_response(headers: dict[str, str], seconds: float | None) -> None:
+    assert parse_retry_after(headers) == seconds
 
 
-def test_a_batch_leaves_compressed_for_another_machine_and_plain_for_this_one() -> None:
+def test_a_batch_is_compressed_for_another_machine_and_plain_for_this_one() -> None:
     events = [b'{"n":%d,"text":"%s"}' % (n, b"x" * 50) for n in range(100)]
     with requests_mock.Mocker() as mocker:
         mocker.post(requests_mock.ANY, json={"successful_rows": 100, "quarantined_rows": 2})
@@ -86,45 +85,13 @@ def test_a_batch_leaves_compressed_for_another_machine_and_plain_for_this_one() 
 
 
 @pytest.mark.parametrize("error", [requests.ConnectionError("https://host/?token=secret"), OSError("secret")])
-def test_a_failure_is_named_without_what_it_quotes(error: Exception) -> None:
+def test_the_reason_of_a_failure_quotes_neither_url_nor_token(error: Exception) -> None:
     with requests_mock.Mocker() as mocker:
         mocker.post(TARGET, exc=error)
         reply = Tinybird(TARGET, None, wait=False, connections=1).post("analytics_events", b"{}", "secret")
 
     assert reply.verdict is Verdict.LATER
     assert "secret" not in reply.reason
-
-
-@contextmanager
-def server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Listen, read each request whole, and let `answer` do what it likes with the connection."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                data = b""
-                while b"\r\n\r\n{}" not in data:
-                    data += connection.recv(65536)
-                with suppress(OSError):
-                    answer(connection)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.close()
-
-
-def drip(connection: socket.socket, text: bytes) -> None:
-    for byte in text:
-        connection.sendall(bytes([byte]))
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +102,7 @@ def drip(connection: socket.socket, text: bytes) -> None:
     ],
     ids=["headers", "body"],
 )
-def test_an_answer_that_drips_has_a_deadline(slow: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_that_arrives_byte_by_byte_has_a_deadline(slow: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tinybird, "READ_TIMEOUT", 0.5)
     with server(lambda connection: drip(connection, slow)) as url:
         started = time.monotonic()
@@ -146,7 +113,7 @@ def test_an_answer_that_drips_has_a_deadline(slow: bytes, monkeypatch: pytest.Mo
     assert 0.4 < took < 2.0
 
 
-def test_a_reset_in_the_middle_of_an_answer_is_a_passing_failure() -> None:
+def test_a_reset_in_the_middle_of_a_response_is_a_transient_failure() -> None:
     def reset(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
@@ -157,7 +124,7 @@ def test_a_reset_in_the_middle_of_an_answer_is_a_passing_failure() -> None:
     assert reply.verdict is Verdict.LATER
 
 
-def test_an_answer_that_ends_with_its_connection_is_read_to_its_end() -> None:
+def test_a_response_that_ends_with_its_connection_is_read_to_its_end() -> None:
     def answer(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 21\r\n\r\n")
         time.sleep(0.05)
@@ -189,21 +156,40 @@ def test_an_answer_that_ends_with_its_connection_is_read_to_its_end() -> None:
         (b"HTTP/1.1 202 Accepted\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", Verdict.LATER),
         (b'HTTP/1.1 202 Accepted\r\ncontent-length: 70\r\n\r\n{"n":1}', Verdict.LATER),
         (b"no HTTP at all\r\n\r\n", Verdict.LATER),
+        (b"HTTP/1.1 2020 Accepted\r\n\r\n{}", Verdict.LATER),
+        (b"HTTP/2 202\r\n\r\n{}", Verdict.LATER),
+        (b"HTTP/1.1 202 " + b"y" * 70_000 + b"\r\n\r\n", Verdict.LATER),
+        (b"", Verdict.LATER),
+        (b'HTTP/1.1 202\r\ncontent-length: 7\r\n\r\n{"n":1}', Verdict.TAKEN),
+        (b'HTTP/1.1 202 Accepted\ncontent-length: 7\n\n{"n":1}', Verdict.TAKEN),
+        (b'HTTP/1.0 202 Accepted\r\nconnection: keep-alive\r\ncontent-length: 7\r\n\r\n{"n":1}', Verdict.TAKEN),
     ],
-    ids=range(11),
+    ids=range(18),
 )
-def test_an_answer_is_read_however_it_is_framed(answer: bytes, verdict: Verdict) -> None:
+def test_a_response_is_read_in_every_framing(answer: bytes, verdict: Verdict) -> None:
     with server(lambda connection: connection.sendall(answer)) as url:
         reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
 
     assert (reply.verdict, reply.body) == (verdict, b'{"n":1}' if verdict is Verdict.TAKEN else b"{}")
 
 
-def test_a_large_batch_may_take_longer_to_leave_than_a_connection_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("behind_proxy", [False, True])
+def test_a_redirect_is_not_followed(behind_proxy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    redirect = b"HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/elsewhere\r\ncontent-length: 0\r\n\r\n"
+    with server(lambda connection: connection.sendall(redirect)) as url:
+        if behind_proxy:
+            monkeypatch.setenv("HTTP_PROXY", url)
+        target = "http://tinybird.example" if behind_proxy else url
+        reply = Tinybird(target, "t", wait=False, connections=1).post("analytics_events", b"{}")
+
+    assert (reply.verdict, reply.reason) == (Verdict.WRONG_SETUP, "status 302")
+
+
+def test_sending_a_large_batch_may_take_longer_than_the_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tinybird, "CONNECT_TIMEOUT", 0.2)
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def take_slowly() -> None:
+    def accept_slowly() -> None:
         connection, _ = listener.accept()
         with connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
@@ -213,7 +199,7 @@ def test_a_large_batch_may_take_longer_to_leave_than_a_connection_to_be_made(mon
                 time.sleep(0.01)
             connection.sendall(b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}")
 
-    thread = threading.Thread(target=take_slowly, daemon=True)
+    thread = threading.Thread(target=accept_slowly, daemon=True)
     thread.start()
     client = Tinybird(f"http://127.0.0.1:{listener.getsockname()[1]}", "t", wait=False, connections=1)
     started = time.monotonic()
@@ -224,7 +210,7 @@ def test_a_large_batch_may_take_longer_to_leave_than_a_connection_to_be_made(mon
     assert time.monotonic() - started > 0.3
 
 
-def test_the_deadline_holds_behind_a_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_deadline_holds_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tinybird, "READ_TIMEOUT", 0.5)
     slow = b"HTTP/1.1 202 Accepted\r\ncontent-length: 1000\r\n\r\n" + b" " * 1000
     with server(lambda connection: drip(connection, slow)) as url:
@@ -239,7 +225,7 @@ def test_the_deadline_holds_behind_a_proxy_too(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("status", "passed_on"), [(200, 200), (201, 201), (202, 202), (204, 202), (206, 202), (299, 202)]
 )
-def test_only_statuses_that_mean_something_to_a_browser_are_passed_on(status: int, passed_on: int) -> None:
+def test_statuses_that_mean_the_same_to_a_browser_are_202(status: int, passed_on: int) -> None:
     with requests_mock.Mocker() as mocker:
         mocker.post(TARGET, status_code=status, text="{}")
         reply = Tinybird(TARGET, "t", wait=False, connections=1).post("analytics_events", b"{}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from traffic_analytics.delivery.target import Delivery, Reply, Target
     from traffic_analytics.observability.metrics import Metrics
     from traffic_analytics.salts.store import SaltStore
-    from traffic_analytics.statistics.gateway import Asked
+    from traffic_analytics.statistics.gateway import PipesApi
     from traffic_analytics.tinybird.pipes import Reply as PipeReply
     from traffic_analytics.wsgi import Answer
 
@@ -244,13 +244,13 @@ class StatisticsAnswers:
 
         return answer_and_count
 
-    def watch(self, pipes: Asked) -> Asked:
+    def watch(self, pipes: PipesApi) -> PipesApi:
         """Note when the target is asked."""
         return _WatchedPipes(pipes, self._good)
 
 
 class _WatchedPipes:
-    def __init__(self, pipes: Asked, lookups: Lookups) -> None:
+    def __init__(self, pipes: PipesApi, lookups: Lookups) -> None:
         self._get = lookups.fetch(pipes.get)
 
     def get(self, path: str, token: str) -> PipeReply:

@@ -1,25 +1,22 @@
-"""Answers are shared by those who may see the same, and by nobody else."""
+"""Derive from a token which parameters it fixes, and with which other tokens it shares responses."""
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from traffic_analytics.errors import TokenRefused
+from traffic_analytics.tinybird.jwt import JwtVerifier, NotAJwt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TOKEN = re.compile(r"[\x21-\x7e]{1,8000}")
-
 
 class Access(NamedTuple):
-    """What a token may see of one pipe.
+    """Access of a token to one pipe.
 
-    `readers` names all whose rights are the same, `payer` those whose queries count towards the same limit; neither
-    tells the token. `fixed` are the parameters that the request has no say in.
+    Tokens with equal `readers` share responses; tokens with equal `payer` share a rate limit. Neither value reveals the
+    token. `fixed` are the parameters that a request cannot change.
     """
 
     readers: str
@@ -28,17 +25,26 @@ class Access(NamedTuple):
 
 
 def own_access(token: str, _pipe: str, _now: float) -> Access:
-    """Let a token share with nobody: we cannot tell what it may see, only the target can."""
+    """Share with no other token: only the target can check what this one may read."""
     own = "token " + sha256(token.encode()).hexdigest()
     return Access(own, own)
 
 
-def extract_token(authorization: str | None, in_query: str | None) -> str:
-    """Find the caller's token: the Authorization header counts before the query. Raises TokenRefused."""
-    scheme, _, in_header = (authorization or "").partition(" ")
-    token = in_header.strip() if scheme.lower() == "bearer" else in_query
-    if not token:
-        raise TokenRefused("a token is needed")
-    if not _TOKEN.fullmatch(token):
-        raise TokenRefused("the token is not valid")
-    return token
+class SharedAccess:
+    """Derive access from the JWTs that Ghost signs, so that tokens with the same scopes share responses."""
+
+    def __init__(self, admin_token: str) -> None:
+        self._verifier = JwtVerifier(admin_token)
+        self._workspace = "workspace " + sha256(admin_token.encode()).hexdigest()
+
+    def check(self, token: str, pipe: str, now: float) -> Access:
+        """Verify a token and derive its access to a pipe. Raises TokenRefused.
+
+        A token that is no JWT is passed on for the target to check, and shares with no other.
+        """
+        try:
+            scopes = self._verifier.verify(token, now)
+        except NotAJwt:
+            return own_access(token, pipe, now)
+        fixed = scopes.fixed_params(pipe)
+        return Access(f"{self._workspace} {scopes.canonical}", payer=self._workspace, fixed=fixed)

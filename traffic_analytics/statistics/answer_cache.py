@@ -1,13 +1,14 @@
-"""One question is asked once for all processes of a machine, and its answer kept for a while.
+"""Cache responses in memory and in a file that all processes of a machine share.
 
 Invariants:
-- What is kept is found by a hash only; neither a token nor a question can be read from the file.
-- Both layers are bounded, in bytes; the oldest makes room. Nothing outlives its `until`, not even by a clock set back.
-- A claim is held by one process at a time and runs out by itself, so a killed process holds nothing up for long.
-- The file only saves questions: if it cannot be used, each process goes by its memory, and says so.
+- Entries are found by a hash only; neither a token nor a query can be read from the file.
+- Memory and file are bounded in bytes; the oldest entries are removed first. No entry outlives its `until`, not even if
+  the clock is set back.
+- One process at a time holds a claim. A claim expires, so a killed process delays no other for long.
+- The file only saves queries. If it cannot be used, each process caches in memory alone and logs an error.
 
-Several workers are the default, and each would otherwise keep its own answers: eight workers, eight times the queries.
-Memory in front of the file saves reading it again, and carries on without it.
+Several workers are the default. Without the file each would send its own queries: eight workers, eight times as many.
+Memory saves reading the file again.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LARGEST = 1024 * 1024
-"""Bytes of the largest answer that is kept; Ghost's are some kilobytes."""
+"""Size of the largest response that is cached, in bytes; Ghost's are some kilobytes."""
 MEMORY_BYTES = 8 * LARGEST
+"""Size of the cache in memory, in bytes."""
 FILE_BYTES = 32 * LARGEST
-_COST = 4096
-"""Bytes that an entry takes at least."""
-_SET_BACK = 5.0
-"""Seconds that clocks may differ; what is from further in the future was kept before the clock was set back."""
+"""Size of the cache in the file, in bytes."""
+_OVERHEAD = 4096
+"""Size of an entry without its body, in bytes, rounded up."""
+_CLOCK_SKEW = 5.0
+"""Largest difference between clocks, in seconds; an entry from further in the future precedes a clock set back."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (
@@ -43,8 +46,8 @@ CREATE TABLE IF NOT EXISTS kept (
 PRAGMAS = ("synchronous = NORMAL",)
 
 
-class Kept(NamedTuple):
-    """An answer, a pause or a claim: when it was made and when it is to be forgotten (seconds since 1970)."""
+class Entry(NamedTuple):
+    """A response, a pause or a claim, with the times at which it was stored and expires (seconds since 1970)."""
 
     made_at: float
     until: float
@@ -53,79 +56,79 @@ class Kept(NamedTuple):
 
 
 class AnswerCache:
-    """What is kept, in this process's memory and, if there is a file, for all processes that share it."""
+    """Store entries in this process's memory and, if there is a file, for all processes that share it."""
 
     def __init__(self, file: SqliteFile | None, clock: Callable[[], float]) -> None:
         self._file = file
         self._clock = clock
         self._lock = threading.Lock()
-        self._memory: TLRUCache[bytes, Kept] = TLRUCache(
-            MEMORY_BYTES, ttu=lambda _key, kept, _now: kept.until, timer=clock, getsizeof=_size
+        self._memory: TLRUCache[bytes, Entry] = TLRUCache(
+            MEMORY_BYTES, ttu=lambda _key, entry, _now: entry.until, timer=clock, getsizeof=_size
         )
-        self._file_works = True
+        self._is_file_usable = True
 
     def prepare(self) -> None:
-        """Create the file, or check the one that is there; raises DamagedFile."""
+        """Create the file, or check an existing one. Raises DamagedFile."""
         if self._file is not None:
             self._file.prepare()
 
-    def get(self, key: bytes, newer_than: float = float("-inf")) -> Kept | None:
-        """Return the newest that is kept; the file is looked at only if memory has nothing newer than asked for."""
+    def get(self, key: bytes, newer_than: float = float("-inf")) -> Entry | None:
+        """Return the newest entry; read the file only if memory has none that is newer than `newer_than`."""
         now = self._clock()
         with self._lock:
-            kept = self._memory.get(key)
-        if kept is not None and newer_than < kept.made_at <= now + _SET_BACK:
-            return kept
+            entry = self._memory.get(key)
+        if entry is not None and newer_than < entry.made_at <= now + _CLOCK_SKEW:
+            return entry
         if self._file is not None:
             try:
-                kept = self._read(self._file, key)
+                entry = self._read(self._file, key)
             except sqlite3.Error as error:
-                self._say(error)
-        if kept is None or not kept.made_at - _SET_BACK <= now < kept.until:
+                self._log_unusable(error)
+        if entry is None or not entry.made_at - _CLOCK_SKEW <= now < entry.until:
             with self._lock:
                 self._memory.pop(key, None)
             return None
-        self._remember(key, kept)
-        return kept
+        self._remember(key, entry)
+        return entry
 
-    def put(self, key: bytes, kept: Kept) -> None:
-        """Keep something in place of what was kept before, unless it is too large."""
-        if len(kept.body) > LARGEST:
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Store an entry in place of an earlier one, unless it is too large."""
+        if len(entry.body) > LARGEST:
             return
-        self._remember(key, kept)
-        self._write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)", (key, *kept), make_room=True)
+        self._remember(key, entry)
+        self._write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?)", (key, *entry), is_growing=True)
 
-    def forget(self, key: bytes) -> None:
-        """Keep it no longer."""
+    def remove(self, key: bytes) -> None:
+        """Remove an entry."""
         with self._lock:
             self._memory.pop(key, None)
         self._write("DELETE FROM kept WHERE key = ?", (key,))
 
     def claim(self, key: bytes, seconds: float) -> bool:
-        """Be the one process that asks, for at most so many seconds; True also if processes cannot agree."""
+        """Return whether this process now holds the claim, for at most `seconds`; also True if the file is unusable."""
         now = self._clock()
-        taken = self._write(
+        count = self._write(
             "INSERT INTO kept VALUES (?1, ?2, ?3, 0, x'') ON CONFLICT (key) DO UPDATE SET made_at = ?2, until = ?3"
             " WHERE until <= ?2 OR made_at > ?4",
-            (key, now, now + seconds, now + _SET_BACK),
+            (key, now, now + seconds, now + _CLOCK_SKEW),
         )
-        return taken is None or taken == 1
+        return count is None or count == 1
 
-    def _read(self, file: SqliteFile, key: bytes) -> Kept | None:
+    def _read(self, file: SqliteFile, key: bytes) -> Entry | None:
         with file.lock:
             row = (
                 file.connection()
                 .execute("SELECT made_at, until, status, body FROM kept WHERE key = ?", (key,))
                 .fetchone()
             )
-        return None if row is None else Kept(*row)
+        return None if row is None else Entry(*row)
 
-    def _remember(self, key: bytes, kept: Kept) -> None:
+    def _remember(self, key: bytes, entry: Entry) -> None:
         with self._lock:
-            self._memory[key] = kept
+            self._memory[key] = entry
 
-    def _write(self, sql: str, values: tuple[object, ...], *, make_room: bool = False) -> int | None:
-        """Change the file and say how many rows changed; None if there is no file or it cannot be used."""
+    def _write(self, sql: str, values: tuple[object, ...], *, is_growing: bool = False) -> int | None:
+        """Change the file and return the number of changed rows; None without a usable file."""
         if self._file is None:
             return None
         try:
@@ -134,35 +137,35 @@ class AnswerCache:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     count = connection.execute(sql, values).rowcount
-                    if make_room:
-                        self._make_room(connection)
+                    if is_growing:
+                        self._shrink(connection)
                     connection.execute("COMMIT")
                 except BaseException:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
                     raise
         except sqlite3.Error as error:
-            self._say(error)
+            self._log_unusable(error)
             return None
-        self._file_works = True
+        self._is_file_usable = True
         return count
 
-    def _make_room(self, connection: sqlite3.Connection) -> None:
+    def _shrink(self, connection: sqlite3.Connection) -> None:
         now = self._clock()
-        connection.execute("DELETE FROM kept WHERE until <= ? OR made_at > ?", (now, now + _SET_BACK))
+        connection.execute("DELETE FROM kept WHERE until <= ? OR made_at > ?", (now, now + _CLOCK_SKEW))
         connection.execute(
             "DELETE FROM kept WHERE key IN (SELECT key FROM (SELECT key, sum(length(body) + ?) OVER"
             " (ORDER BY made_at DESC, key) AS so_far FROM kept) WHERE so_far > ?)",
-            (_COST, FILE_BYTES),
+            (_OVERHEAD, FILE_BYTES),
         )
 
-    def _say(self, error: sqlite3.Error) -> None:
-        if self._file_works:
+    def _log_unusable(self, error: sqlite3.Error) -> None:
+        if self._is_file_usable:
             _log.error(
-                "answers cannot be shared between workers: %s", error, extra={"event": "StatisticsCacheUnavailable"}
+                "workers cannot share cached responses: %s", error, extra={"event": "StatisticsCacheUnavailable"}
             )
-        self._file_works = False
+        self._is_file_usable = False
 
 
-def _size(kept: Kept) -> int:
-    return len(kept.body) + _COST
+def _size(entry: Entry) -> int:
+    return len(entry.body) + _OVERHEAD

@@ -1,9 +1,9 @@
-"""A question about statistics crosses this file: who may see what, what is known already, and only then the target.
+"""Answer queries for statistics: check access, use the cache, and only then query the target.
 
-token ──▶ rights ──▶ kept and fresh? ──no──▶ asked by another thread or process? ──no──▶ paused? ──no──▶ target
-                          │ yes                       │ yes: its answer                     │ yes         │
-                          ▼                           ▼                                     ▼             ▼
-                        answer                      answer                        last good answer, or the failure
+token ──▶ access ──▶ cached and fresh? ──no──▶ running in a thread or process? ──no──▶ paused? ──no──▶ target
+                          │ yes                       │ yes: its response                  │ yes         │
+                          ▼                           ▼                                    ▼             ▼
+                       response                    response                    last good response, or the failure
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import math
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
-from traffic_analytics.statistics import query as questions
-from traffic_analytics.statistics.access import extract_token
-from traffic_analytics.statistics.answer_cache import Kept
+from traffic_analytics.errors import TokenRefused
+from traffic_analytics.statistics.answer_cache import Entry
+from traffic_analytics.statistics.query import parse_query
+from traffic_analytics.tinybird.jwt import check_form, extract_token
 from traffic_analytics.tinybird.pipes import CONNECT_TIMEOUT, READ_TIMEOUT, Reply
 from traffic_analytics.wsgi import Answer
 
@@ -32,38 +33,39 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STALE_FOR = 3600.0
-"""Seconds for which the last good answer stands in for a target that fails."""
+"""Time for which the last good response replaces a failure, in seconds."""
 PAUSE = 10.0
-"""Seconds for which a question that failed is not asked again, unless the target names a time."""
+"""Time for which a failed query is not repeated unless the target names one, in seconds."""
 LONGEST_PAUSE = 86_400.0
-PATIENCE = CONNECT_TIMEOUT + READ_TIMEOUT + 1.0
-"""Seconds that anybody waits for another's question to be answered: as long as that may take."""
-LOOK_EVERY = 0.05
-"""Seconds between looks at whether another process has its answer."""
+"""Longest pause that a target may name, in seconds."""
+WAIT_TIMEOUT = CONNECT_TIMEOUT + READ_TIMEOUT + 1.0
+"""Time for which a thread waits for a response that another thread or process fetches, in seconds."""
+POLL_INTERVAL = 0.05
+"""Interval of checks for a response that another process fetches, in seconds."""
 
 STALE = "x-traffic-analytics-stale"
 _HEADERS = (
-    # Answers depend on the token: proxies and browsers are to keep none of them.
+    # Responses depend on the token: no proxy and no browser may cache them.
     ("cache-control", "private, no-store"),
     ("access-control-expose-headers", f"age, retry-after, {STALE}"),
 )
 
 
-class Asked(Protocol):
-    """What is asked for what is not known yet."""
+class PipesApi(Protocol):
+    """Source of the statistics that are not cached."""
 
     def get(self, path: str, token: str) -> Reply:
-        """Ask."""
+        """Send a query."""
 
 
-class Statistics:
-    """Takes a question from the request's words to the answer."""
+class Gateway:
+    """Answer queries from the cache and the target."""
 
     def __init__(
         self,
-        pipes: Asked,
+        pipes: PipesApi,
         cache: AnswerCache,
-        flights: SingleFlight[Kept | Reply],
+        flights: SingleFlight[Entry | Reply],
         *,
         access_of: Callable[[str, str, float], Access],
         slots: threading.Semaphore,
@@ -72,121 +74,127 @@ class Statistics:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """Put the parts together.
+        """Store the parts.
 
-        `slots` bounds the threads that wait for statistics, so that hits always have some; `realm` is whatever makes
-        kept answers useless when it changes, such as the target.
+        `slots` limits the threads that wait for statistics, so that threads remain for hits. `realm` is part of each
+        cache key: the target, whose change makes cached responses useless.
         """
         self._pipes = pipes
         self._cache = cache
         self._flights = flights
-        self._rights_of = access_of
+        self._access_of = access_of
         self._slots = slots
         self._fresh_for = fresh_for
         self._realm = realm
         self._clock = clock
         self._sleep = sleep
 
-    def answer(self, file: str, query: str, authorization: str | None) -> Answer:
-        """Answer the question after `/v0/pipes/`. Raises UnknownPipe, InvalidQuery and TokenRefused."""
-        asked, token_in_query = questions.parse(file, query)
+    def answer(self, file: str, query_string: str, authorization: str | None) -> Answer:
+        """Answer the query after `/v0/pipes/`. Raises UnknownPipe, InvalidQuery and TokenRefused."""
+        query, token_in_query = parse_query(file, query_string)
         token = extract_token(authorization, token_in_query)
-        rights = self._rights_of(token, asked.pipe, self._clock())
-        asked = asked.under(rights.fixed)
-        key = self._key("answer", rights.readers, *asked)
-        outcome = self._fresh(key) or self._wait_for(key, asked, token, rights)
-        if isinstance(outcome, Reply) and outcome.is_passing and (kept := self._cache.get(key)):
-            return self._stale(kept, asked, outcome)
-        return self._fresh_answer(outcome) if isinstance(outcome, Kept) else _failure(outcome)
+        if token is None:
+            raise TokenRefused("a token is needed")
+        check_form(token)
+        access = self._access_of(token, query.pipe, self._clock())
+        query = query.restrict(access.fixed)
+        key = self._key("answer", access.readers, *query)
+        outcome = self._read_fresh(key) or self._fetch_shared(key, query, token, access)
+        if isinstance(outcome, Reply) and outcome.is_transient and (entry := self._cache.get(key)):
+            return self._stale_answer(entry, query, outcome)
+        return self._fresh_answer(outcome) if isinstance(outcome, Entry) else _failure_answer(outcome)
 
-    def _wait_for(self, key: bytes, asked: Query, token: str, rights: Access) -> Kept | Reply:
+    def _fetch_shared(self, key: bytes, query: Query, token: str, access: Access) -> Entry | Reply:
+        """Fetch a response once for all threads that need it at the same time."""
         if not self._slots.acquire(blocking=False):
-            return _no_reply(503, "too many questions at once", 1.0)
+            return _failure(503, "too many queries at once", 1.0)
         try:
             while True:
-                outcome, mine = self._flights.share(key, lambda: self._ask_once(key, asked, token, rights), PATIENCE)
-                if mine or isinstance(outcome, Kept) or outcome.is_passing:
+                outcome, is_own = self._flights.share(
+                    key, lambda: self._fetch_claimed(key, query, token, access), WAIT_TIMEOUT
+                )
+                if is_own or isinstance(outcome, Entry) or outcome.is_transient:
                     return outcome
-                # Another's token was refused, or so it may be: ours has a right to an answer of its own.
+                # The target refused another client's token; this client's own may be valid.
         except TimeoutError:
-            return _no_reply(504, "the statistics did not come in time", PAUSE)
+            return _failure(504, "the statistics did not come in time", PAUSE)
         finally:
             self._slots.release()
 
-    def _ask_once(self, key: bytes, asked: Query, token: str, rights: Access) -> Kept | Reply:
-        """Ask, unless another process is doing so: then wait for its answer."""
+    def _fetch_claimed(self, key: bytes, query: Query, token: str, access: Access) -> Entry | Reply:
+        """Fetch a response unless another process is fetching it; then wait for that one."""
         claim = self._key("claim", key.hex())
         if not self._fresh_for:
-            return self._ask(key, asked, token, rights)
-        for _ in range(int(PATIENCE / LOOK_EVERY)):
-            if self._cache.claim(claim, PATIENCE):
+            return self._fetch(key, query, token, access)
+        for _ in range(int(WAIT_TIMEOUT / POLL_INTERVAL)):
+            if self._cache.claim(claim, WAIT_TIMEOUT):
                 break
-            self._sleep(LOOK_EVERY)
-            if fresh := self._fresh(key):
-                return fresh
+            self._sleep(POLL_INTERVAL)
+            if entry := self._read_fresh(key):
+                return entry
         else:
-            return _no_reply(504, "the statistics did not come in time", PAUSE)
+            return _failure(504, "the statistics did not come in time", PAUSE)
         try:
-            return self._fresh(key) or self._ask(key, asked, token, rights)
+            return self._read_fresh(key) or self._fetch(key, query, token, access)
         finally:
-            self._cache.forget(claim)
+            self._cache.remove(claim)
 
-    def _ask(self, key: bytes, asked: Query, token: str, rights: Access) -> Kept | Reply:
-        too_fast = self._key("pause", rights.payer)
-        failed = self._key("pause", key.hex())
-        for pause in (self._cache.get(too_fast), self._cache.get(failed)):
+    def _fetch(self, key: bytes, query: Query, token: str, access: Access) -> Entry | Reply:
+        payer_pause = self._key("pause", access.payer)
+        query_pause = self._key("pause", key.hex())
+        for pause in (self._cache.get(payer_pause), self._cache.get(query_pause)):
             if pause is not None:
                 return Reply(pause.status, pause.body, "paused", pause.until - self._clock())
-        reply = self._pipes.get(asked.path, token)
+        reply = self._pipes.get(query.path, token)
         now = self._clock()
         if reply.is_good:
-            kept = Kept(now, now + STALE_FOR, reply.status, reply.body)
+            entry = Entry(now, now + STALE_FOR, reply.status, reply.body)
             if self._fresh_for:
-                self._cache.put(key, kept)
-            return kept
-        if reply.is_passing:
-            rest = PAUSE if reply.retry_after is None else min(reply.retry_after, LONGEST_PAUSE)
-            pause_key = too_fast if reply.status == 429 else failed
-            self._cache.put(pause_key, Kept(now, now + rest, reply.status, reply.body))
+                self._cache.put(key, entry)
+            return entry
+        if reply.is_transient:
+            seconds = PAUSE if reply.retry_after is None else min(reply.retry_after, LONGEST_PAUSE)
+            pause_key = payer_pause if reply.status == 429 else query_pause
+            self._cache.put(pause_key, Entry(now, now + seconds, reply.status, reply.body))
             _log.warning(
-                "a question failed: %s",
+                "a query failed: %s",
                 reply.reason,
-                extra={"event": "StatisticsFailed", "pipe": asked.pipe, "seconds_until_next": round(rest)},
+                extra={"event": "StatisticsFailed", "pipe": query.pipe, "seconds_until_next": round(seconds)},
             )
-            return reply._replace(retry_after=rest)
+            return reply._replace(retry_after=seconds)
         if reply.status in (401, 403):
-            # What the target no longer shows is not shown by us either.
-            self._cache.forget(key)
+            # A response that the target no longer gives to this client is not given from the cache either.
+            self._cache.remove(key)
         return reply
 
-    def _fresh(self, key: bytes) -> Kept | None:
+    def _read_fresh(self, key: bytes) -> Entry | None:
         since = self._clock() - self._fresh_for
-        kept = self._cache.get(key, since)
-        return kept if kept is not None and kept.made_at > since else None
+        entry = self._cache.get(key, since)
+        return entry if entry is not None and entry.made_at > since else None
 
-    def _fresh_answer(self, kept: Kept) -> Answer:
-        return Answer(200, kept.body, (("age", str(self._age(kept))), *_HEADERS))
+    def _fresh_answer(self, entry: Entry) -> Answer:
+        return Answer(200, entry.body, (("age", str(self._age(entry))), *_HEADERS))
 
-    def _stale(self, kept: Kept, asked: Query, failure: Reply) -> Answer:
-        age = str(self._age(kept))
+    def _stale_answer(self, entry: Entry, query: Query, failure: Reply) -> Answer:
+        age = str(self._age(entry))
         _log.info(
-            "answered from the last good answer: %s",
+            "answered with the last good response: %s",
             failure.reason,
-            extra={"event": "StatisticsStale", "pipe": asked.pipe, "status": failure.status, "age": age},
+            extra={"event": "StatisticsStale", "pipe": query.pipe, "status": failure.status, "age": age},
         )
-        return Answer(200, kept.body, (("age", age), (STALE, age), *_HEADERS))
+        return Answer(200, entry.body, (("age", age), (STALE, age), *_HEADERS))
 
-    def _age(self, kept: Kept) -> int:
-        return max(0, int(self._clock() - kept.made_at))
+    def _age(self, entry: Entry) -> int:
+        return max(0, int(self._clock() - entry.made_at))
 
-    def _key(self, kind: str, *what: object) -> bytes:
-        return sha256(json.dumps([self._realm, kind, *what]).encode()).digest()
+    def _key(self, kind: str, *parts: object) -> bytes:
+        return sha256(json.dumps([self._realm, kind, *parts]).encode()).digest()
 
 
-def _failure(reply: Reply) -> Answer:
+def _failure_answer(reply: Reply) -> Answer:
     wait = () if reply.retry_after is None else (("retry-after", str(math.ceil(reply.retry_after))),)
     return Answer(reply.status, reply.body, (*wait, *_HEADERS))
 
 
-def _no_reply(status: int, message: str, retry_after: float) -> Reply:
+def _failure(status: int, message: str, retry_after: float) -> Reply:
     return Reply(status, json.dumps({"error": message}).encode(), message, retry_after)

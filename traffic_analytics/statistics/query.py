@@ -1,4 +1,4 @@
-"""What a dashboard asks is one pipe and its parameters, and has one spelling, however it was written."""
+"""Parse a query for statistics into one canonical form: a pipe and its sorted parameters."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from traffic_analytics.errors import InvalidQuery, UnknownPipe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST_PARAMETERS = 100
+MAX_PARAMETERS = 100
 _FILE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,99})\.json")
-# Says which part of Ghost asks and is a parameter of no endpoint: its browser and server calls share their answers.
-_IRRELEVANT = frozenset({"ghost_client"})
+# Names the part of Ghost that sends the query; no pipe reads it. Ghost's browser and server then share responses.
+_IGNORED = frozenset({"ghost_client"})
 
 
 class Query(NamedTuple):
-    """A pipe and its parameters by name; values of a repeated name keep their order."""
+    """A pipe and its parameters, sorted by name; values of a repeated name keep their order."""
 
     pipe: str
     parameters: tuple[tuple[str, str], ...]
 
-    def under(self, fixed: Mapping[str, str]) -> Query:
-        """Return the question as a token lets it be asked: what the token fixes outranks what the request says."""
-        free = [each for each in self.parameters if each[0] not in fixed]
-        return Query(self.pipe, _in_order([*free, *fixed.items()]))
+    def restrict(self, fixed: Mapping[str, str]) -> Query:
+        """Return the query with the parameters that a token fixes in place of the request's own."""
+        free = [(name, value) for name, value in self.parameters if name not in fixed]
+        return Query(self.pipe, _sort([*free, *fixed.items()]))
 
     @property
     def path(self) -> str:
-        """Write the question as the target takes it. What is asked is this, never the request's own words."""
+        """Format path and query for the target; nothing of the request's own spelling is sent."""
         query = urlencode(self.parameters)
         return f"/v0/pipes/{self.pipe}.json" + (f"?{query}" if query else "")
 
 
-def parse(file: str, query: str) -> tuple[Query, str | None]:
-    """Read the last part of the path and the query; returns the question, and the token if the query holds one.
+def parse_query(file: str, query_string: str) -> tuple[Query, str | None]:
+    """Parse the last part of the path and the query string; also return the token, if the query string holds one.
 
-    A parameter that is given but empty is kept: it filters for the empty value.
+    A parameter with an empty value remains: it filters for the empty value. Raises UnknownPipe and InvalidQuery.
     """
     name = _FILE.fullmatch(file)
     if name is None:
         raise UnknownPipe("only /v0/pipes/NAME.json is served here")
     try:
-        # Servers hand the bytes of a query over as Latin-1.
-        text = query.encode("latin-1", "replace").decode("utf-8", "replace")
-        given = parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
+        # WSGI passes the bytes of a query string as Latin-1.
+        text = query_string.encode("latin-1", "replace").decode("utf-8", "replace")
+        parameters = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
-        raise InvalidQuery(f"query: must hold at most {MOST_PARAMETERS} parameters") from None
-    token = next((value for each, value in given if each == "token" and value), None)
-    return Query(name[1], _in_order([e for e in given if e[0] != "token" and e[0] not in _IRRELEVANT])), token
+        raise InvalidQuery(f"query: must hold at most {MAX_PARAMETERS} parameters") from None
+    token = next((value for name, value in parameters if name == "token"), None)
+    return Query(name[1], _sort([each for each in parameters if each[0] not in {"token", *_IGNORED}])), token
 
 
-def _in_order(parameters: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+def _sort(parameters: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(parameters, key=lambda each: each[0]))

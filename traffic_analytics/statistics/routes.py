@@ -1,4 +1,4 @@
-"""The routes of the statistics: they look like Tinybird's, so that Ghost can be pointed here."""
+"""Serve statistics under Tinybird's own paths, so that Ghost can be configured with this service's address."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _PREFLIGHT = {
 
 
 def blueprint(answer: Callable[[str, str, str | None], Answer]) -> Blueprint:
-    """Return the routes. `answer` takes what follows `/v0/pipes/`, the query and the Authorization header."""
+    """Return the routes. `answer` receives the path after `/v0/pipes/`, the query string and Authorization."""
     routes = Blueprint("statistics", __name__)
 
     @routes.get(_PATH, provide_automatic_options=False)
-    def ask(file: str) -> Response:
+    def query_pipe(file: str) -> Response:
         if request.headers.get("User-Agent") == USER_AGENT:
             raise TargetIsOurselves("STATS_TARGET leads back to this service")
-        query = request.environ.get("QUERY_STRING", "")
-        return to_response(answer(file, query, request.headers.get("Authorization")))
+        query_string = request.environ.get("QUERY_STRING", "")
+        return to_response(answer(file, query_string, request.headers.get("Authorization")))
 
     @routes.route(_PATH, methods=["OPTIONS"], provide_automatic_options=False)
     def preflight(file: str) -> Response:  # noqa: ARG001

@@ -1,7 +1,8 @@
-"""Tinybird takes events over HTTP, and its answers say what became of them."""
+"""Post events to Tinybird's Events API and read the verdict from its response."""
 
 from __future__ import annotations
 
+import copy
 import gzip
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import msgspec
 import requests
 
 from traffic_analytics.delivery.target import Reply, Verdict
-from traffic_analytics.tinybird.transport import LazySession, NoAnswer
+from traffic_analytics.tinybird.transport import KeepAliveSession, failure_reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 CONNECT_TIMEOUT = 1.0
-READ_TIMEOUT = 4.0  # the browser gives up after 5 seconds
-BATCH_TIMEOUT = 30.0  # nobody waits for a batch, and 5 MB take their time
+"""Time limit for opening a connection, in seconds."""
+READ_TIMEOUT = 4.0
+"""Time limit for the response to one event, in seconds; the browser gives up after 5."""
+BATCH_TIMEOUT = 30.0
+"""Time limit for the response to a batch, in seconds; no client waits, and 5 MB take long."""
 GZIP_FROM = 2048
-"""Bytes from which a body is compressed on its way to another machine."""
-
+"""Smallest body that is compressed on its way to another machine, in bytes."""
 
 _VERDICTS = {
     400: Verdict.REFUSED,
@@ -35,34 +38,34 @@ _VERDICTS = {
 }
 
 
-def verdict_of(status: int) -> Verdict:
-    """Say what a status means for the events of a request."""
+def to_verdict(status: int) -> Verdict:
+    """Map a status to the verdict on the events of a request."""
     if 200 <= status < 300:
         return Verdict.TAKEN
     if status >= 500:
         return Verdict.LATER
-    # Redirects and the other 4xx speak of where and as whom we send, not of what.
+    # Redirects and the other 4xx reject the address or the token, not the events.
     return _VERDICTS.get(status, Verdict.WRONG_SETUP)
 
 
 class Tinybird:
-    """The Events API, reached over kept-alive connections."""
+    """Post events over kept-alive connections."""
 
     NAME = "Tinybird"
-    WRONG_SETUP = "Tinybird answers %s: is TINYBIRD_TRACKER_TOKEN right, and PROXY_TARGET its region? Events are kept."
+    WRONG_SETUP = "Tinybird answers %s: check TINYBIRD_TRACKER_TOKEN and the region in PROXY_TARGET. Events are kept."
 
     def __init__(self, target: str, token: str | None, *, wait: bool, connections: int) -> None:
         self._url = events_url(target)
         self._token = token
         self._wait = wait
-        self._session = LazySession(self._url, connections)
+        self._session = KeepAliveSession(self._url, connections)
         self._prepared: dict[str, PreparedRequest] = {}
 
     def post(self, data_source: str, event: bytes, token: str | None = None, *, wait: bool = False) -> Reply:
         """Send one event while a browser waits for it.
 
-        `token` is the sender's own and counts only if the service has none. `wait` asks for an answer that says what
-        became of the event, whatever TINYBIRD_WAIT says.
+        `token` is the client's and counts only if the service has none. `wait` requests a response that counts stored
+        rows, whatever TINYBIRD_WAIT is.
         """
         request = self._request(data_source, token)
         if wait and not self._wait:
@@ -72,7 +75,7 @@ class Tinybird:
         return self._send(request, READ_TIMEOUT)
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        """Send events as NDJSON, compressed if they leave this machine or its network."""
+        """Send events as NDJSON, compressed if the target is not on this machine or its network."""
         body = b"\n".join(events)
         request = self._request(data_source, None)
         request.headers["Content-Type"] = "application/x-ndjson"
@@ -87,23 +90,22 @@ class Tinybird:
         try:
             response = self._session.send(request, CONNECT_TIMEOUT, read_timeout)
         except (requests.RequestException, OSError) as error:
-            # Its words may quote the URL and thereby a token.
-            return Reply(Verdict.LATER, str(error) if isinstance(error, NoAnswer) else type(error).__name__)
-        verdict = verdict_of(response.status_code)
+            return Reply(Verdict.LATER, failure_reason(error))
+        verdict = to_verdict(response.status_code)
         counts = _json_object(response.content)
         return Reply(
             verdict,
             f"status {response.status_code}",
-            # Only what a browser can be told together with a body; the others mean the same to it.
+            # 203 to 299 mean the same to a browser, and some of them allow no body.
             response.status_code if response.status_code not in range(203, 300) else 202,
             response.content if counts is not None else b"{}",
             _rows(counts, "successful_rows") if verdict is Verdict.TAKEN else 0,
             _rows(counts, "quarantined_rows") if verdict is Verdict.TAKEN else 0,
-            None if verdict is Verdict.TAKEN else retry_after(response.headers),
+            None if verdict is Verdict.TAKEN else parse_retry_after(response.headers),
         )
 
     def _request(self, data_source: str, token: str | None) -> PreparedRequest:
-        """Return a request of the caller's own; preparing one costs more than copying it."""
+        """Copy the prepared request of a data source; preparing one costs more."""
         prepared = self._prepared.get(data_source)
         if prepared is None:
             headers = {"Content-Type": "application/json", "User-Agent": "traffic-analytics"}
@@ -111,33 +113,32 @@ class Tinybird:
                 headers["Authorization"] = f"Bearer {self._token}"
             wait = "&wait=true" if self._wait else ""
             prepared = requests.Request("POST", f"{self._url}?name={data_source}{wait}", headers).prepare()
+            # A plain dictionary: copying requests' own costs 5 µs more for each event.
+            prepared.headers = dict(prepared.headers)  # type: ignore[assignment]
             self._prepared[data_source] = prepared
-        request = requests.PreparedRequest()
-        request.method = prepared.method
-        request.url = prepared.url
-        request.headers = dict(prepared.headers)  # type: ignore[assignment] # a copy that costs less
-        request._cookies = prepared._cookies  # type: ignore[attr-defined] # noqa: SLF001 - as its copy() does
+        request = copy.copy(prepared)
+        request.headers = prepared.headers.copy()
         if not self._token and token is not None:
-            head, question, query = str(request.url).partition("?name=" + data_source)
-            request.url = f"{head}{question}&token={quote(token, safe='')}{query}"
+            head, name, rest = str(request.url).partition("?name=" + data_source)
+            request.url = f"{head}{name}&token={quote(token, safe='')}{rest}"
         return request
 
 
 def events_url(target: str) -> str:
-    """Return where events are posted: a bare host means its Events API, anything with a path is taken at its word."""
+    """Return the URL for events: a target without a path gets the path of the Events API."""
     return target if urlsplit(target).path.strip("/") else f"{target.rstrip('/')}/v0/events"
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read how many seconds Tinybird asks to wait: Retry-After (seconds or a date), else X-RateLimit-Reset."""
-    asked = headers.get("Retry-After") or headers.get("X-RateLimit-Reset") or ""
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait: from Retry-After (seconds or a date), else from X-RateLimit-Reset."""
+    value = headers.get("Retry-After") or headers.get("X-RateLimit-Reset") or ""
     try:
-        return max(0.0, float(asked))
+        return max(0.0, float(value))
     except ValueError:
         pass
     try:
-        # The answer's own Date rather than our clock: the two need not agree.
-        return max(0.0, (parsedate_to_datetime(asked) - parsedate_to_datetime(headers["Date"])).total_seconds())
+        # Relative to the response's own Date; the clocks of both machines may differ.
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(headers["Date"])).total_seconds())
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
 

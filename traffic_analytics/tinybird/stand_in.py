@@ -13,12 +13,12 @@ _JSON = "application/json"
 
 
 def local_proxy() -> Blueprint:
-    """Return a stand-in for Tinybird for development: it logs each event and answers that it was taken."""
+    """Return the routes that LOCAL_PROXY adds."""
     routes = Blueprint("local_proxy", __name__)
 
     @routes.post("/local-proxy", provide_automatic_options=False)
     @routes.post("/local-proxy/<path:_rest>", provide_automatic_options=False)
-    def take(_rest: str = "") -> Response:
+    def accept_events(_rest: str = "") -> Response:
         lines = request.get_data().splitlines()
         for line in lines:
             try:

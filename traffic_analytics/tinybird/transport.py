@@ -1,10 +1,13 @@
-"""Requests travel over kept-alive connections, and an answer must be whole by a deadline, however slowly it drips."""
+"""Send HTTP requests over kept-alive connections, with a deadline for the whole response.
+
+docs/decisions/0007-own-http-transport-to-tinybird.md has the reasons and the measurement.
+"""
 
 from __future__ import annotations
 
 import http.client
 import io
-import threading
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +15,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.exceptions import TimeoutError as PoolTimeout
 from urllib3.util import Timeout
 
 if TYPE_CHECKING:
@@ -22,50 +26,48 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 
-_MOST_HEADERS, _LONGEST_HEADER = 100, 65_536
+MAX_HEADERS = 100
+MAX_LINE = 65_536
+"""Length of the longest status line or header, in bytes."""
 SEND_TIMEOUT = 30.0
-"""Seconds that a whole request may take to leave."""
+"""Time limit for sending a whole request, in seconds."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) +([1-9][0-9][0-9])(?:[ \t]([^\r\n]*))?\r?\n")
 
 
-class LazySession:
-    """A session towards one server that opens with the first request.
+class NoResponse(requests.ConnectionError):
+    """No complete response arrived; the message is the cause's class name and quotes nothing."""
 
-    So an instance made before a fork serves every process after it, each with connections of its own.
+
+class ResponseTimeout(NoResponse, requests.Timeout):
+    """No complete response arrived in time."""
+
+
+class KeepAliveSession:
+    """Keep connections to one server alive.
+
+    A connection opens with the first request, so a process that was forked before it has connections of its own.
     """
 
     def __init__(self, url: str, connections: int) -> None:
-        self._url = url
-        self._connections = connections
-        self._lock = threading.Lock()
-        self._session: requests.Session | None = None
-        self._environment: dict[str, Any] = {}
+        self._session = requests.Session()
+        self._session.mount("http://", DeadlineAdapter(connections))
+        self._session.mount("https://", DeadlineAdapter(connections))
+        # HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE: reading them for each request would cost more than sending it.
+        self._environment: dict[str, Any] = dict(
+            self._session.merge_environment_settings(url, {}, False, None, None),
+        )
 
     def send(self, request: PreparedRequest, connect: float, read: float) -> requests.Response:
-        """Send a request with timeouts in seconds; redirects are not followed. Raises requests' exceptions."""
-        session = self._session or self._open()
-        return session.send(request, timeout=(connect, read), allow_redirects=False, **self._environment)
-
-    def _open(self) -> requests.Session:
-        with self._lock:
-            if self._session is None:
-                session = requests.Session()
-                session.mount("http://", DeadlineAdapter(self._connections))
-                session.mount("https://", DeadlineAdapter(self._connections))
-                # HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE: read once, not for each request.
-                self._environment = dict(session.merge_environment_settings(self._url, {}, False, None, None))
-                self._session = session
-            return self._session
-
-
-class NoAnswer(requests.ConnectionError):
-    """There was no whole answer; the message is the name of the cause and quotes nothing."""
+        """Send a request with timeouts in seconds; do not follow redirects. Raises requests' exceptions."""
+        return self._session.send(request, timeout=(connect, read), allow_redirects=False, **self._environment)
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """requests' adapter with two differences, also through proxies.
+    """Apply the read timeout to the whole response; requests' own starts anew with each byte.
 
-    The read timeout covers the whole answer: requests' own starts anew with each byte. And `send` does without what
-    these requests have no use for: redirects, cookies, streaming, guessing of encodings.
+    `send` also omits what costs CPU and is not needed: redirects, cookies, streaming, detection of encodings. Requests
+    through a proxy take requests' own path, with the same deadline.
     """
 
     def __init__(self, connections: int) -> None:
@@ -73,12 +75,12 @@ class DeadlineAdapter(HTTPAdapter):
         super().__init__(pool_connections=2, pool_maxsize=connections)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make connections of our own kind."""
+        """Use the connection classes of this module."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        """Make connections of our own kind through proxies, too."""
+        """Use the connection classes of this module through proxies as well."""
         manager = super().proxy_manager_for(*args, **kwargs)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         return manager
@@ -86,17 +88,17 @@ class DeadlineAdapter(HTTPAdapter):
     def send(
         self,
         request: PreparedRequest,
-        stream: bool = False,
+        stream: bool = False,  # noqa: ARG002 - requests' own signature
         timeout: Any = None,
         verify: bool | str = True,
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send a request and read its whole answer. Raises requests' exceptions."""
-        if proxies or stream:
-            return super().send(request, stream, timeout, verify, cert, proxies)
-        assert request.url is not None  # noqa: S101 - a prepared request has one
-        origin, path = _split(request.url)
+        """Send a request and read its whole response, also with `stream`. Raises requests' exceptions."""
+        if proxies:
+            return self._send_to_proxy(request, timeout, verify, cert, proxies)
+        url = str(request.url)
+        origin, path = _split(url)
         pool: Any = self._pools.get(origin)
         if pool is None:
             pool = self.get_connection_with_tls_context(request, verify, cert=cert)
@@ -114,15 +116,52 @@ class DeadlineAdapter(HTTPAdapter):
                 timeout=Timeout(connect=connect, read=read),
             )
         except (HTTPError, OSError) as error:
-            raise NoAnswer(type(error).__name__) from error
-        response = requests.Response()
+            raise _no_response(error) from error
+        response = _CompleteResponse(raw.data)
         response.status_code = raw.status
-        response.headers = raw.headers  # knows no case either
-        response.url = request.url
+        response.headers = raw.headers  # case-insensitive as well
+        response.url = url
         response.request = request
-        response._content = raw.data  # noqa: SLF001 - as HTTPAdapter.build_response would, after reading
-        response._content_consumed = True  # type: ignore[attr-defined] # noqa: SLF001
         return response
+
+    def _send_to_proxy(
+        self, request: PreparedRequest, timeout: Any, verify: bool | str, cert: Any, proxies: Mapping[str, str]
+    ) -> requests.Response:
+        response = super().send(request, False, timeout, verify, cert, proxies)
+        try:
+            response.content  # noqa: B018 - reads the body, which keeps it
+        except requests.ConnectionError as error:
+            # requests raises this for a read timeout, too, once the headers are read.
+            raise _no_response(error.args[0] if error.args else error) from error
+        return response
+
+
+class _CompleteResponse(requests.Response):
+    """Hold a body that has been read, as requests does after reading it."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self._body = body
+
+    @property
+    def content(self) -> bytes:
+        return self._body
+
+    @property
+    def is_redirect(self) -> bool:
+        """Return False: no redirect is followed, so `Session.send` need not prepare the next request."""
+        return False
+
+
+def failure_reason(error: Exception) -> str:
+    """Name an error's class, or the class of its cause. The message may quote the URL, and with it a token."""
+    return str(error) if isinstance(error, NoResponse) else type(error).__name__
+
+
+def _no_response(cause: Exception) -> NoResponse:
+    # urllib3 derives a refused connection from a connect timeout.
+    timed_out = isinstance(cause, PoolTimeout | TimeoutError) and not isinstance(cause, NewConnectionError)
+    return (ResponseTimeout if timed_out else NoResponse)(type(cause).__name__)
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -133,7 +172,7 @@ def _split(url: str) -> tuple[str, str]:
 
 class _DeadlineReader(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw = raw  # keeps the socket open until it is closed, also after `Connection: close`
+        self._raw = raw  # holds the socket open until it is closed, also after `Connection: close`
         self._sock = sock
         timeout = sock.gettimeout()
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -145,7 +184,7 @@ class _DeadlineReader(io.RawIOBase):
         if self._deadline is not None:
             remaining = self._deadline - time.monotonic()
             if remaining <= 0:
-                raise TimeoutError("the answer was not whole in time")
+                raise TimeoutError("the response was not complete in time")
             self._sock.settimeout(remaining)
         return self._raw.readinto(buffer) or 0
 
@@ -154,8 +193,8 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
-class _Answer(http.client.HTTPResponse):
-    """http.client's answer, with headers read as lines: reading them as an e-mail costs a tenth of a hit."""
+class _Response(http.client.HTTPResponse):
+    """Read status line and headers as lines; http.client reads headers as an e-mail, which costs 27 µs each time."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -163,12 +202,11 @@ class _Answer(http.client.HTTPResponse):
 
     def begin(self) -> None:
         status = 100
-        while 100 <= status < 200:  # such as 103 Early Hints: the answer is yet to come
-            version, status, reason = self._read_status()  # type: ignore[attr-defined] # its parts have no stubs
+        while 100 <= status < 200:  # such as 103 Early Hints; the final response follows
+            minor_version, status, self.reason = _read_status_line(self.fp)
             headers = _read_headers(self.fp)
         self.code = self.status = status
-        self.reason = reason.strip()
-        self.version = 10 if version == "HTTP/1.0" else 11
+        self.version = 10 + minor_version
         self.headers = self.msg = headers
         self.chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
@@ -177,56 +215,69 @@ class _Answer(http.client.HTTPResponse):
             self.length = 0
         else:
             self.length = int(length) if length.isascii() and length.isdigit() and not self.chunked else None
-        self.will_close = self._check_close() or not (self.chunked or self.length is not None)  # type: ignore[attr-defined]
+        connection = headers.get("connection", "").lower()
+        closes = "close" in connection if minor_version else "keep-alive" not in connection
+        self.will_close = closes or not (self.chunked or self.length is not None)
+
+
+def _read_status_line(stream: io.BufferedReader) -> tuple[int, int, str]:
+    """Return the minor version of HTTP, the status and the reason."""
+    line = stream.readline(MAX_LINE + 1)
+    if not line:
+        raise http.client.RemoteDisconnected("the connection was closed without a response")
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise http.client.BadStatusLine("the status line is not valid")
+    return int(match[1]), int(match[2]), (match[3] or b"").decode("latin-1").strip()
 
 
 def _read_headers(stream: io.BufferedReader) -> http.client.HTTPMessage:
     headers = http.client.HTTPMessage()
-    for _ in range(_MOST_HEADERS):
-        line = stream.readline(_LONGEST_HEADER + 1)
+    for _ in range(MAX_HEADERS):
+        line = stream.readline(MAX_LINE + 1)
         if line in (b"\r\n", b"\n", b""):
             return headers
         name, colon, value = line.decode("latin-1").partition(":")
-        if len(line) > _LONGEST_HEADER or not colon:
-            raise http.client.HTTPException("a header that is none")
+        if len(line) > MAX_LINE or not colon:
+            raise http.client.HTTPException("a header is not valid")
         headers[name] = value.strip()
     raise http.client.HTTPException("too many headers")
 
 
-class _OneWrite:
-    """Sends headers and body together: two writes cost two packets, and wake the other side twice.
+class _SingleWrite:
+    """Send headers and body with one write; two writes cost two packets and wake the server twice.
 
-    A large body may take as long to leave as an answer to come; urllib3 would allow it the time of a connect.
+    A large body may take SEND_TIMEOUT to leave; urllib3 would apply the connect timeout.
     """
 
-    response_class: Any = _Answer
+    response_class: Any = _Response
     sock: Any
-    _held: list[bytes] | None = None
+    _pieces: list[bytes] | None = None
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        held: list[bytes] = []
-        self._held = held
+        pieces: list[bytes] = []
+        self._pieces = pieces
         try:
             super().request(*args, **kwargs)  # type: ignore[misc]
         finally:
-            self._held = None
+            self._pieces = None
         if self.sock is None:
             self.connect()  # type: ignore[attr-defined]
         self.sock.settimeout(SEND_TIMEOUT)
-        self.send(b"".join(held))
+        self.send(b"".join(pieces))
 
     def send(self, data: Any) -> None:
-        if self._held is None:
+        if self._pieces is None:
             super().send(data)  # type: ignore[misc]
         else:
-            self._held.append(data)
+            self._pieces.append(data)
 
 
-class _Connection(_OneWrite, HTTPConnection):
+class _Connection(_SingleWrite, HTTPConnection):
     pass
 
 
-class _TlsConnection(_OneWrite, HTTPSConnection):
+class _TlsConnection(_SingleWrite, HTTPSConnection):
     pass
 
 

@@ -45,9 +45,9 @@ def register_statistics(
     from traffic_analytics.runtime.single_flight import SingleFlight  # noqa: PLC0415
     from traffic_analytics.runtime.sqlite_file import SqliteFile  # noqa: PLC0415
     from traffic_analytics.statistics import routes as stats_web  # noqa: PLC0415
-    from traffic_analytics.statistics.access import own_access  # noqa: PLC0415
+    from traffic_analytics.statistics.access import SharedAccess, own_access  # noqa: PLC0415
     from traffic_analytics.statistics.answer_cache import PRAGMAS, SCHEMA, AnswerCache  # noqa: PLC0415
-    from traffic_analytics.statistics.gateway import Statistics  # noqa: PLC0415
+    from traffic_analytics.statistics.gateway import Gateway  # noqa: PLC0415
     from traffic_analytics.tinybird.pipes import Pipes  # noqa: PLC0415
 
     def seconds() -> float:
@@ -55,9 +55,7 @@ def register_statistics(
 
     access_of: Callable[[str, str, float], Access] = own_access
     if settings.tinybird_admin_token is not None:
-        from traffic_analytics.statistics.ghost_token import GhostTokens  # noqa: PLC0415
-
-        access_of = GhostTokens(settings.tinybird_admin_token).rights
+        access_of = SharedAccess(settings.tinybird_admin_token).check
     file = None
     if settings.stats_cache_seconds:
         file = SqliteFile(settings.data_dir / "statistics.sqlite3", SCHEMA, PRAGMAS, busy_timeout=1.0)
@@ -66,7 +64,7 @@ def register_statistics(
     slots = max(1, settings.threads * 3 // 4)
     pipes = Pipes(target, connections=slots, monotonic=time.monotonic)
     answers = None if metrics is None else metrics.statistics_answers()
-    statistics = Statistics(
+    gateway = Gateway(
         pipes if answers is None else answers.watch(pipes),
         cache,
         SingleFlight(),
@@ -77,7 +75,7 @@ def register_statistics(
         clock=seconds,
         sleep=time.sleep,
     )
-    parts.register(app, stats_web.blueprint(statistics.answer if answers is None else answers.count(statistics.answer)))
+    parts.register(app, stats_web.blueprint(gateway.answer if answers is None else answers.count(gateway.answer)))
 
 
 def register_sync(app: Flask, settings: Settings, key: str, watched: Instrumentation) -> None:
