@@ -150,7 +150,12 @@ class Running:
                 **environment,
             },
         )
-        wait_until(self.answers)
+        try:
+            wait_until(self.answers)
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def __enter__(self) -> Self:
         return self

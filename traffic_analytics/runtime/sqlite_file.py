@@ -107,8 +107,12 @@ class SqliteFile:
         connection = sqlite3.connect(
             self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
         )
-        for pragma in self._pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            for pragma in self._pragmas:
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _check(self) -> None:
