@@ -106,7 +106,7 @@ def add_sweeper(
     background: Background, settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore
 ) -> None:
     """Add the deletion of past salts, and the store's own chore if it has one."""
-    sweeper = Sweeper(salts, clock, sweep_lock(settings, store), deletes=settings.enable_salt_cleanup_scheduler)
+    sweeper = Sweeper(salts, clock, make_sweep_lock(settings, store), deletes=settings.enable_salt_cleanup_scheduler)
     background.add("salts", sweeper.tick)
     if store.chore is not None:
         background.add("salt store", store.chore)
@@ -136,7 +136,7 @@ def add_forwarder(
     background.add("forwarder", forwarder.tick)
 
 
-def sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
+def make_sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
     """Return the lock with which one process of the machine deletes salts; None if each deletes its own."""
     if store.scope == "process":
         return None
@@ -148,7 +148,7 @@ def sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
     return FileLock(path)
 
 
-def salts_check(salts: Salts, store: SaltStore) -> Callable[[], None]:
+def make_salts_check(salts: Salts, store: SaltStore) -> Callable[[], None]:
     """Choose how the salt store counts for readiness.
 
     A store across the network must have answered once. Without it sites with cached salts are still served, and its

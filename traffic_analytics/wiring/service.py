@@ -84,7 +84,7 @@ def create_service(
     app = parts.make_app()
     parts.register_routes(app, hit_routes.blueprint(hits))
     traced_routes = [("POST", hit_routes.HIT_PATH)]
-    checks = [parts.salts_check(salts, store), *([spool.check] if spool is not None else [])]
+    checks = [parts.make_salts_check(salts, store), *([spool.check] if spool is not None else [])]
     parts.register_routes(app, health.probes(settings, health.Readiness(checks, clock).check))
     if settings.stats_target is not None:
         traced_routes += options.register_statistics(

@@ -56,7 +56,7 @@ def create_worker(
 
     # 2. The app and its routes.
     app = parts.make_app()
-    checks = [worker.check, parts.salts_check(salts, store), spool.check]
+    checks = [worker.check, parts.make_salts_check(salts, store), spool.check]
     parts.register_routes(app, health.probes(settings, health.Readiness(checks, clock).check))
     if instrumentation.metrics is not None:
         options.register_metrics(app, settings, instrumentation.metrics, spool, clock)
