@@ -1,4 +1,4 @@
-"""The WSGI entry: `gunicorn -c gunicorn.conf.py app:app`."""
+"""Provide the WSGI application: `gunicorn -c gunicorn.conf.py app:app`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How gunicorn runs the service: `gunicorn -c gunicorn.conf.py app:app`, everything else from the settings."""
+"""Configure gunicorn from the service's settings: `gunicorn -c gunicorn.conf.py app:app`."""
 
 import gc
 import os
@@ -6,6 +6,8 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.gunicorn_worker.buffering_worker import ORDERS
@@ -18,17 +20,17 @@ except ConfigurationError as error:
     sys.exit(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
 
 
-def _files() -> int:
-    """Ask for as many file descriptors as this user may have, and say how many there are."""
+def _raise_file_limit() -> int:
+    """Raise the limit of open files as far as this user may, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(soft, wanted)
+    target = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
+    if soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+    return max(soft, target)
 
 
 wsgi_app = "app:app"
-preload_app = True  # a start that fails says so once, and workers share what is loaded
+preload_app = True  # a start that fails is logged once, and workers share the loaded memory
 bind = (
     f"{'[' + _settings.listen_host + ']' if ':' in _settings.listen_host else _settings.listen_host}:{_settings.port}"
 )
@@ -37,15 +39,15 @@ backlog = 2048
 worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
 workers = _settings.web_concurrency
 threads = _settings.threads
-# The rest of the file descriptors is for Tinybird, stores and logs.
-worker_connections = max(threads + 32, min(4096, _files() - 2 * threads - 64))
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat's file; on a disk it can block a worker
+# The remaining file descriptors are for Tinybird, stores and logs.
+worker_connections = max(threads + 32, min(4096, _raise_file_limit() - 2 * threads - 64))
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat's file; a slow disk would block the worker
 http_parser = "auto"
 
-keepalive = 650  # seconds; longer than any common proxy keeps its side (nginx 60, Caddy 120, Google's balancer 600)
+keepalive = 650  # seconds; longer than common proxies keep a connection (nginx 60, Caddy 120, Google's balancer 600)
 timeout = 30
-graceful_timeout = 25  # Kubernetes kills after 30 seconds; Docker after 10, unless stop_grace_period says more
-# A question about statistics may name a hundred posts, or bring Ghost's token.
+graceful_timeout = 25  # seconds; Kubernetes kills after 30, Docker after 10 unless stop_grace_period is longer
+# A query of statistics may list a hundred posts, or hold Ghost's token.
 limit_request_line = 8190 if _settings.stats_target else 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
@@ -61,38 +63,41 @@ logconfig_dict = logs.configuration(
 proc_name = "traffic-analytics"
 
 if _settings.metrics:
-    from traffic_analytics.observability import multiprocess as metric_files
+    from traffic_analytics.observability import multiprocess
 
-    metric_files.prepare()
+    multiprocess.prepare_directory()
 
-    def pre_fork(server, worker):  # type: ignore[no-untyped-def]
-        """Give the worker a place whose counts it goes on with."""
-        # Those that were there before a reload turned metrics on have none.
-        worker.place = metric_files.free_place({getattr(each, "place", None) for each in server.WORKERS.values()})
+    def pre_fork(server: Any, worker: Any) -> None:
+        """Choose the slot whose counts the worker continues."""
+        # Workers from before a reload that turned metrics on have no slot.
+        worker.slot = multiprocess.free_slot({getattr(each, "slot", None) for each in server.WORKERS.values()})
 
-    def post_fork(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
-        """Let the worker take its place."""
-        _counting(worker, lambda: metric_files.take(worker.place))
+    def post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001
+        """Open the slot in the worker."""
+        _replace_on_error(worker, lambda: multiprocess.use_slot(worker.slot))
 
-    def child_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
-        """Forget what was true only of the worker that is gone."""
-        metric_files.leave(getattr(worker, "place", None))
+    def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+        """Drop the gauges of a worker that has ended."""
+        multiprocess.drop_live_gauges(getattr(worker, "slot", None))
 
 
-def _counting(worker, begin):  # type: ignore[no-untyped-def]
-    """Let a worker begin to count, or be replaced: gunicorn would stop altogether if it just failed."""
+def _replace_on_error(worker: Any, open_files: Callable[[], None]) -> None:
+    """Open a worker's count files; if that fails, end the worker so that gunicorn replaces it.
+
+    Any other error at this point stops gunicorn.
+    """
     try:
-        begin()
+        open_files()
     except OSError as failure:
-        worker.log.error("the counts' files cannot be opened: %s", failure, extra={"event": "MetricsUnavailable"})
-        time.sleep(1.0)  # gunicorn starts the next one at once, which would leave no CPU to those that work
+        worker.log.error("the count files cannot be opened: %s", failure, extra={"event": "MetricsUnavailable"})
+        time.sleep(1.0)  # gunicorn starts the next worker at once, which would take the CPU from the others
         sys.exit(1)
 
 
-def on_starting(server):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """Let no order to stop get lost in a worker that is just being born: it waits until the worker can take it.
+def on_starting(server: Any) -> None:  # noqa: ARG001
+    """Block the signals that stop a worker until it has set its handlers.
 
-    Between fork and its own handlers a worker has the master's, which only note a signal for the master's loop.
+    Between the fork and that moment a worker has the master's handlers, which only note a signal for the master's loop.
     """
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS),
@@ -100,25 +105,25 @@ def on_starting(server):  # type: ignore[no-untyped-def] # noqa: ARG001
     )
 
 
-def post_worker_init(worker):  # type: ignore[no-untyped-def]
-    """Start background work in the worker: a thread started before the fork would be dead in it."""
-    # What is loaded now stays: the collector need not look through it (nor write to it, which would unshare its memory
-    # from the master's), and hits leave no cycles behind that would have to be looked for after every 700 objects.
+def post_worker_init(worker: Any) -> None:
+    """Start the background in the worker; a thread started before the fork would not exist in it."""
+    # Frozen objects are not scanned, so their memory stays shared with the master. Hits leave no cycles to collect,
+    # for which Python would look after every 700 objects.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
     worker.large_bodies = worker.wsgi.extensions.get("large_bodies")
     if worker.large_bodies is not None:
-        from traffic_analytics.gunicorn_worker import malloc as memory  # noqa: PLC0415 - only who takes large bodies needs it
+        from traffic_analytics.gunicorn_worker import malloc  # noqa: PLC0415 - needed for large bodies only
 
-        memory.give_back_large_blocks()
+        malloc.give_back_large_blocks()
     metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
     if metrics is not None:
-        _counting(worker, metrics.begin)
+        _replace_on_error(worker, metrics.open_files)
     worker.wsgi.extensions["traffic_analytics"].start()
 
 
-def worker_exit(server, worker):  # type: ignore[no-untyped-def] # noqa: ARG001
-    """End background work before the worker is gone."""
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
+    """Stop the background before the worker ends."""
     wsgi = getattr(worker, "wsgi", None)
     if wsgi is not None:
         wsgi.extensions["traffic_analytics"].stop(timeout=12.0 if _settings.worker_mode else 5.0)

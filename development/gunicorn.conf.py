@@ -8,6 +8,7 @@ import shlex
 import time
 import urllib.request
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 from analytics_store.settings import Settings as StoreSettings
@@ -22,7 +23,7 @@ globals().update(
 _SITE = "c431ed34-e1de-4c2a-a9be-bc96c06dff2e"
 
 
-def when_ready(server):  # type: ignore[no-untyped-def] # noqa: ARG001
+def when_ready(server: Any) -> None:  # noqa: ARG001
     """Say what to try, now that the port answers and the store does."""
     environment = dict(os.environ)  # noqa: TID251 - development/__main__.py has put together what this process gets
     settings, store = Settings.from_env(environment), StoreSettings.from_env(environment)

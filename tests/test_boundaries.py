@@ -15,7 +15,7 @@ from tests.support.processes import PATIENCE, ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Package -> what it may import of ours. A name covers everything below it.
+# Package -> our packages that it may import. A name covers everything below it.
 ALLOWED = {
     "errors": [],
     "gunicorn_worker": ["errors"],
@@ -118,7 +118,7 @@ def imports_of(tree: ast.Module, *, for_types: bool) -> set[str]:
 
 
 def imported_modules(tree: ast.Module, package: str, modules: dict[str, ast.Module]) -> set[str]:
-    """Name the modules of a package that are imported, whether by themselves or for a name in them."""
+    """List the modules of a package that are imported, as a whole or for a name in them."""
     found = set()
     for name in imports_of(tree, for_types=True):
         if name == package or name.startswith(package + "."):
@@ -172,20 +172,20 @@ def test_no_modules_import_each_other_in_a_circle(package: str, modules: dict[st
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_a_pure_module_imports_nothing_that_touches_the_world(module: str) -> None:
+def test_a_pure_module_imports_nothing_that_does_io(module: str) -> None:
     imports = imports_of(SERVICE[module], for_types=False)
 
     assert not {name for name in imports if name.partition(".")[0] in IMPURE}
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_a_pure_module_asks_no_clock(module: str) -> None:
+def test_a_pure_module_reads_no_clock(module: str) -> None:
     attributes = {node.attr for node in ast.walk(SERVICE[module]) if isinstance(node, ast.Attribute)}
 
     assert not attributes & {"now", "utcnow", "today", "uuid4"}
 
 
-def test_only_the_edge_knows_http() -> None:
+def test_only_the_edge_imports_flask() -> None:
     with_flask = {
         module
         for module, tree in SERVICE.items()

@@ -18,44 +18,44 @@ if TYPE_CHECKING:
 _JSON = "application/json"
 
 
-GOOD_FOR = timedelta(seconds=1)
-"""How long stores that could be used are taken to be usable."""
+FRESH_FOR = timedelta(seconds=1)
+"""Time for which a successful check counts."""
 
 
 def once(check: Callable[[], None]) -> Callable[[], None]:
-    """Ask until the answer was good once. What all machines share, by its absence, must not put all out of service."""
-    was_good = threading.Event()
+    """Return a check that runs until it has succeeded once, and never again."""
+    has_succeeded = threading.Event()
 
     def check_once() -> None:
-        if not was_good.is_set():
+        if not has_succeeded.is_set():
             check()
-            was_good.set()
+            has_succeeded.set()
 
     return check_once
 
 
 class Readiness:
-    """Asks each store whether it can be used; the route is public, and each question costs a write to the disk."""
+    """Checks each store, at most once a second: the route is public, and each check costs a write to the disk."""
 
     def __init__(self, checks: list[Callable[[], None]], clock: Callable[[], datetime]) -> None:
         self._checks = checks
         self._clock = clock
         self._lock = threading.Lock()
-        self._found_good: datetime | None = None
+        self._succeeded_at: datetime | None = None
 
     def check(self) -> None:
-        """Raise what a store raises that cannot be used."""
+        """Check all stores; raises the error of the first that cannot be used."""
         with self._lock:
             now = self._clock()
-            if self._found_good is not None and timedelta(0) <= now - self._found_good < GOOD_FOR:
+            if self._succeeded_at is not None and timedelta(0) <= now - self._succeeded_at < FRESH_FOR:
                 return
             for check in self._checks:
                 check()
-            self._found_good = now
+            self._succeeded_at = now
 
 
 def probes(settings: Settings, check: Callable[[], None]) -> Blueprint:
-    """Return the routes that balancers and operators ask. `check` raises if this process cannot do its work."""
+    """Return the routes for balancers and operators. `check` raises if this process cannot do its work."""
     routes = Blueprint("probes", __name__)
 
     @routes.get("/", provide_automatic_options=False)

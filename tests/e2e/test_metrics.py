@@ -1,4 +1,4 @@
-"""What several processes count adds up, whatever becomes of the processes."""
+"""Add up the counts of several processes while these are killed, replaced and reloaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,8 @@ def samples(service: Service) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def have_begun(service: Service, workers: int = 2, kinds: frozenset[str] = KINDS) -> bool:
-    """Whether so many workers are there and have opened all their files, old ones or deleted ones included."""
+def have_started(service: Service, workers: int = 2, kinds: frozenset[str] = KINDS) -> bool:
+    """Return whether so many workers run and have opened all their files, even if those are deleted."""
     maps = [Path(f"/proc/{pid}/maps") for pid in service.workers()]
     with contextlib.suppress(OSError):
         return len(maps) == workers and all(
@@ -46,22 +47,41 @@ def have_begun(service: Service, workers: int = 2, kinds: frozenset[str] = KINDS
     return False
 
 
+def is_replaced(service: Service, worker: int) -> bool:
+    return worker not in service.workers() and have_started(service)
+
+
+def has_accepted(load: Load, hits: int) -> bool:
+    return len(load.accepted()) > hits
+
+
 def kill(service: Service, how: signal.Signals = signal.SIGKILL) -> None:
-    """End each of the workers, and return when there are others."""
+    """End each of the workers, and return once they are replaced."""
     for worker in service.workers():
         os.kill(worker, how)
-        wait_until(lambda gone=worker: gone not in service.workers() and have_begun(service), PATIENCE)
+        wait_until(partial(is_replaced, service, worker), PATIENCE)
 
 
 def load_until(service: Service, condition: Callable[[], object]) -> int:
-    """Send hits to both workers until a condition holds; returns how many were accepted."""
-    wait_until(lambda: have_begun(service), PATIENCE)
-    with Load(service.port) as load:
-        wait_until(condition, PATIENCE)
-    return len(load.accepted())
+    """Send hits until a condition holds, over new connections each time; return how many were accepted.
+
+    One worker may accept all connections of a round, so that the other counts nothing.
+    """
+    wait_until(lambda: have_started(service), PATIENCE)
+    accepted = 0
+
+    def is_reached() -> bool:
+        nonlocal accepted
+        with Load(service.port, hits_each=20) as load:
+            load.wait()
+        accepted += len(load.accepted())
+        return bool(condition())
+
+    wait_until(is_reached, PATIENCE)
+    return accepted
 
 
-def test_the_counts_of_two_workers_add_up_and_outlive_them(tmp_path: Path) -> None:
+def test_the_counts_of_two_workers_add_up_and_survive_them(tmp_path: Path) -> None:
     files = tmp_path / "counts"
     with running(tmp_path / "data", METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(files)) as (service, _fake):
 
@@ -71,7 +91,7 @@ def test_the_counts_of_two_workers_add_up_and_outlive_them(tmp_path: Path) -> No
         def both_have_counted(before: list[bytes]) -> bool:
             return all(now != was for now, was in zip(contents(), before, strict=True))
 
-        wait_until(lambda: have_begun(service), PATIENCE)
+        wait_until(lambda: have_started(service), PATIENCE)
         before = contents()
         accepted = load_until(service, lambda: both_have_counted(before))
         assert samples(service)[ACCEPTED] == accepted
@@ -79,17 +99,17 @@ def test_the_counts_of_two_workers_add_up_and_outlive_them(tmp_path: Path) -> No
         known = sorted(files.iterdir())
         kill(service, signal.SIGKILL)
         kill(service, signal.SIGTERM)
-        assert samples(service)[ACCEPTED] == accepted, "the dead have counted, too"
+        assert samples(service)[ACCEPTED] == accepted, "counts of ended workers stay"
 
         before = contents()
         accepted += load_until(service, lambda: both_have_counted(before))
-        assert samples(service)[ACCEPTED] == accepted, "their successors go on"
+        assert samples(service)[ACCEPTED] == accepted, "their successors continue them"
         assert sorted(files.iterdir()) == known, "in the same files"
 
         service.terminate()
         service.start()
-        wait_until(lambda: have_begun(service), PATIENCE)
-        assert samples(service)[ACCEPTED] == 0, "the service begins anew when it is started anew"
+        wait_until(lambda: have_started(service), PATIENCE)
+        assert samples(service)[ACCEPTED] == 0, "a new start begins at 0"
 
 
 def test_a_reload_keeps_the_counts(tmp_path: Path) -> None:
@@ -97,22 +117,22 @@ def test_a_reload_keeps_the_counts(tmp_path: Path) -> None:
         accepted = load_until(service, lambda: samples(service)[ACCEPTED] > 10)
         old = set(service.workers())
         os.kill(service.pids()[0], signal.SIGHUP)
-        wait_until(lambda: not old & set(service.workers()) and have_begun(service), 40)
+        wait_until(lambda: not old & set(service.workers()) and have_started(service), 40)
         accepted += load_until(service, lambda: samples(service)[ACCEPTED] > accepted + 10)
 
         assert samples(service)[ACCEPTED] == accepted
 
 
-def test_hits_are_taken_though_somebody_deletes_the_counts(tmp_path: Path) -> None:
+def test_hits_are_accepted_though_the_count_files_are_deleted(tmp_path: Path) -> None:
     files = tmp_path / "counts"
     with running(tmp_path / "data", METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(files)) as (service, _fake):
-        wait_until(lambda: have_begun(service), PATIENCE)
+        wait_until(lambda: have_started(service), PATIENCE)
         shutil.rmtree(files)
         assert [each.status for each in hit(service.port, 20)] == [202] * 20
 
         kill(service)
         assert {each.status for each in hit(service.port, 20)} == {202}
-        assert samples(service)[ACCEPTED] == 20, "those who come next make the files anew"
+        assert samples(service)[ACCEPTED] == 20, "new workers make the files again"
 
 
 def block_files(counts: Path) -> None:
@@ -134,12 +154,10 @@ def unblock(counts: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [block_files, block_directory])
-def test_a_worker_that_cannot_count_is_replaced_and_the_others_go_on(
-    block: Callable[[Path], None], tmp_path: Path
-) -> None:
+def test_a_worker_that_cannot_open_its_count_files_is_replaced(block: Callable[[Path], None], tmp_path: Path) -> None:
     files = tmp_path / "counts"
     with running(tmp_path / "data", METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(files)) as (service, _fake):
-        wait_until(lambda: have_begun(service), PATIENCE)
+        wait_until(lambda: have_started(service), PATIENCE)
         block(files)
 
         os.kill(service.workers()[0], signal.SIGKILL)
@@ -147,11 +165,27 @@ def test_a_worker_that_cannot_count_is_replaced_and_the_others_go_on(
         assert {each.status for each in hit(service.port, 5)} == {202}
 
         unblock(files)
-        wait_until(lambda: have_begun(service), PATIENCE)
+        wait_until(lambda: have_started(service), PATIENCE)
         assert {each.status for each in hit(service.port, 5)} == {202}
 
 
-def test_a_directory_of_its_own_is_gone_when_the_service_is(tmp_path: Path) -> None:
+def test_a_damaged_count_file_is_skipped_and_replaced_with_its_worker(tmp_path: Path) -> None:
+    files = tmp_path / "counts"
+    with running(tmp_path / "data", METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(files)) as (service, _fake):
+        wait_until(lambda: have_started(service), PATIENCE)
+        with (files / "counter_0.db").open("r+b") as file:  # as a full disk or a foreign program leaves it
+            file.write(b"\xff\xff\xff\x00" * 1000)
+
+        assert {service.get("/metrics")[0] for _ in range(10)} == {200}
+        assert 0 < service.log.count("counter_0.db is damaged and was skipped") <= 2, "once in each worker"
+
+        kill(service)
+        accepted = load_until(service, lambda: samples(service)[ACCEPTED] > 10)
+        assert samples(service)[ACCEPTED] == accepted
+        assert service.log.count("counter_0.db is damaged and was deleted") == 1
+
+
+def test_a_directory_that_was_not_named_is_removed_at_the_end(tmp_path: Path) -> None:
     with running(tmp_path / "data", METRICS="true") as (service, _fake):
         load_until(service, lambda: samples(service)[ACCEPTED] > 10)
         maps = (
@@ -166,7 +200,7 @@ def test_a_directory_of_its_own_is_gone_when_the_service_is(tmp_path: Path) -> N
         assert not any(directory.exists() for directory in directories)
 
 
-def test_a_circuit_is_open_if_it_is_in_any_process_that_lives(tmp_path: Path) -> None:
+def test_a_circuit_is_open_if_it_is_open_in_any_living_process(tmp_path: Path) -> None:
     with running(tmp_path / "data", METRICS="true") as (service, fake):
         fake.fail(always(503))
         load_until(service, lambda: samples(service)[CIRCUIT] == 1)
@@ -178,25 +212,25 @@ def test_a_circuit_is_open_if_it_is_in_any_process_that_lives(tmp_path: Path) ->
 
 def test_scrapes_succeed_while_hits_arrive_and_workers_die(tmp_path: Path) -> None:
     with running(tmp_path / "data", METRICS="true", WEB_CONCURRENCY="3", DELIVERY="spool") as (service, _fake):
-        answers: list[int] = []
+        statuses: list[int] = []
         stopping = threading.Event()
 
         def scrape() -> None:
             while not stopping.is_set():
-                answers.append(service.get("/metrics")[0])
+                statuses.append(service.get("/metrics")[0])
 
         scraper = threading.Thread(target=scrape)
         scraper.start()
         with Load(service.port) as load:
             for _ in range(5):
                 so_far = len(load.accepted())
-                wait_until(lambda so_far=so_far: len(load.accepted()) > so_far + 20, PATIENCE)
+                wait_until(partial(has_accepted, load, so_far + 20), PATIENCE)
                 os.kill(service.workers()[0], signal.SIGKILL)
-                wait_until(lambda: have_begun(service, 3, KINDS - {"gauge_livemax"}), PATIENCE)
+                wait_until(lambda: have_started(service, 3, KINDS - {"gauge_livemax"}), PATIENCE)
         stopping.set()
         scraper.join(PATIENCE)
 
-        assert set(answers) <= {200, 0}, "0: the one that was asked was killed"
-        assert answers.count(200) > 5
+        assert set(statuses) <= {200, 0}, "0: the worker that answered was killed"
+        assert statuses.count(200) > 5
         wait_until(lambda: samples(service)["traffic_analytics_spool_waiting_events"] == 0, PATIENCE)
         assert samples(service)[ACCEPTED] >= len(load.accepted())

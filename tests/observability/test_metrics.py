@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 import traffic_analytics
-from tests.automation_sync import test_sync
+from tests.support import sync_rows
 from tests.support.app import FIREFOX, NOW, SITE, TARGET, Service, all_rows_fit, page_hit
 from tests.support.processes import PATIENCE, ROOT
 from traffic_analytics.delivery.circuit import FAILURES_TO_OPEN
 from traffic_analytics.delivery.target import Reply, Verdict
 from traffic_analytics.errors import SaltUnavailable
-from traffic_analytics.observability.instrumentation import make_metrics
-from traffic_analytics.observability.metrics import OUTCOMES, PLACES, MessageMetrics, Metrics
+from traffic_analytics.observability.hit_outcomes import ERRORS, PLACES
+from traffic_analytics.observability.metric_wrappers import MeteredBatchSender, MeteredTarget
+from traffic_analytics.observability.metrics import MessageMetrics, Metrics
 from traffic_analytics.salts.store import MemorySalts
 from traffic_analytics.settings import Settings
 from traffic_analytics.wiring.options import register_metrics
@@ -34,7 +35,7 @@ PREFIX = "traffic_analytics_"
 
 
 class Samples:
-    """One scrape."""
+    """Samples of one scrape."""
 
     def __init__(self, text: str) -> None:
         self.families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -48,7 +49,7 @@ class Samples:
         return self.all.get((name, frozenset(labels.items())))
 
     def counted(self, name: str) -> dict[tuple[str, ...], float]:
-        """Return what is not zero, by the values of the labels in their alphabetical order."""
+        """Return the samples that are not zero, by the values of the labels in their alphabetical order."""
         return {
             tuple(value for _, value in sorted(labels)): number
             for (each, labels), number in self.all.items()
@@ -73,12 +74,12 @@ def metered(start: Any) -> Any:
 
 class NoSalts(MemorySalts):
     def get_or_create(self, site_uuid: str, day: Any) -> str:
-        raise SaltUnavailable("as this test wants it")
+        raise SaltUnavailable("from this test")
 
 
 class DefectiveSalts(MemorySalts):
     def get_or_create(self, site_uuid: str, day: Any) -> str:
-        raise RuntimeError("as this test wants it")
+        raise RuntimeError("from this test")
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,7 @@ class DefectiveSalts(MemorySalts):
         ("refused", "media_type", {"headers": {"Content-Type": "text/plain"}}),
     ],
 )
-def test_each_hit_is_counted_once_by_what_became_of_it(
-    outcome: str, rule: str, hit: dict[str, Any], metered: Any
-) -> None:
+def test_each_hit_is_counted_once_by_its_outcome(outcome: str, rule: str, hit: dict[str, Any], metered: Any) -> None:
     metered.hit(**hit)
 
     assert scrape(metered).counted("hits_total") == {(outcome, rule): 1}
@@ -120,7 +119,7 @@ def test_a_hit_without_a_signature_is_counted_as_unsigned(start: Any) -> None:
 @pytest.mark.parametrize(
     ("outcome", "rule", "salts"), [("unavailable", "salt", NoSalts()), ("failed", "defect", DefectiveSalts())]
 )
-def test_a_hit_that_failed_for_want_of_a_salt_or_by_a_defect_is_told_apart(
+def test_a_missing_salt_and_a_defect_are_counted_apart(
     outcome: str, rule: str, salts: MemorySalts, tmp_path: Any, tinybird: Any
 ) -> None:
     service = Service(tmp_path, tinybird, salts, METRICS="true")
@@ -129,7 +128,7 @@ def test_a_hit_that_failed_for_want_of_a_salt_or_by_a_defect_is_told_apart(
     assert scrape(service).counted("hits_total") == {(outcome, rule): 1}
 
 
-def test_a_hit_that_tinybird_did_not_take_and_nobody_keeps_is_counted_as_failed(start: Any, tinybird: Any) -> None:
+def test_a_hit_that_tinybird_refuses_is_counted_as_failed_without_a_spool(start: Any, tinybird: Any) -> None:
     service = start(METRICS="true", TINYBIRD_TRACKER_TOKEN="")
     tinybird.post(TARGET, status_code=503)
     service.hit(target="/api/v1/page_hit?name=analytics_events&token=abc")
@@ -139,7 +138,7 @@ def test_a_hit_that_tinybird_did_not_take_and_nobody_keeps_is_counted_as_failed(
     assert samples("spool_readable") is None, "without a spool there is none to read"
 
 
-def test_a_spool_that_cannot_be_used_is_counted_and_said(start: Any) -> None:
+def test_a_hit_that_the_spool_cannot_store_is_counted_as_unavailable(start: Any) -> None:
     service = start(METRICS="true", DELIVERY="spool")
     (service.data_dir / "spool.sqlite3").rename(service.data_dir / "moved")
     service.hit()
@@ -162,7 +161,7 @@ def test_a_spool_that_cannot_be_used_is_counted_and_said(start: Any) -> None:
         (413, "too_large"),
     ],
 )
-def test_what_tinybird_answers_is_counted_by_data_source_and_timed(
+def test_responses_of_tinybird_are_counted_by_data_source_and_timed(
     status: int, result: str, metered: Any, tinybird: Any
 ) -> None:
     tinybird.post(TARGET, status_code=status, json={"quarantined_rows": 1})
@@ -177,7 +176,7 @@ def test_what_tinybird_answers_is_counted_by_data_source_and_timed(
     assert samples.counted("hits_total") == {("accepted", ""): 1}
 
 
-def test_what_waits_is_told_in_number_bytes_and_age(start: Any) -> None:
+def test_the_spools_backlog_is_reported_in_events_bytes_and_age(start: Any) -> None:
     service = start(METRICS="true", DELIVERY="spool")
     service.hit()
     service.hit()
@@ -197,7 +196,7 @@ class Waiting(NamedTuple):
 
 
 class Refusing:
-    """A target that takes all but what is guilty."""
+    """Accepts all events but those that are guilty."""
 
     NAME = WRONG_SETUP = "it"
 
@@ -205,52 +204,54 @@ class Refusing:
         return self.post_batch(data_source, [event])
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        return Reply(Verdict.REFUSED if b"guilty" in events else Verdict.TAKEN, "as this test wants it")
+        return Reply(Verdict.REFUSED if b"guilty" in events else Verdict.TAKEN, "from this test")
 
 
-class Place:
+class Source:
     def __init__(self) -> None:
-        self.aside: list[bytes] = []
+        self.dead_letters: list[bytes] = []
 
     def acknowledge(self, events: Any) -> None:
         pass
 
     def dead_letter(self, event: Waiting, reason: str) -> bool:
-        self.aside.append(event.event)
+        self.dead_letters.append(event.event)
         return True
 
     def renew_lease(self) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("data_source", "label"), [("analytics_events", "analytics_events"), ("nobody-knows", "other")]
-)
-def test_batches_are_counted_by_their_events_and_what_is_set_aside_is_counted_once(
-    data_source: str, label: str
-) -> None:
-    metrics = Metrics(lambda: 0.0)
-    batches = metrics.batches(metrics.target(Refusing()), threading.Event())
-    place = Place()
+@pytest.mark.parametrize(("data_source", "label"), [("analytics_events", "analytics_events"), ("unknown", "other")])
+def test_batches_are_counted_by_their_events_and_each_dead_letter_once(data_source: str, label: str) -> None:
+    metrics = Metrics()
+    target = MeteredTarget(Refusing(), metrics, lambda: 0.0)
+    sender = MeteredBatchSender(target, metrics, lambda: 0.0, threading.Event())
+    source = Source()
 
-    batches.deliver(data_source, [Waiting(b"good"), Waiting(b"guilty"), Waiting(b"fine")], place)
+    sender.deliver(data_source, [Waiting(b"good"), Waiting(b"guilty"), Waiting(b"fine")], source)
 
-    samples = Samples(metrics.text().decode())
+    samples = Samples(metrics.export().decode())
     assert samples.counted("sent_events_total") == {
         (label, "refused", "batch"): 3 + 2 + 1,
         (label, "taken", "batch"): 2,
     }
     assert samples.counted("set_aside_events_total") == {(label,): 1}
-    assert place.aside == [b"guilty"]
+    assert source.dead_letters == [b"guilty"]
     assert samples("upstream_request_duration_seconds_count", way="batch") == 5
     assert samples("upstream_request_duration_seconds_count", way="direct") == 0
 
 
+def post_sync(service: Service, *rows: Any, key: str = sync_rows.KEY) -> Any:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson", "x-site-uuid": SITE}
+    return service.client.post(sync_rows.PATH, data=sync_rows.body_of(*rows), headers=headers)
+
+
 def test_the_rows_of_ghosts_sync_are_counted_by_their_data_source(start: Any, tinybird: Any) -> None:
-    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=test_sync.KEY)
-    assert test_sync.sync(service, test_sync.run(1), test_sync.run(2), test_sync.step(1)).status_code == 202
+    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=sync_rows.KEY)
+    assert post_sync(service, sync_rows.run(1), sync_rows.run(2), sync_rows.step(1)).status_code == 202
     tinybird.post(TARGET, json={"successful_rows": 1, "quarantined_rows": 1})
-    assert test_sync.sync(service, test_sync.step(1), test_sync.step(2)).status_code == 202
+    assert post_sync(service, sync_rows.step(1), sync_rows.step(2)).status_code == 202
 
     samples = scrape(service)
     assert samples.counted("sent_events_total") == {
@@ -261,27 +262,27 @@ def test_the_rows_of_ghosts_sync_are_counted_by_their_data_source(start: Any, ti
 
 
 @pytest.mark.parametrize(
-    ("tinybird_says", "rows", "key", "result"),
+    ("tinybird_status", "rows", "key", "result"),
     [
-        (202, test_sync.run(), test_sync.KEY, "taken"),
-        (202, b"{}", test_sync.KEY, "invalid"),
-        (202, test_sync.run(), "another", "unauthorized"),
-        (400, test_sync.run(), test_sync.KEY, "failed"),
-        (503, test_sync.run(), test_sync.KEY, "delayed"),
+        (202, sync_rows.run(), sync_rows.KEY, "taken"),
+        (202, b"{}", sync_rows.KEY, "invalid"),
+        (202, sync_rows.run(), "another", "unauthorized"),
+        (400, sync_rows.run(), sync_rows.KEY, "failed"),
+        (503, sync_rows.run(), sync_rows.KEY, "delayed"),
     ],
 )
-def test_syncs_are_counted_by_what_became_of_them(
-    tinybird_says: int, rows: Any, key: str, result: str, start: Any, tinybird: Any
+def test_syncs_are_counted_by_their_result(
+    tinybird_status: int, rows: Any, key: str, result: str, start: Any, tinybird: Any
 ) -> None:
-    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=test_sync.KEY)
-    tinybird.post(TARGET, status_code=tinybird_says, json=all_rows_fit)
+    service = start(METRICS="true", TINYBIRD_SYNC_AUTH=sync_rows.KEY)
+    tinybird.post(TARGET, status_code=tinybird_status, json=all_rows_fit)
 
-    test_sync.sync(service, rows, Authorization=f"Bearer {key}")
+    post_sync(service, rows, key=key)
 
     assert scrape(service).counted("sync_requests_total") == {(result,): 1}
 
 
-def test_an_open_circuit_is_seen_for_its_data_source(metered: Any, tinybird: Any) -> None:
+def test_an_open_circuit_is_shown_for_its_data_source(metered: Any, tinybird: Any) -> None:
     tinybird.post(TARGET, exc=requests.ConnectTimeout)
     for _ in range(FAILURES_TO_OPEN):
         assert scrape(metered).counted("circuit_open") == {}
@@ -290,7 +291,7 @@ def test_an_open_circuit_is_seen_for_its_data_source(metered: Any, tinybird: Any
     assert scrape(metered).counted("circuit_open") == {("analytics_events",): 1}
 
 
-def test_caches_tell_what_they_had(metered: Any) -> None:
+def test_hits_and_misses_of_the_caches_are_counted(metered: Any) -> None:
     for agent in (FIREFOX, FIREFOX, BOT, BOT, FIREFOX):
         metered.hit(headers={"User-Agent": agent})
 
@@ -302,7 +303,7 @@ def test_caches_tell_what_they_had(metered: Any) -> None:
     }
 
 
-def test_answers_about_statistics_tell_where_they_came_from(start: Any, tinybird: Any) -> None:
+def test_statistics_are_counted_by_where_they_came_from(start: Any, tinybird: Any) -> None:
     service = start(METRICS="true", STATS_TARGET="http://stats.example", WEB_CONCURRENCY="1")
     pipe = "http://stats.example/v0/pipes/api_kpis.json"
 
@@ -329,7 +330,7 @@ def test_answers_about_statistics_tell_where_they_came_from(start: Any, tinybird
     }
 
 
-def test_the_build_is_named(start: Any) -> None:
+def test_the_version_and_the_build_label_are_shown(start: Any) -> None:
     service = start(METRICS="true", BUILD_LABEL="v1-gabcdef")
 
     assert scrape(service).counted("build_info") == {("v1-gabcdef", traffic_analytics.__version__): 1}
@@ -362,7 +363,7 @@ def test_the_route_answers_below_ghosts_prefix_too(metered: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/metrics", "/.ghost/analytics/metrics"])
-def test_with_a_token_only_its_bearer_sees_the_metrics(
+def test_with_a_token_only_its_bearer_reads_the_metrics(
     path: str, authorization: dict[str, str], status: int, start: Any
 ) -> None:
     service = start(METRICS="true", METRICS_TOKEN="let-me-see")
@@ -386,7 +387,7 @@ app = create_app(Settings.from_env(dict(os.environ)))
 client = app.test_client()
 assert client.get("/metrics").status_code == client.get("/.ghost/analytics/metrics").status_code == 404
 here = "traffic_analytics.observability."
-mine = ("prometheus_client", here + "metric", here + "multiprocess", here + "collectors")
+mine = ("prometheus_client", here + "metrics", here + "multiprocess", here + "collectors", here + "statistics")
 sys.exit(str([name for name in sys.modules if name.startswith(mine)]))
 """
     done = subprocess.run(
@@ -409,8 +410,8 @@ sys.exit(str([name for name in sys.modules if name.startswith(mine)]))
     assert done.stderr.strip() == "[]"
 
 
-def test_many_who_ask_at_once_hold_up_nobody(metered: Any) -> None:
-    """While one thread counts what waits in the spool, the others answer with what was found before."""
+def test_concurrent_scrapes_delay_no_hit(metered: Any) -> None:
+    """While one thread reads the spool, the others answer with its previous backlog."""
     scrape(metered)
     failures: list[object] = []
 
@@ -418,7 +419,7 @@ def test_many_who_ask_at_once_hold_up_nobody(metered: Any) -> None:
         try:
             for _ in range(10):
                 assert metered.app.test_client().get("/metrics").status_code == 200
-        except Exception as error:  # noqa: BLE001 - told below
+        except Exception as error:  # noqa: BLE001 - asserted below
             failures.append(error)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -435,8 +436,7 @@ def test_many_who_ask_at_once_hold_up_nobody(metered: Any) -> None:
 
 def test_an_app_without_hits_shows_what_it_counts(tmp_path: Any) -> None:
     settings = Settings.from_env({"PROXY_TARGET": TARGET, "METRICS": "true", "DATA_DIR": str(tmp_path)})
-    metrics = make_metrics(settings)
-    assert metrics is not None
+    metrics = Metrics()
     app = Flask("worker")
     register_metrics(app, settings, metrics, None, lambda: NOW)
     messages = MessageMetrics(metrics)
@@ -449,12 +449,14 @@ def test_an_app_without_hits_shows_what_it_counts(tmp_path: Any) -> None:
     numbers = [samples(f"messages_{name}") for name in ("received_total", "held", "set_aside_total")]
     assert numbers == [3, 2, 1]
     assert samples.counted("hits_total") == {}
-    assert not [name for name, _ in samples.all if name.startswith("hits")], "nobody is to be told that no hits arrive"
+    assert not [name for name, _ in samples.all if name.startswith("hits")], (
+        "a worker receives no hits, so it reports none"
+    )
 
 
 ALLOWED = {
-    "outcome": {"accepted", "bot", "invalid", *(outcome for outcome, _ in OUTCOMES.values()), "failed"},
-    "rule": {"", "defect", "other", *(rule for _, rule in OUTCOMES.values()), *PLACES},
+    "outcome": {"accepted", "bot", "invalid", *(outcome for outcome, _ in ERRORS.values()), "failed"},
+    "rule": {"", "defect", "other", *(rule for _, rule in ERRORS.values()), *PLACES},
     "data_source": {"analytics_events", "analytics_events_test", "other"},
     "way": {"direct", "batch"},
     "result": {"taken", "later", "too_fast", "wrong_setup", "too_large", "refused", "hit", "miss", "stale", "failed"},
@@ -502,7 +504,7 @@ def test_nothing_that_a_client_sends_becomes_a_label(
     service = hostile_service
     before = scrape(service)
     plain = "".join(c for c in header if 32 <= ord(c) < 127)
-    requests_sent = [
+    requests_sent: list[dict[str, Any]] = [
         {"body": page_hit(**{field: value})},
         {"body": {**page_hit(), **top}},
         {"body": page_hit(parsedReferrer=value if isinstance(value, dict) else {field: value, "url": value})},

@@ -1,4 +1,4 @@
-"""What the dashboard and the alerts speak of is what the service exports, and all of it."""
+"""Hold dashboard, alerts and the page on monitoring against the metrics that the service exports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
 from traffic_analytics.delivery.spool import Spool
 from traffic_analytics.observability.collectors import BuildInfo, SpoolState
@@ -26,15 +27,15 @@ def exported(tmp_path: Path) -> dict[str, set[str]]:
     """Return the names of all metrics, as queries name them, with their labels."""
     spool = Spool(tmp_path / "spool.sqlite3", sync="normal", max_mb=1, clock=lambda: 0.0)
     spool.prepare()
-    metrics = Metrics(lambda: 0.0)
+    metrics = Metrics()
     MessageMetrics(metrics)
-    metrics.show(BuildInfo(""))
-    metrics.show(SpoolState(spool, 1, clock=lambda: 0.0, monotonic=lambda: 0.0))
-    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", metrics.text().decode(), re.MULTILINE))
+    metrics.register(BuildInfo(""))
+    metrics.register(SpoolState(spool, 1, clock=lambda: 0.0, monotonic=lambda: 0.0))
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", metrics.export().decode(), re.MULTILINE))
     declared = {
         each._name + ("_total" if each._type == "counter" else ""): set(each._labelnames)
         for each in {*metrics.registry._collector_to_names}
-        if hasattr(each, "_labelnames")
+        if isinstance(each, MetricWrapperBase)
     }
     return {name: declared.get(name, {"version", "label"} if name.endswith("_info") else set()) for name in kinds}
 
@@ -69,7 +70,7 @@ def test_the_page_lists_every_metric_with_its_labels(exported: dict[str, set[str
     assert {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == exported
 
 
-def test_queries_ask_for_labels_that_there_are(exported: dict[str, set[str]]) -> None:
+def test_queries_use_labels_that_exist(exported: dict[str, set[str]]) -> None:
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     of_prometheus = {"job", "instance", "le"}
     for query in [*queries(dashboard["panels"]), *expressions()]:
@@ -99,7 +100,7 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
     assert all(each["description"] for each in panels if "targets" in each)
 
 
-def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
+def test_every_alert_describes_the_fault_and_the_action() -> None:
     alerts = ALERTS.read_text(encoding="utf-8").split("- alert: ")[1:]
 
     assert alerts

@@ -13,7 +13,7 @@ from tests.support.app import SITE, Log
 from tests.support.clocks import Clock
 from tests.support.salts import SITES, TODAY
 from traffic_analytics.errors import SaltUnavailable
-from traffic_analytics.health import GOOD_FOR
+from traffic_analytics.health import FRESH_FOR
 from traffic_analytics.salts.cache import Salts
 from traffic_analytics.salts.circuit_breaker import CHECK_EVERY, PAUSE, SaltCircuitBreaker
 from traffic_analytics.salts.store import MemorySalts
@@ -170,7 +170,7 @@ def test_a_machine_that_has_reached_the_store_stays_ready_without_it(start: Any,
     assert service.hit().status_code == 202
     assert service.client.get("/ready").status_code == 200
     store.trouble = SaltUnavailable("away")
-    service.now += 2 * GOOD_FOR
+    service.now += 2 * FRESH_FOR
 
     assert service.client.get("/ready").status_code == 200
     assert service.hit().status_code == 202, "its salt is cached"

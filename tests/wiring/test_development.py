@@ -1,4 +1,4 @@
-"""What `make run` fills in, and what it leaves as given."""
+"""Complete the environment of `make run`, and leave given variables as they are."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_without_anything_given_the_service_finds_the_store(tmp_path: Path) -> N
     assert complete(tmp_path) == filled
 
 
-def test_what_is_given_is_left_as_it_is(tmp_path: Path) -> None:
+def test_given_variables_are_left_as_they_are(tmp_path: Path) -> None:
     given = {"LOG_FORMAT": "json", "WEB_CONCURRENCY": "7", "STORE_BIND": "127.0.0.1:9", "STATS_CACHE_SECONDS": "30"}
     filled = complete(tmp_path, **given)
 
@@ -51,7 +51,7 @@ def test_a_store_without_a_port_is_no_default_target(tmp_path: Path) -> None:
         complete(tmp_path, STORE_BIND=f"unix:{tmp_path}/socket")
 
 
-def test_a_damaged_token_file_is_said_and_left_alone(tmp_path: Path) -> None:
+def test_a_damaged_token_file_is_reported_and_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "tokens.env"
     file.write_text("STORE_ADMIN_TOKEN=x\n")
 

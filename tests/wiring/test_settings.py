@@ -198,7 +198,7 @@ def test_every_variable_is_in_the_tables_above() -> None:
     assert all(field.metadata["meaning"] for field in fields(Settings))
 
 
-def test_delivery_by_spool_needs_a_token_of_our_own() -> None:
+def test_delivery_by_spool_needs_the_tracker_token() -> None:
     with pytest.raises(ConfigurationError, match="DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN"):
         Settings.from_env({"PROXY_TARGET": "http://x", "DELIVERY": "spool"})
 
@@ -223,7 +223,7 @@ def test_delivery_by_spool_needs_a_token_of_our_own() -> None:
         ),
     ],
 )
-def test_what_is_missing_beside_a_setting_is_said(environment: dict[str, str], mistakes: list[str]) -> None:
+def test_a_setting_without_its_companions_is_refused(environment: dict[str, str], mistakes: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(**environment)
 
@@ -236,7 +236,7 @@ def test_a_topic_alone_means_that_hits_are_published() -> None:
     assert read(**PUBLISHES, PROXY_TARGET="").proxy_target == ""
 
 
-def test_a_worker_is_one_process_unless_told_otherwise() -> None:
+def test_a_worker_is_one_process_by_default() -> None:
     assert read(**WORKS).web_concurrency == 1
     assert read(**WORKS, WEB_CONCURRENCY="3").web_concurrency == 3
 
@@ -252,7 +252,7 @@ def test_a_worker_is_one_process_unless_told_otherwise() -> None:
         ({"OTEL_TRACE_EXPORTER": "gcp"}, "gcp", None),
     ],
 )
-def test_where_traces_go_can_be_said_in_several_ways(
+def test_the_exporter_of_traces_follows_from_any_of_its_variables(
     environment: dict[str, str], exporter: str, endpoint: str | None
 ) -> None:
     settings = read(**environment)
@@ -333,7 +333,7 @@ def test_defaults_are_those_of_the_service_we_replace() -> None:
 
 
 @pytest.mark.parametrize("name", ["K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT"])
-def test_logs_are_shaped_for_google_on_google_cloud_unless_told_otherwise(name: str) -> None:
+def test_logs_have_googles_format_on_google_cloud_by_default(name: str) -> None:
     assert read(**{name: "x"}).log_format == "gcp"
     assert read(**{name: ""}).log_format == "json"
     assert read(**{name: "x"}, LOG_FORMAT="json").log_format == "json"
@@ -383,7 +383,7 @@ def test_gunicorn_does_not_start_with_mistakes_and_prints_all_of_them(arguments:
     assert "Traceback" not in output
 
 
-def test_gunicorn_finds_good_settings_good(tmp_path: Path) -> None:
+def test_gunicorn_accepts_good_settings(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"PROXY_TARGET={TARGET}")
 
     assert gunicorn(tmp_path, "--check-config").wait(PATIENCE) == 0

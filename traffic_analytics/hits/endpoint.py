@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class OnOutcome(Protocol):
+    """Receives the outcome of each hit, once."""
+
+    def __call__(self, outcome: str, data_source: str = "", error: Exception | None = None) -> None:
+        """Receive `delivered` or `spooled` with the event's data source, `bot`, or `failed` with the error."""
+
+
+def ignore_outcome(*_outcome: object, **_details: object) -> None:
+    """Do nothing; the default, which costs no time worth measuring."""
+
+
 class HitEndpoint:
     """Takes a hit from its WSGI environment to its answer."""
 
@@ -37,14 +48,14 @@ class HitEndpoint:
         delivery: Delivery,
         parse_user_agent: Callable[[str], UserAgent],
         new_event_id: Callable[[], str],
-        answer_error: Callable[[Exception], Answer] | None = None,
+        on_outcome: OnOutcome = ignore_outcome,
     ) -> None:
         self._clock = clock
         self._salts = salts
         self._delivery = delivery
         self._parse_user_agent = parse_user_agent
         self._new_event_id = new_event_id
-        self._answer_error = answer_error or answer_to
+        self._on_outcome = on_outcome
         self._trust_proxy = settings.trust_proxy
         self._hmac_secret = settings.hmac_secret.encode() if settings.hmac_secret else None
         self._hmac_log_only = settings.hmac_validation_log_only
@@ -54,10 +65,9 @@ class HitEndpoint:
         """Answer one request, whatever is in it."""
         try:
             return self._receive(environ)
-        except errors.AnalyticsError as error:
-            return self._answer_error(error)
         except Exception as error:  # noqa: BLE001 - the last line: the sender gets an answer, and we the trace
-            return self._answer_error(error)
+            self._on_outcome("failed", error=error)
+            return answer_to(error)
 
     def _receive(self, environ: dict[str, Any]) -> Answer:
         now = self._clock()
@@ -67,6 +77,7 @@ class HitEndpoint:
         hit = page_hit.parse(environ, environ.get("QUERY_STRING", ""), body)
         agent = self._parse_user_agent(hit.user_agent)
         if agent.device == "bot":
+            self._on_outcome("bot")
             return Answer(202, RECEIVED, self._bot_headers)
         event = enrich(
             hit,
@@ -79,6 +90,7 @@ class HitEndpoint:
             new_event_id=self._new_event_id,
         )
         reply = self._delivery.accept(hit.query.name, msgspec.json.encode(event), hit.query.token)
+        self._on_outcome("spooled" if reply is None else "delivered", hit.query.name)
         return Answer(reply.status, reply.body) if reply is not None else Answer(202, RECEIVED)
 
     def _check_signature(self, environ: dict[str, Any], secret: bytes, now: float) -> None:

@@ -1,1 +1,1 @@
-"""Count and trace what other parts do; none of them knows of it."""
+"""Count and trace what other parts do; only wiring and gunicorn.conf.py import this package."""

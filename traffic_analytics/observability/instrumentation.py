@@ -1,4 +1,4 @@
-"""Metrics and traces wrap the parts that they watch; without them each part is used as it is, at no cost."""
+"""Wrap parts of the app to count and trace what they do; what is off is not imported and wraps nothing."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ from cachetools import LRUCache, cached
 from traffic_analytics.delivery.batch_sender import BatchSender
 from traffic_analytics.delivery.target import DATA_SOURCES
 from traffic_analytics.hits import user_agent
+from traffic_analytics.hits.endpoint import ignore_outcome
+from traffic_analytics.observability.hit_outcomes import HitCounter
+from traffic_analytics.observability.metric_wrappers import (
+    MeteredBatchSender,
+    MeteredSalts,
+    MeteredSync,
+    MeteredTarget,
+    cache_lookups,
+)
 from traffic_analytics.salts.cache import Salts
-from traffic_analytics.wsgi import answer_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.sdk.trace import SpanProcessor
 
-    from traffic_analytics.delivery.target import Delivery, Target
+    from traffic_analytics.delivery.target import Target
+    from traffic_analytics.hits.endpoint import OnOutcome
     from traffic_analytics.hits.user_agent import UserAgent
     from traffic_analytics.observability.metrics import Metrics
     from traffic_analytics.observability.span_export import Traces
@@ -28,82 +37,97 @@ if TYPE_CHECKING:
     from traffic_analytics.wsgi import Answer
 
 CACHED_USER_AGENTS = 4096
+"""Capacity of the cache of parsed user agents, in entries."""
 
 
 class Instrumentation:
-    """What watches an app: metrics, traces, both or, as a rule, neither; nothing of them is imported unless wanted."""
+    """Holds an app's metrics and traces, and wraps its parts with them. Both are None unless configured."""
 
     def __init__(self, settings: Settings, span_processor: SpanProcessor | None = None) -> None:
         self.metrics = make_metrics(settings)
         self.traces = make_traces(settings, span_processor)
 
-    def salts(self, store: SaltStore) -> Salts:
-        """Put a cache before a store."""
+    def make_salts(self, store: SaltStore) -> Salts:
+        """Put a cache before a store, and observe both."""
         if self.traces is not None:
-            store = self.traces.around_salts(store)
-        return Salts(store) if self.metrics is None else self.metrics.salts(store)
+            store = self.traces.wrap_salt_store(store)
+        if self.metrics is None:
+            return Salts(store)
+        return MeteredSalts(store, cache_lookups(self.metrics, "salts"))
 
-    def target(self, target: Target, url: str | None = None, data_sources: Sequence[str] = DATA_SOURCES) -> Target:
-        """Watch what takes events for these data sources; `url` is where it is reached over HTTP."""
+    def wrap_target(self, target: Target, url: str | None = None, data_sources: Sequence[str] = DATA_SOURCES) -> Target:
+        """Observe a target and these data sources of it; `url` is its address if it is reached over HTTP."""
         if self.traces is not None:
-            target = self.traces.around_target(target, url)
-        return target if self.metrics is None else self.metrics.target(target, data_sources)
+            target = self.traces.wrap_target(target, url)
+        if self.metrics is not None:
+            target = MeteredTarget(target, self.metrics, time.monotonic, data_sources)
+        return target
 
-    def delivery(self, delivery: Delivery) -> Delivery:
-        """Watch what becomes of hits."""
-        if self.traces is not None:
-            delivery = self.traces.around_delivery(delivery)
-        return delivery if self.metrics is None else self.metrics.delivery(delivery)
-
-    def batches(self, target: Target, stopping: threading.Event) -> BatchSender:
-        """Put together what sends batches to a target that is watched already."""
+    def make_batch_sender(self, target: Target, stopping: threading.Event) -> BatchSender:
+        """Make a sender of batches to a target that is wrapped already."""
         if self.metrics is None:
             return BatchSender(target, monotonic=time.monotonic, stopping=stopping)
-        return self.metrics.batches(target, stopping)
+        return MeteredBatchSender(target, self.metrics, time.monotonic, stopping)
 
-    def user_agents(self) -> Callable[[str], UserAgent]:
-        """Put a cache before the parser of user agents."""
-        remember = cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())
+    def make_user_agent_parser(self) -> Callable[[str], UserAgent]:
+        """Put a cache before the parser of user agents, and count its look-ups."""
+        cache = cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())
         if self.metrics is None:
-            return remember(user_agent.parse)
-        return self.metrics.user_agents(remember, user_agent.parse)
+            return cache(user_agent.parse)
+        lookups = cache_lookups(self.metrics, "user_agents")
+        return lookups.count_lookups(cache(lookups.note_fetches(user_agent.parse)))
 
-    def circuits(self) -> Callable[[str, bool], None] | None:
-        """Return what is to be told when a circuit opens or closes."""
-        return None if self.metrics is None else self.metrics.circuit_observer()
+    def make_outcome_callback(self) -> OnOutcome:
+        """Return what counts and traces the outcome of each hit."""
+        count = ignore_outcome if self.metrics is None else HitCounter(self.metrics)
+        if self.traces is None:
+            return count
+        from traffic_analytics.observability.tracing import record_outcome  # noqa: PLC0415
 
-    def answer_error(self) -> Callable[[Exception], Answer]:
-        """Return what answers a hit that came to an error."""
-        return answer_to if self.metrics is None else self.metrics.answer_to
+        def count_and_trace(outcome: str, data_source: str = "", error: Exception | None = None) -> None:
+            count(outcome, data_source, error)
+            record_outcome(outcome, data_source, error)
 
-    def syncs(self, sync: Callable[[dict[str, Any]], Answer]) -> Callable[[dict[str, Any]], Answer]:
-        """Watch what becomes of Ghost's syncs."""
-        return sync if self.metrics is None else self.metrics.syncs(sync)
+        return count_and_trace
 
-    def messages(self) -> Callable[[int, int, int, bool], None]:
-        """Return what a worker tells how many messages it received, holds, and set aside, and if any can come."""
+    def make_circuit_callback(self) -> Callable[[str, bool], None] | None:
+        """Return what shows that a data source's circuit has opened or closed."""
+        if self.metrics is None:
+            return None
+        circuits = self.metrics.circuits
+        gauges = {name: circuits.labels(name) for name in DATA_SOURCES}  # each is shown as closed until it opens
+        return lambda data_source, is_open: gauges[data_source].set(is_open)
+
+    def make_messages_callback(self) -> Callable[[int, int, int, bool], None]:
+        """Return what shows a worker's messages: received, held, set aside, and whether any can come."""
         if self.metrics is None:
             return lambda _received, _held, _set_aside, _subscribed: None
         from traffic_analytics.observability.metrics import MessageMetrics  # noqa: PLC0415
 
-        return MessageMetrics(self.metrics).show
+        return MessageMetrics(self.metrics).update
 
-    def requests(self, app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-        """Watch requests, around everything else."""
-        return app if self.traces is None else self.traces.around_requests(app)
+    def wrap_sync(self, sync: Callable[[dict[str, Any]], Answer]) -> Callable[[dict[str, Any]], Answer]:
+        """Count the responses to Ghost's syncs."""
+        return sync if self.metrics is None else MeteredSync(sync, self.metrics)
+
+    def wrap_app(
+        self, app: Callable[..., Iterable[bytes]], routes: Iterable[tuple[str, str]]
+    ) -> Callable[..., Iterable[bytes]]:
+        """Trace requests to these routes, each a method and a path; wrap it around everything else."""
+        return app if self.traces is None else self.traces.wrap_app(app, routes)
 
 
 def make_metrics(settings: Settings) -> Metrics | None:
-    """Count, or not."""
+    """Make the metrics if they are on."""
     if not settings.metrics:
         return None
     from traffic_analytics.observability.metrics import Metrics  # noqa: PLC0415
 
-    return Metrics(time.monotonic)
+    return Metrics()
 
 
 def make_traces(settings: Settings, processor: SpanProcessor | None) -> Traces | None:
-    """Trace, or not."""
+    """Make the traces if they are on; with a processor they start at once."""
     if settings.otel_traces_exporter == "none":
         return None
     from traffic_analytics.observability.span_export import Traces  # noqa: PLC0415

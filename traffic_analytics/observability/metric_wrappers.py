@@ -1,4 +1,4 @@
-"""To count what a part does, another stands before it; without metrics there is none, which costs nothing."""
+"""Count what targets, batch senders, caches and syncs do, by a wrapper around each."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from traffic_analytics.delivery.batch_sender import BatchSender, E
 from traffic_analytics.delivery.target import DATA_SOURCES, Verdict, count_events
-from traffic_analytics.errors import AnalyticsError
 from traffic_analytics.salts.cache import Salts
-from traffic_analytics.statistics.gateway import STALE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,50 +16,35 @@ if TYPE_CHECKING:
     from prometheus_client import Counter
 
     from traffic_analytics.delivery.batch_sender import BatchSource
-    from traffic_analytics.delivery.target import Delivery, Reply, Target
+    from traffic_analytics.delivery.target import Reply, Target
     from traffic_analytics.observability.metrics import Metrics
     from traffic_analytics.salts.store import SaltStore
-    from traffic_analytics.statistics.gateway import PipesApi
-    from traffic_analytics.tinybird.pipes import Reply as PipeReply
     from traffic_analytics.wsgi import Answer
 
 OTHER = "other"
-"""Stands for what is in no closed set."""
+"""Label value for all that is in no closed set."""
 
 SYNC_RESULTS = {202: "taken", 401: "unauthorized", 502: "failed", 503: "delayed"}
-"""What the statuses of a sync are called; all others mean that it is invalid."""
+"""Label value for each status of a sync; any other status counts as invalid."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def by_data_source(make: Callable[[str], T], names: Sequence[str] = DATA_SOURCES) -> dict[str, T]:
-    """Make something for each data source and one more for all that are not known."""
+    """Make one thing for each data source and one for all unknown ones."""
     return {name: make(name) for name in (*names, OTHER)}
 
 
-class MeteredDelivery:
-    """Counts what is accepted, and what of it was spooled: then there is no answer of the target."""
-
-    def __init__(self, delivery: Delivery, accepted: Counter, spooled: Mapping[str, Counter]) -> None:
-        self._delivery = delivery
-        self._accepted = accepted
-        self._spooled = spooled
-
-    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
-        """Deliver an event and count it."""
-        reply = self._delivery.accept(data_source, event, token)
-        if reply is None:
-            (self._spooled.get(data_source) or self._spooled[OTHER]).inc()
-        self._accepted.inc()
-        return reply
-
-
 class MeteredTarget:
-    """Counts a target's answers and times them."""
+    """Counts a target's replies and times them."""
 
     def __init__(
-        self, target: Target, metrics: Metrics, monotonic: Callable[[], float], data_sources: Sequence[str]
+        self,
+        target: Target,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+        data_sources: Sequence[str] = DATA_SOURCES,
     ) -> None:
         self.NAME = target.NAME
         self.WRONG_SETUP = target.WRONG_SETUP
@@ -72,21 +55,21 @@ class MeteredTarget:
 
     def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
         """Send one event."""
-        begun = self._monotonic()
+        started = self._monotonic()
         reply = self._target.post(data_source, event, token)
-        self._direct.count(data_source, 1, reply, self._monotonic() - begun)
+        self._direct.count(data_source, 1, reply, self._monotonic() - started)
         return reply
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        """Send some."""
-        begun = self._monotonic()
+        """Send several events."""
+        started = self._monotonic()
         reply = self._target.post_batch(data_source, events)
-        self._batch.count(data_source, count_events(events), reply, self._monotonic() - begun)
+        self._batch.count(data_source, count_events(events), reply, self._monotonic() - started)
         return reply
 
 
 class _Way:
-    """The counters of one way to the target; finding a child by its labels costs more than counting."""
+    """Holds the counters of one way to the target; to find a counter by its labels costs more than to count."""
 
     def __init__(self, metrics: Metrics, way: str, data_sources: Sequence[str]) -> None:
         self._results = by_data_source(
@@ -109,10 +92,12 @@ class _Way:
 
 
 class MeteredBatchSender(BatchSender):
-    """Counts the events that are set aside, wherever that is."""
+    """Counts the events of its batches that become dead letters, wherever those are stored."""
 
-    def __init__(self, target: Target, metrics: Metrics, **rest: Any) -> None:
-        super().__init__(target, **rest)
+    def __init__(
+        self, target: Target, metrics: Metrics, monotonic: Callable[[], float], stopping: threading.Event
+    ) -> None:
+        super().__init__(target, monotonic=monotonic, stopping=stopping)
         self._set_aside = by_data_source(metrics.set_aside.labels)
 
     def deliver(self, data_source: str, events: Sequence[E], place: BatchSource[E]) -> bool:
@@ -122,21 +107,21 @@ class MeteredBatchSender(BatchSender):
 
 
 class _MeteredBatchSource(Generic[E]):
-    def __init__(self, place: BatchSource[E], set_aside: Counter) -> None:
-        self.acknowledge = place.acknowledge
-        self.renew_lease = place.renew_lease
-        self._place = place
+    def __init__(self, source: BatchSource[E], set_aside: Counter) -> None:
+        self.acknowledge = source.acknowledge
+        self.renew_lease = source.renew_lease
+        self._source = source
         self._counter = set_aside
 
     def dead_letter(self, event: E, reason: str) -> bool:
-        is_aside = self._place.dead_letter(event, reason)
-        if is_aside:
+        is_stored = self._source.dead_letter(event, reason)
+        if is_stored:
             self._counter.inc()
-        return is_aside
+        return is_stored
 
 
 class Lookups:
-    """Tells what a cache had from what had to be fetched, which is done within the look-up and in its thread."""
+    """Counts look-ups in a cache as hits or misses. A miss is fetched within the look-up and in its thread."""
 
     def __init__(self, hit: Counter, miss: Counter) -> None:
         self._hit = hit
@@ -144,114 +129,73 @@ class Lookups:
         self._thread = threading.local()
 
     def begin(self) -> None:
-        """Begin to look something up."""
-        self._thread.fetched = False
+        """Begin a look-up."""
+        self._thread.has_fetched = False
 
     def count(self) -> None:
-        """Count what was looked up, by whether it was fetched."""
-        (self._miss if self._thread.fetched else self._hit).inc()
+        """Count the look-up that this thread began."""
+        (self._miss if self._thread.has_fetched else self._hit).inc()
 
-    def look(self, look_up: Callable[P, T]) -> Callable[P, T]:
-        """Count what comes of looking something up."""
+    def count_lookups(self, look_up: Callable[P, T]) -> Callable[P, T]:
+        """Return `look_up` with its calls counted."""
 
         def look_up_and_count(*args: P.args, **kwargs: P.kwargs) -> T:
             self.begin()
-            found = look_up(*args, **kwargs)
+            value = look_up(*args, **kwargs)
             self.count()
-            return found
+            return value
 
         return look_up_and_count
 
-    def fetch(self, fetch: Callable[P, T]) -> Callable[P, T]:
-        """Note that something is fetched for the cache."""
+    def note_fetches(self, fetch: Callable[P, T]) -> Callable[P, T]:
+        """Return `fetch`, whose calls make a miss of the look-up in which they happen."""
 
-        def fetch_and_note(*args: P.args, **kwargs: P.kwargs) -> T:
-            self._thread.fetched = True
+        def note_and_fetch(*args: P.args, **kwargs: P.kwargs) -> T:
+            self._thread.has_fetched = True
             return fetch(*args, **kwargs)
 
-        return fetch_and_note
+        return note_and_fetch
+
+
+def cache_lookups(metrics: Metrics, cache: str) -> Lookups:
+    """Return the counters of one cache."""
+    return Lookups(metrics.lookups.labels(cache, "hit"), metrics.lookups.labels(cache, "miss"))
 
 
 class MeteredSalts(Salts):
-    """Salts whose cache is watched."""
+    """Counts the look-ups in the cache of salts."""
 
     def __init__(self, store: SaltStore, lookups: Lookups) -> None:
-        super().__init__(_WatchedStore(store, lookups))
-        self._look_up = lookups.look(super().get_or_create)
+        super().__init__(_NotedStore(store, lookups))
+        self._look_up = lookups.count_lookups(super().get_or_create)
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day. Raises SaltUnavailable."""
         return self._look_up(site_uuid, day)
 
 
-class _WatchedStore:
+class _NotedStore:
     def __init__(self, store: SaltStore, lookups: Lookups) -> None:
-        self._store = store
-        self._fetch = lookups.fetch(store.get_or_create)
-
-    def prepare(self) -> None:
-        self._store.prepare()
-
-    def get_or_create(self, site_uuid: str, day: date) -> str:
-        return self._fetch(site_uuid, day)
-
-    def forget_before(self, day: date) -> int:
-        return self._store.forget_before(day)
-
-    def check(self) -> None:
-        self._store.check()
+        self.scope = store.scope
+        self.chore = store.chore
+        self.prepare = store.prepare
+        self.get_or_create = lookups.note_fetches(store.get_or_create)
+        self.forget_before = store.forget_before
+        self.check = store.check
 
 
-class MeteredSyncs:
-    """Counts what was answered to Ghost's syncs."""
+class MeteredSync:
+    """Counts the responses to Ghost's syncs."""
 
-    def __init__(self, sync: Callable[[dict[str, Any]], Answer], syncs: Counter) -> None:
+    def __init__(self, sync: Callable[[dict[str, Any]], Answer], metrics: Metrics) -> None:
         self._sync = sync
-        self._results = {status: syncs.labels(result) for status, result in SYNC_RESULTS.items()}
-        self._invalid = syncs.labels("invalid")
+        self._results: Mapping[int, Counter] = {
+            status: metrics.sync_requests.labels(result) for status, result in SYNC_RESULTS.items()
+        }
+        self._invalid = metrics.sync_requests.labels("invalid")
 
     def __call__(self, environ: dict[str, Any]) -> Answer:
         """Answer a sync and count it."""
         answer = self._sync(environ)
         self._results.get(answer.status, self._invalid).inc()
         return answer
-
-
-class StatisticsAnswers:
-    """Counts answers about statistics: kept ones, those that the target was asked for, and those that stood in."""
-
-    def __init__(self, answers: Counter) -> None:
-        self._stale, self._failed, self._refused = (answers.labels(each) for each in ("stale", "failed", "refused"))
-        self._good = Lookups(answers.labels("hit"), answers.labels("miss"))
-
-    def count(self, answer: Callable[[str, str, str | None], Answer]) -> Callable[[str, str, str | None], Answer]:
-        """Count what is answered."""
-
-        def answer_and_count(file: str, query: str, authorization: str | None) -> Answer:
-            self._good.begin()
-            try:
-                given = answer(file, query, authorization)
-            except AnalyticsError:
-                self._refused.inc()
-                raise
-            if given.status != 200:
-                self._failed.inc()
-            elif any(name == STALE for name, _ in given.headers):
-                self._stale.inc()
-            else:
-                self._good.count()
-            return given
-
-        return answer_and_count
-
-    def watch(self, pipes: PipesApi) -> PipesApi:
-        """Note when the target is asked."""
-        return _WatchedPipes(pipes, self._good)
-
-
-class _WatchedPipes:
-    def __init__(self, pipes: PipesApi, lookups: Lookups) -> None:
-        self._get = lookups.fetch(pipes.get)
-
-    def get(self, path: str, token: str) -> PipeReply:
-        return self._get(path, token)

@@ -1,91 +1,34 @@
-"""What the service counts, and under which names; imported only with METRICS=true.
+"""Define the metrics and their labels.
 
-Every label has a closed set of values, written here or in the contract of a hit. Nothing that a client sends becomes
-one, so neither visitors nor sites nor paths can be told from the counts, and their number does not grow.
+Every label has a closed set of values, listed in the code. Nothing that a client sends becomes a label, so the metrics
+show no visitor, site or path, and the number of series does not grow.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
-import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client import values as prometheus_values
 
-from traffic_analytics import errors
-from traffic_analytics.delivery.target import DATA_SOURCES
-from traffic_analytics.hits.page_hit import Body
-from traffic_analytics.observability import metric_wrappers as metered
-from traffic_analytics.observability import multiprocess as metric_files
-from traffic_analytics.observability.collectors import CountsOfAll
-from traffic_analytics.observability.metric_wrappers import OTHER, by_data_source
-from traffic_analytics.wsgi import answer_to
+from traffic_analytics.observability import multiprocess
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator, Sequence
-
     from prometheus_client.registry import Collector
 
-    from traffic_analytics.delivery.target import Delivery, Target
-    from traffic_analytics.hits.user_agent import UserAgent
-    from traffic_analytics.salts.store import SaltStore
-    from traffic_analytics.wsgi import Answer
-
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds. A hit waits at most 5 for Tinybird, a batch 31."""
-
-
-def _body_places(struct_type: type[msgspec.Struct], place: str) -> Iterator[str]:
-    yield place
-    for field in msgspec.structs.fields(struct_type):
-        inner = f"{place}.{field.encode_name}"
-        yield inner
-        for each in (field.type, *get_args(field.type)):
-            if isinstance(each, type) and issubclass(each, msgspec.Struct):
-                yield from _body_places(each, inner)
-
-
-PLACES = frozenset(
-    {
-        "headers.content-length",
-        "headers.x-site-uuid",
-        "headers.user-agent",
-        "query.name",
-        "query.token",
-        *_body_places(Body, "body"),
-    }
-)
-"""Where a hit can break the contract."""
-
-OUTCOMES: dict[type[errors.AnalyticsError], tuple[str, str]] = {
-    errors.UnsignedUrl: ("unsigned", ""),
-    errors.BodyTooLarge: ("refused", "too_large"),
-    errors.UnsupportedMediaType: ("refused", "media_type"),
-    errors.SaltUnavailable: ("unavailable", "salt"),
-    errors.SpoolUnavailable: ("unavailable", "spool"),
-    errors.UpstreamFailed: ("failed", "upstream"),
-}
-"""What each error makes of a hit: outcome and rule. Whatever else is raised is a defect."""
+"""Upper bounds of the histogram, in seconds. A hit waits at most 5 for Tinybird, a batch 31."""
 
 
 class Metrics:
-    """Everything that is counted. Made once for an app, before any fork; in tests there are many in one process."""
+    """Holds the instruments of one app. Made before any fork; a test may make several in one process."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        files = metric_files.directory
-        # prometheus-client decides this when it is imported, by its environment variable, and by process ids only.
-        prometheus_values.ValueClass = (
-            prometheus_values.MutexValue if files is None else prometheus_values.MultiProcessValue(metric_files.place)  # type: ignore[no-untyped-call]
-        )
-        disable_created_metrics()  # type: ignore[no-untyped-call] # Prometheus keeps them as one more series each
-        self._monotonic = monotonic
+    def __init__(self) -> None:
+        # prometheus-client chooses this on import, from its environment variable, and names files by process id.
+        prometheus_values.ValueClass = multiprocess.value_class()
+        disable_created_metrics()  # type: ignore[no-untyped-call] # each would be a series more for Prometheus to store
         self.registry = CollectorRegistry()
-        self._shown = self.registry
-        if files is not None:
-            self._shown = CollectorRegistry()
-            self._shown.register(CountsOfAll(files))
+        self._exported = multiprocess.exported_registry(self.registry)
         self.hits = self._counter("hits", "Page hits by what became of them.", "outcome", "rule")
         self.events = self._counter(
             "sent_events",
@@ -123,74 +66,24 @@ class Metrics:
             multiprocess_mode="livemax",
         )
 
-    def begin(self) -> None:
-        """Open this process's files, whose room is then there, so that no hit can fail for want of it."""
-        self.events.labels(OTHER, "direct", "taken").inc(0)  # the first count opens the files of all
+    def open_files(self) -> None:
+        """Open and size this process's count files, so that no later count can fail. Raises OSError."""
+        self.events.labels("other", "direct", "taken").inc(0)  # the first count opens the files of all
 
-    def text(self) -> bytes:
-        """Write what is counted, in all processes, as Prometheus reads it."""
-        return generate_latest(self._shown)
+    def export(self) -> bytes:
+        """Return the metrics of all processes in Prometheus' text format."""
+        return generate_latest(self._exported)
 
-    def show(self, collector: Collector) -> None:
-        """Add what is found out only when somebody asks."""
-        self._shown.register(collector)
-
-    def answer_to(self, error: Exception) -> Answer:
-        """Count a hit that came to an error, and answer it."""
-        self._outcomes.failed(error)
-        return answer_to(error)
-
-    def user_agents(
-        self,
-        remember: Callable[[Callable[[str], UserAgent]], Callable[[str], UserAgent]],
-        parse: Callable[[str], UserAgent],
-    ) -> Callable[[str], UserAgent]:
-        """Count bots, and what is found in the cache that `remember` puts before a parser."""
-        lookups = self._cache("user_agents")
-        return self._outcomes.bots(lookups.look(remember(lookups.fetch(parse))))
-
-    def salts(self, store: SaltStore) -> metered.MeteredSalts:
-        """Put a cache before a store, and count what is found in it."""
-        return metered.MeteredSalts(store, self._cache("salts"))
-
-    def delivery(self, delivery: Delivery) -> metered.MeteredDelivery:
-        """Count what a delivery accepts."""
-        return metered.MeteredDelivery(delivery, self._outcomes.accepted, by_data_source(self.spooled.labels))
-
-    def target(self, target: Target, data_sources: Sequence[str] = DATA_SOURCES) -> metered.MeteredTarget:
-        """Count what a target answers, and how long it takes."""
-        return metered.MeteredTarget(target, self, self._monotonic, data_sources)
-
-    def batches(self, target: Target, stopping: threading.Event) -> metered.MeteredBatchSender:
-        """Put together what sends batches and counts what it sets aside; the target is one that counts already."""
-        return metered.MeteredBatchSender(target, self, monotonic=self._monotonic, stopping=stopping)
-
-    def syncs(self, sync: Callable[[dict[str, Any]], Answer]) -> metered.MeteredSyncs:
-        """Count what is answered to Ghost's syncs."""
-        return metered.MeteredSyncs(sync, self.sync_requests)
-
-    def statistics_answers(self) -> metered.StatisticsAnswers:
-        """Count answers about statistics."""
-        return metered.StatisticsAnswers(self.answers)
-
-    def circuit_observer(self) -> Callable[[str, bool], None]:
-        """Return what is to be told when a circuit opens or closes."""
-        gauges = {name: self.circuits.labels(name) for name in DATA_SOURCES}  # all are closed until one opens
-        return lambda data_source, is_open: gauges[data_source].set(is_open)
-
-    @cached_property
-    def _outcomes(self) -> HitOutcomes:
-        return HitOutcomes(self.hits)
-
-    def _cache(self, name: str) -> metered.Lookups:
-        return metered.Lookups(self.lookups.labels(name, "hit"), self.lookups.labels(name, "miss"))
+    def register(self, collector: Collector) -> None:
+        """Export what a collector reads at each scrape, too."""
+        self._exported.register(collector)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"traffic_analytics_{name}", meaning, labels, registry=self.registry)
 
 
 class MessageMetrics:
-    """What a worker counts besides: the messages that it takes from a subscription."""
+    """Holds the instruments of a worker's messages, and copies the worker's own counts into them."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.received = Counter(
@@ -218,42 +111,10 @@ class MessageMetrics:
         self._received = 0
         self._set_aside = 0
 
-    def show(self, received: int, held: int, set_aside: int, subscribed: bool) -> None:
-        """Take over a worker's own counts, which only grow, what it holds, and whether messages can come."""
+    def update(self, received: int, held: int, set_aside: int, subscribed: bool) -> None:
+        """Copy totals of messages received and set aside, the number held, and whether messages can come."""
         self.received.inc(received - self._received)
         self.set_aside.inc(set_aside - self._set_aside)
         self.held.set(held)
         self.subscribed.set(subscribed)
         self._received, self._set_aside = received, set_aside
-
-
-class HitOutcomes:
-    """Counts each hit once. Delivery tells of the accepted, the parser of user agents of bots, errors of the rest."""
-
-    def __init__(self, hits: Counter) -> None:
-        self.accepted = hits.labels("accepted", "")
-        self.bot = hits.labels("bot", "")
-        self._invalid = {place: hits.labels("invalid", place) for place in (*PLACES, OTHER)}
-        self._errors: dict[type[Exception], Counter] = {
-            error: hits.labels(outcome, rule) for error, (outcome, rule) in OUTCOMES.items()
-        }
-        self._defect = hits.labels("failed", "defect")
-
-    def failed(self, error: Exception) -> None:
-        """Count a hit that came to an error."""
-        if isinstance(error, errors.InvalidHit):
-            counter = self._invalid.get(error.place) or self._invalid[OTHER]
-        else:
-            counter = self._errors.get(type(error), self._defect)
-        counter.inc()
-
-    def bots(self, parse: Callable[[str], UserAgent]) -> Callable[[str], UserAgent]:
-        """Count the bots; this is where their hits end."""
-
-        def parse_and_count(user_agent: str) -> UserAgent:
-            agent = parse(user_agent)
-            if agent.device == "bot":
-                self.bot.inc()
-            return agent
-
-        return parse_and_count

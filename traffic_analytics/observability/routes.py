@@ -1,4 +1,4 @@
-"""The route of the metrics: it shows counts to whoever may see them, and looks at no other part of the service."""
+"""Serve the metrics at /metrics, if wanted only to holders of a token."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def blueprint(text: Callable[[], bytes], token: str | None) -> Blueprint:
-    """Return the route. `text` writes the metrics; without a token everybody may read them."""
+def blueprint(export: Callable[[], bytes], token: str | None) -> Blueprint:
+    """Return the route. `export` writes the metrics; without a token every client may read them."""
     routes = Blueprint("metrics", __name__)
 
     @routes.get("/metrics", provide_automatic_options=False)
@@ -26,12 +26,12 @@ def blueprint(text: Callable[[], bytes], token: str | None) -> Blueprint:
             return to_response(
                 error_answer(401, "Unauthorized", "METRICS_TOKEN is needed as a bearer token", challenge)
             )
-        return Response(text(), content_type=_TEXT, headers={"cache-control": "no-store"})
+        return Response(export(), content_type=_TEXT, headers={"cache-control": "no-store"})
 
     return routes
 
 
 def is_bearer_of(token: str, authorization: str) -> bool:
-    """Whether the header brings the token, found out in a time that does not depend on how much of it is right."""
+    """Return whether the header holds the token, in a time that does not depend on how much of it is right."""
     scheme, _, given = authorization.partition(" ")
     return scheme.lower() == "bearer" and compare_digest(given.strip().encode(), token.encode())

@@ -1,6 +1,6 @@
-"""Spans leave in a thread of their own; whether they get through concerns no hit and no shutdown.
+"""Send spans to a collector from a thread of its own; no hit and no shutdown waits for the collector.
 
-They wait in a bounded queue of this process (OTEL_BSP_MAX_QUEUE_SIZE). While the collector is away it fills up, and
+Spans wait in a bounded queue of this process (OTEL_BSP_MAX_QUEUE_SIZE). While the collector is away it fills up, and
 the oldest are dropped.
 """
 
@@ -17,12 +17,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from traffic_analytics import __version__
 from traffic_analytics.observability.tracing import (
     Spans,
-    TracedDelivery,
     TracedRequests,
-    TracedSalts,
+    TracedSaltStore,
     TracedTarget,
     parent_of_request,
-    routes,
 )
 
 if TYPE_CHECKING:
@@ -30,18 +28,18 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-    from traffic_analytics.delivery.target import Delivery, Target
+    from traffic_analytics.delivery.target import Target
     from traffic_analytics.salts.store import SaltStore
     from traffic_analytics.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 3.0
-"""Most that a process waits at its end for the collector to take what is left."""
+"""Longest wait at the end of a process for the collector to accept the remaining spans, in seconds."""
 
 
 class Traces:
-    """What of this process is traced, and where its spans go."""
+    """Traces the parts of one app and sends the spans of this process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -49,73 +47,71 @@ class Traces:
         self._spans = Spans()
         self._provider: TracerProvider | None = None
 
-    def around_requests(self, app: Callable[..., Iterable[bytes]]) -> TracedRequests:
-        """Trace what a WSGI application answers."""
-        return TracedRequests(app, self._spans, routes(self._settings), parent_of_request(self._settings))
+    def wrap_app(
+        self, app: Callable[..., Iterable[bytes]], routes: Iterable[tuple[str, str]]
+    ) -> Callable[..., Iterable[bytes]]:
+        """Trace a WSGI application's requests to these routes, each a method and a path."""
+        return TracedRequests(app, self._spans, routes, parent_of_request(self._settings))
 
-    def around_delivery(self, delivery: Delivery) -> TracedDelivery:
-        """Trace what becomes of a hit's event."""
-        return TracedDelivery(delivery)
-
-    def around_target(self, target: Target, url: str | None = None) -> TracedTarget:
-        """Trace what is sent to a target; `url` is where it is, if it is reached over HTTP."""
+    def wrap_target(self, target: Target, url: str | None = None) -> Target:
+        """Trace what is sent to a target; `url` is its address if it is reached over HTTP."""
         return TracedTarget(target, self._spans, url)
 
-    def around_salts(self, store: SaltStore) -> TracedSalts:
-        """Trace what a salt store is asked."""
-        return TracedSalts(store, self._spans, self._settings.salt_store_type)
+    def wrap_salt_store(self, store: SaltStore) -> SaltStore:
+        """Trace the salts that are read from a store."""
+        return TracedSaltStore(store, self._spans, self._settings.salt_store_type)
 
     def start(self, processor: SpanProcessor | None = None) -> None:
-        """Begin to send spans, or to hand them to `processor`; call it in the process that has them, after any fork."""
+        """Start to send spans, or to pass them to `processor`; called after any fork."""
         if self._provider is not None:
             return
         try:
             processor = processor or BatchSpanProcessor(LazyExporter(self._make_exporter))
-            # Not the global provider, and no atexit: there may be several apps in a process, each with its own end.
+            # Not the global provider, and no atexit: a process may hold several apps, and each is stopped by itself.
             self._provider = TracerProvider(resource=resource(self._settings), shutdown_on_exit=False)
-        except ValueError as error:  # numbers that do not go together
+        except ValueError as error:  # such as a batch larger than the queue
             _log.critical("the OTEL_ variables hold a mistake: %s", error, extra={"event": "TracesFailed"})
             raise
         self._provider.add_span_processor(processor)
         self._spans.tracer = self._provider.get_tracer("traffic_analytics", __version__)
 
     def stop(self, timeout: float) -> None:
-        """Send what is left, as far as that is possible within `timeout` seconds and FLUSH_SECONDS."""
+        """Send the remaining spans, for at most `timeout` seconds and at most FLUSH_SECONDS."""
         if self._provider is not None:
-            # The SDK itself would wait for half a minute.
+            # The SDK itself waits for up to 30 seconds.
             flush = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
             flush.start()
             flush.join(min(timeout, FLUSH_SECONDS))
 
 
 def resource(settings: Settings) -> Resource:
-    """Say who sends the spans; OTEL_RESOURCE_ATTRIBUTES outranks what is said here."""
+    """Describe the sender of the spans; OTEL_RESOURCE_ATTRIBUTES takes precedence."""
     build = f"+{settings.build_label}" if settings.build_label else ""
-    ours = {
+    defaults = {
         SERVICE_NAME: "analytics-worker" if settings.worker_mode else "analytics-service",
         SERVICE_VERSION: f"{__version__}{build}",
     }
-    said = dict(OTELResourceDetector().detect().attributes)
+    configured = dict(OTELResourceDetector().detect().attributes)
     if settings.otel_service_name is not None:
-        said[SERVICE_NAME] = settings.otel_service_name
-    return Resource.create({**ours, **said})
+        configured[SERVICE_NAME] = settings.otel_service_name
+    return Resource.create({**defaults, **configured})
 
 
 def exporter_for(settings: Settings) -> Callable[[], SpanExporter]:
-    """Choose how spans are sent; nothing is opened yet."""
+    """Choose the exporter and return what makes it; nothing is opened yet."""
     if settings.otel_traces_exporter == "gcp":
         return lambda: _google(settings.google_cloud_project)
-    # Before the fork, so that workers share it.
+    # Imported before the fork, so that workers share its memory.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-    # As settings say it, for they know more names than OpenTelemetry does.
+    # From the settings, which know more variables than OpenTelemetry does.
     base = settings.otel_exporter_otlp_endpoint
     endpoint = settings.otel_exporter_otlp_traces_endpoint or (f"{base}/v1/traces" if base else None)
     return lambda: OTLPSpanExporter(endpoint)
 
 
 def _google(project: str | None) -> SpanExporter:
-    # After the fork, since gRPC does not go well with one.
+    # Imported after the fork, which gRPC does not survive.
     from opentelemetry.exporter.cloud_trace import CloudTraceSpanExporter  # noqa: PLC0415
 
     make: Callable[..., SpanExporter] = CloudTraceSpanExporter
@@ -123,9 +119,9 @@ def _google(project: str | None) -> SpanExporter:
 
 
 class LazyExporter(SpanExporter):
-    """An exporter that is made when there are spans, in the thread that sends them.
+    """Makes its exporter with the first spans, in the thread that sends them.
 
-    Google's asks for credentials when it is made, which may take long or fail for a while; no start waits for that.
+    Google's exporter requests credentials when it is made, which may take long or fail; no start waits for that.
     """
 
     def __init__(self, make: Callable[[], SpanExporter]) -> None:
@@ -133,12 +129,12 @@ class LazyExporter(SpanExporter):
         self._exporter: SpanExporter | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send spans; those that are not taken are gone."""
+        """Send spans; those that the collector does not accept are lost."""
         if self._exporter is None:
             self._exporter = self._make()
         return self._exporter.export(spans)
 
     def shutdown(self) -> None:
-        """End what is being sent."""
+        """Close the exporter if it was made."""
         if self._exporter is not None:
             self._exporter.shutdown()

@@ -1,16 +1,16 @@
-"""A trace is of one request or of one batch; what its spans say is ours, never the client's.
+"""Trace requests, salt look-ups and what is sent to a target.
 
 | span | of | parent |
 |---|---|---|
-| `POST /api/v1/page_hit` and the like | a request, from its headers to its answer | what the proxy in front named |
-| `ask the salt store` | a salt that this process does not have yet | the request; none in a worker |
+| `POST /api/v1/page_hit` and the like | a request, from headers to response | the span that a proxy in front named |
+| `ask the salt store` | a salt that this process has not cached | the request; none in a worker |
 | `send to Tinybird` | one event | the request |
 | `send a batch to Tinybird` | several events | none, or the request that brought them: Ghost's sync |
 
-No attribute holds an address, a user agent, a token, a body, a query, or a path that is no route. Errors are told by
-their class, since their messages may quote any of these. Nothing of a trace travels on to Tinybird.
+No attribute holds an address, a user agent, a token, a body, a query, or a path that is no route. Errors are recorded
+by their class, since their messages may quote any of these. Nothing of a trace is sent on to Tinybird.
 
-Each class here stands around a part and is put there by observation.py, only if traces are wanted.
+Instrumentation wraps these classes around the parts of the app, only if traces are on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from opentelemetry import context, trace
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import (
@@ -34,17 +34,17 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from traffic_analytics.delivery.target import Verdict, count_events
 from traffic_analytics.errors import AnalyticsError
-from traffic_analytics.hits.routes import HIT_PATH
-from traffic_analytics.wsgi import PREFIX
+from traffic_analytics.wsgi import PREFIX, STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from datetime import date
 
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from traffic_analytics.delivery.target import Delivery, Reply, Target
+    from traffic_analytics.delivery.target import Reply, Target
     from traffic_analytics.salts.store import SaltStore
     from traffic_analytics.settings import Settings
 
@@ -55,92 +55,90 @@ EVENTS = "traffic_analytics.events"
 VERDICT = "traffic_analytics.verdict"
 SALT_STORE = "traffic_analytics.salt_store"
 
-_PIPES = "/v0/pipes/"
-_PIPE = _PIPES + "NAME.json"
+PLACEHOLDER = "NAME.json"
+"""Stands in a route for the name of a pipe."""
+
+_HIT_OUTCOMES = {"delivered": "delivered", "spooled": "kept", "bot": "bot"}
 _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})/([0-9]{1,20});o=([01])", re.IGNORECASE)
 
 
 class Spans:
-    """Where spans are begun: nowhere, until the process that is to send them has started."""
+    """Starts spans. They are dropped until the process that sends them has started."""
 
     def __init__(self) -> None:
         self.tracer: Tracer = trace.NoOpTracer()
 
     @contextmanager
-    def span(self, name: str, kind: SpanKind, attributes: Mapping[str, str | int]) -> Iterator[Span]:
-        """Begin a span within the current one, if there is one; an error ends it and is told by its class."""
+    def start(self, name: str, kind: SpanKind, attributes: Mapping[str, str | int]) -> Iterator[Span]:
+        """Run a block in a span below the current one; an error marks it as failed, by the error's class."""
         span = self.tracer.start_span(name, kind=kind, attributes=attributes)
-        with current(span):
+        with make_current(span):
             try:
                 yield span
             except Exception as error:
-                fail(span, type(error).__name__)
+                mark_failed(span, type(error).__name__)
                 raise
 
 
-def fail(span: Span, cause: str) -> None:
+def make_current(span: Span) -> AbstractContextManager[Span]:
+    """Make a span the current one for a block and end it then; the error of the block is not recorded."""
+    return trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)
+
+
+def mark_failed(span: Span, cause: str) -> None:
     """Mark a span as failed. The cause is a class, a status or a verdict, and quotes nothing."""
     span.set_attribute(ERROR_TYPE, cause)
     span.set_status(StatusCode.ERROR, cause)
 
 
-class current:  # noqa: N801 - reads like contextlib's
-    """Make a span the current one for a block, and end it. OpenTelemetry's own would quote errors, and costs more."""
-
-    __slots__ = ("_span", "_token")
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
-
-    def __enter__(self) -> None:
-        self._token = context.attach(trace.set_span_in_context(self._span))
-
-    def __exit__(self, *_: object) -> None:
-        context.detach(self._token)
-        self._span.end()
+def record_outcome(outcome: str, _data_source: str = "", error: Exception | None = None) -> None:
+    """Record a hit's outcome in the request's span; an `OnOutcome` of hits.endpoint."""
+    span = trace.get_current_span()
+    if error is None:
+        span.set_attribute(OUTCOME, _HIT_OUTCOMES[outcome])
+    elif isinstance(error, AnalyticsError) and STATUS.get(type(error), (0, ""))[0] >= 500:
+        mark_failed(span, type(error).__name__)
 
 
 class Route(NamedTuple):
-    """A route whose requests have spans, and the outcome of those that nobody says more of."""
+    """A route whose requests have spans."""
 
     name: str
     attributes: dict[str, str]
-    outcome: str
-
-
-def routes(settings: Settings) -> dict[tuple[str, str], Route]:
-    """List the routes whose requests have spans: none that is asked for by balancers, scrapers and scanners."""
-    traced = [("POST", HIT_PATH, "bot")]
-    if settings.tinybird_sync_auth is not None:
-        traced.append(("POST", "/api/v1/tinybird-sync", "answered"))
-    if settings.stats_target is not None:
-        traced.append(("GET", _PIPE, "answered"))
-    return {
-        (method, path): Route(f"{method} {path}", {HTTP_REQUEST_METHOD: method, HTTP_ROUTE: path}, outcome)
-        for method, path, outcome in traced
-    }
 
 
 class TracedRequests:
-    """WSGI middleware: a span for each request to one of the routes, others pass by."""
+    """WSGI middleware: a span for each request to one of `routes`, which are methods and paths.
+
+    Other requests have none: balancers, scrapers and scanners send most of them.
+    """
 
     def __init__(
         self,
         app: Callable[..., Iterable[bytes]],
         spans: Spans,
-        traced: Mapping[tuple[str, str], Route],
+        routes: Iterable[tuple[str, str]],
         parent_of: Callable[[Mapping[str, Any]], Context | None],
     ) -> None:
         self._app = app
         self._spans = spans
-        self._routes = traced
         self._parent_of = parent_of
+        self._exact: dict[tuple[str, str], Route] = {}
+        self._named: dict[tuple[str, str], Route] = {}
+        for method, path in routes:
+            known = self._named if path.endswith(PLACEHOLDER) else self._exact
+            known[method, path.removesuffix(PLACEHOLDER)] = Route(
+                f"{method} {path}", {HTTP_REQUEST_METHOD: method, HTTP_ROUTE: path}
+            )
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a WSGI request."""
+        method = environ["REQUEST_METHOD"]
         path = environ.get("PATH_INFO", "").removeprefix(PREFIX).removesuffix("/")
-        is_pipe = path.startswith(_PIPES)
-        route = self._routes.get((environ["REQUEST_METHOD"], _PIPE if is_pipe else path))
+        pipe = ""
+        route = self._exact.get((method, path))
+        if route is None:
+            route, pipe = self._find_named(method, path)
         if route is None:
             return self._app(environ, start_response)
         status = 500
@@ -151,48 +149,36 @@ class TracedRequests:
             return start_response(line, *more)
 
         span = self._spans.tracer.start_span(route.name, self._parent_of(environ), SpanKind.SERVER, route.attributes)
-        with current(span):
+        with make_current(span):
             try:
                 return self._app(environ, note_status)
             finally:
                 if isinstance(span, ReadableSpan):
-                    _conclude(span, status, route.outcome)
-                    if is_pipe and status == 200:  # only then is the name one of the target's
-                        span.set_attribute(PIPE, path[len(_PIPES) :].removesuffix(".json"))
+                    _record_response(span, status)
+                    if pipe and status == 200:  # only then is the name one of the target's
+                        span.set_attribute(PIPE, pipe)
+
+    def _find_named(self, method: str, path: str) -> tuple[Route | None, str]:
+        for (of_method, folder), route in self._named.items():
+            if method == of_method and path.startswith(folder):
+                return route, path[len(folder) :].removesuffix(".json")
+        return None, ""
 
 
-def _conclude(span: Any, status: int, outcome: str) -> None:
+def _record_response(span: Any, status: int) -> None:
     span.set_attribute(HTTP_RESPONSE_STATUS_CODE, status)
     if status >= 500:
         span.set_attribute(OUTCOME, "failed")
         if span.status.status_code is StatusCode.UNSET:
-            fail(span, str(status))
+            mark_failed(span, str(status))
     elif status >= 400:
         span.set_attribute(OUTCOME, "refused")
     elif OUTCOME not in span.attributes:
-        span.set_attribute(OUTCOME, outcome)
-
-
-class TracedDelivery:
-    """Tells the request's span what became of its event."""
-
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
-
-    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
-        """Deliver an event or see that it will be."""
-        span = trace.get_current_span()
-        try:
-            reply = self._delivery.accept(data_source, event, token)
-        except AnalyticsError as error:
-            fail(span, type(error).__name__)
-            raise
-        span.set_attribute(OUTCOME, "kept" if reply is None else "delivered")
-        return reply
+        span.set_attribute(OUTCOME, "answered")
 
 
 class TracedTarget:
-    """A span for each request to the target. `url` is where it is, if it is reached over HTTP."""
+    """A span for each request to the target. `url` is its address if it is reached over HTTP."""
 
     def __init__(self, target: Target, spans: Spans, url: str | None = None) -> None:
         self.NAME = target.NAME
@@ -200,72 +186,68 @@ class TracedTarget:
         self._target = target
         self._spans = spans
         self._kind = SpanKind.PRODUCER if url is None else SpanKind.CLIENT
-        self._where: dict[str, str | int] = {}
+        self._address: dict[str, str | int] = {}
         if url is not None:
             parts = urlsplit(url)
-            self._where = {
+            self._address = {
                 HTTP_REQUEST_METHOD: "POST",
                 SERVER_ADDRESS: parts.hostname or "",
                 SERVER_PORT: parts.port or (443 if parts.scheme == "https" else 80),
             }
 
     def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
-        """Send one event while a browser waits for it."""
-        within = trace.get_current_span()
-        if not within.is_recording() and within.get_span_context().is_valid:
+        """Send one event within its request."""
+        request = trace.get_current_span()
+        if not request.is_recording() and request.get_span_context().is_valid:
             # This span would not be sampled either, and most are not where only a share of requests is.
             return self._target.post(data_source, event, token)
-        with self._span(f"send to {self.NAME}", data_source, 1) as span:
+        with self._start(f"send to {self.NAME}", data_source, 1) as span:
             reply = self._target.post(data_source, event, token)
-            self._note(span, reply)
+            self._record(span, reply)
         return reply
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        """Send events for which nobody waits."""
-        with self._span(f"send a batch to {self.NAME}", data_source, count_events(events)) as span:
+        """Send several events."""
+        with self._start(f"send a batch to {self.NAME}", data_source, count_events(events)) as span:
             reply = self._target.post_batch(data_source, events)
-            self._note(span, reply)
+            self._record(span, reply)
         return reply
 
-    def _span(self, name: str, data_source: str, events: int) -> Any:
-        about = {**self._where, DATA_SOURCE: data_source, EVENTS: events}
-        return self._spans.span(name, self._kind, about)
+    def _start(self, name: str, data_source: str, events: int) -> AbstractContextManager[Span]:
+        return self._spans.start(name, self._kind, {**self._address, DATA_SOURCE: data_source, EVENTS: events})
 
-    def _note(self, span: Span, reply: Reply) -> None:
+    def _record(self, span: Span, reply: Reply) -> None:
         span.set_attribute(VERDICT, reply.verdict.name.lower())
-        if self._where and reply.status:
+        if self._address and reply.status:
             span.set_attribute(HTTP_RESPONSE_STATUS_CODE, reply.status)
         if reply.verdict is not Verdict.TAKEN:
-            fail(span, str(reply.status or reply.reason))
+            mark_failed(span, str(reply.status or reply.reason))
 
 
-class TracedSalts:
-    """A span for each salt that is not in memory, and so is asked of the store."""
+class TracedSaltStore:
+    """A span for each salt that is read from the store because it is not cached."""
 
     def __init__(self, store: SaltStore, spans: Spans, name: str) -> None:
         self._store = store
         self._spans = spans
-        self._about = {SALT_STORE: name}
+        self._attributes = {SALT_STORE: name}
+        self.scope = store.scope
+        self.chore = store.chore
         self.prepare = store.prepare
         self.forget_before = store.forget_before
         self.check = store.check
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day."""
-        request = trace.get_current_span()
-        try:
-            with self._spans.span("ask the salt store", SpanKind.INTERNAL, self._about):
-                return self._store.get_or_create(site_uuid, day)
-        except AnalyticsError as error:
-            fail(request, type(error).__name__)
-            raise
+        with self._spans.start("ask the salt store", SpanKind.INTERNAL, self._attributes):
+            return self._store.get_or_create(site_uuid, day)
 
 
 def parent_of_request(settings: Settings) -> Callable[[Mapping[str, Any]], Context | None]:
-    """Choose who may say which trace a request belongs to.
+    """Choose the header from which the parent of a request's span is read.
 
-    With TRUST_PROXY=false or 0 nothing stands between visitors and us that could know of a trace, and what a visitor
-    says of one is not heard. Behind a proxy its word counts, which may be the visitor's, unless it is told to drop it.
+    With TRUST_PROXY=false or 0 no proxy stands in front, so the header is a visitor's and ignored. Behind a proxy the
+    header counts; it is the visitor's own unless the proxy drops or replaces it.
     """
     if not settings.trust_proxy:
         return lambda _environ: None
@@ -275,7 +257,7 @@ def parent_of_request(settings: Settings) -> Callable[[Mapping[str, Any]], Conte
 
 
 class _Traceparent:
-    """Shows OpenTelemetry the one header of a request that holds no free text; `tracestate` would be sent on."""
+    """Gives OpenTelemetry the one header that holds no free text; `tracestate` would be sent on."""
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         return [carrier["HTTP_TRACEPARENT"]] if key == "traceparent" else None
@@ -299,5 +281,5 @@ def _from_cloud_trace(environ: Mapping[str, Any]) -> Context | None:
     match = _CLOUD_TRACE.fullmatch(environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", ""))
     if match is None:
         return None
-    named = SpanContext(int(match[1], 16), int(match[2]), is_remote=True, trace_flags=TraceFlags(int(match[3])))
-    return trace.set_span_in_context(NonRecordingSpan(named)) if named.is_valid else None
+    parent = SpanContext(int(match[1], 16), int(match[2]), is_remote=True, trace_flags=TraceFlags(int(match[3])))
+    return trace.set_span_in_context(NonRecordingSpan(parent)) if parent.is_valid else None

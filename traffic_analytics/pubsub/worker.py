@@ -68,6 +68,7 @@ class Worker:
         parse_user_agent: Callable[[str], UserAgent],
         monotonic: Callable[[], float],
         show: Callable[[int, int, int, bool], None],
+        on_bot: Callable[[], None] = lambda: None,
     ) -> None:
         """Put the parts together.
 
@@ -85,6 +86,7 @@ class Worker:
         self._parse_user_agent = parse_user_agent
         self._monotonic = monotonic
         self._show = show
+        self._on_bot = on_bot
         self._shown: tuple[int, int, int, bool] | None = None
         self._pending = {name: Outstanding(name, self._aside) for name in DATA_SOURCES}
         self._open_from = 0.0
@@ -194,6 +196,7 @@ class Worker:
             agent = self._parse_user_agent(content.hit.user_agent)
             if agent.device == "bot":
                 self._bots += 1
+                self._on_bot()
                 message.ack()
                 return
             # A day that is yet to come would have its salt until it is over.

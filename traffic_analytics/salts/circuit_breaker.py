@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
-    from traffic_analytics.salts.store import SaltStore
+    from traffic_analytics.salts.store import SaltStore, Scope
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class SaltCircuitBreaker:
     lookup, fetching a token, several round trips. After a failure one request at a time tests whether the store is
     back, and all others fail at once. Errors of a sweep do not open the circuit.
     """
+
+    scope: Scope = "network"
 
     def __init__(
         self, store: SaltStore, monotonic: Callable[[], float] = time.monotonic, *, deadline: float = DEADLINE
@@ -64,6 +66,11 @@ class SaltCircuitBreaker:
     def check(self) -> None:
         """Check that the store can be used."""
         self._call(self._store.check)
+
+    @property
+    def chore(self) -> Callable[[], float]:
+        """Look for the store from time to time."""
+        return self.tick
 
     def tick(self) -> float:
         """Check the store at the start and while it is unavailable, so that both states are logged without a hit."""

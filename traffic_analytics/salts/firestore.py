@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
 
+    from traffic_analytics.salts.store import Scope
+
 COLLECTION = "salts"
 TIMEOUT = 1.0
 """Time for one request, and for opening the client, in seconds; circuit_breaker.py bounds the wait of a hit."""
@@ -48,6 +50,9 @@ class FirestoreSalts:
     Node services use the same documents. A document holds `salt`, `created_at` and `expires_at`; Firestore can delete
     it by the latter if no service sweeps.
     """
+
+    scope: Scope = "network"
+    chore = None
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
 
+    from traffic_analytics.salts.store import Scope
+
 TIMEOUT = 1.0
 """Time for a connection, and for one response, in seconds; circuit_breaker.py bounds the wait of a hit."""
 
@@ -42,6 +44,9 @@ class RedisSalts:
     The expiry is fixed when the salt is created and no machine can extend it, so salts also expire if all machines are
     switched off. It is in seconds from now by the clock of the machine: Redis supports expiry by date only since 6.2.
     """
+
+    scope: Scope = "network"
+    chore = None
 
     def __init__(self, client: Redis, clock: Callable[[], datetime]) -> None:
         self._client = client

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from traffic_analytics.salts.store import Scope
+
 
 class SqliteSalts:
     """Store the salts of one machine in one file, which its processes share.
@@ -20,6 +22,9 @@ class SqliteSalts:
     A deleted salt is overwritten (secure_delete) and the write-ahead log is truncated, so that no copy stays in either
     file. A power cut may lose the last salts, but changes none: visitors of their sites count twice on that day.
     """
+
+    scope: Scope = "machine"
+    chore = None
 
     def __init__(self, path: Path) -> None:
         self._file = SqliteFile(

@@ -5,9 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from datetime import date, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from traffic_analytics.errors import SaltUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Scope = Literal["process", "machine", "network"]
 
 GRACE = timedelta(minutes=5)
 """Time after midnight for which yesterday's salts are kept, for hits that arrived before it."""
@@ -15,6 +20,13 @@ GRACE = timedelta(minutes=5)
 
 class SaltStore(Protocol):
     """A store of salts. Every method raises SaltUnavailable if the store cannot be used."""
+
+    scope: Scope
+    """Reach of the store: one process, the processes of one machine, or several machines."""
+
+    @property
+    def chore(self) -> Callable[[], float] | None:
+        """Work to repeat in the background, if any; returns the seconds until the next call."""
 
     def prepare(self) -> None:
         """Create the store, or check the existing one. Raises DamagedFile."""
@@ -31,6 +43,9 @@ class SaltStore(Protocol):
 
 class MemorySalts:
     """Store salts in memory, for tests and single processes: after a restart all visitors of the day count as new."""
+
+    scope: Scope = "process"
+    chore = None
 
     def __init__(self) -> None:
         self._salts: dict[tuple[str, date], str] = {}

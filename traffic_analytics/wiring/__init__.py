@@ -1,4 +1,4 @@
-"""Build the app from its settings: the only package that knows all others."""
+"""Build the app from its settings; the only package that imports all others."""
 
 from traffic_analytics.wiring.service import create_app
 

@@ -1,4 +1,4 @@
-"""Add what is optional to an app: statistics, Ghost's sync, metrics. Each is imported only if it is configured."""
+"""Add the optional routes: metrics, statistics, Ghost's sync. Each is imported only if it is configured."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 def register_metrics(
     app: Flask, settings: Settings, metrics: Metrics, spool: Spool | None, clock: Callable[[], datetime]
 ) -> None:
-    """Add the route of the metrics to an app, whether it takes hits or not."""
-    from traffic_analytics.observability import routes as metrics_web  # noqa: PLC0415
+    """Add the route of the metrics, and the metrics that are read at each scrape."""
+    from traffic_analytics.observability import routes  # noqa: PLC0415
     from traffic_analytics.observability.collectors import BuildInfo, SpoolState  # noqa: PLC0415
 
     app.extensions["traffic_analytics_metrics"] = metrics
-    metrics.show(BuildInfo(settings.build_label))
+    metrics.register(BuildInfo(settings.build_label))
     if spool is not None:
         state = SpoolState(spool, settings.spool_max_mb, clock=lambda: clock().timestamp(), monotonic=time.monotonic)
-        metrics.show(state)
-    parts.register(app, metrics_web.blueprint(metrics.text, settings.metrics_token))
+        metrics.register(state)
+    parts.register_routes(app, routes.blueprint(metrics.export, settings.metrics_token))
 
 
 def register_statistics(
     app: Flask, settings: Settings, target: str, clock: Callable[[], datetime], metrics: Metrics | None
-) -> None:
-    """Add the statistics to the app; what they are made of is imported only here, for those who want them."""
+) -> list[tuple[str, str]]:
+    """Add the statistics; return the routes to trace."""
     from traffic_analytics.runtime.single_flight import SingleFlight  # noqa: PLC0415
     from traffic_analytics.runtime.sqlite_file import SqliteFile  # noqa: PLC0415
-    from traffic_analytics.statistics import routes as stats_web  # noqa: PLC0415
+    from traffic_analytics.statistics import routes  # noqa: PLC0415
     from traffic_analytics.statistics.access import SharedAccess, own_access  # noqa: PLC0415
     from traffic_analytics.statistics.answer_cache import PRAGMAS, SCHEMA, AnswerCache  # noqa: PLC0415
     from traffic_analytics.statistics.gateway import Gateway  # noqa: PLC0415
@@ -63,9 +63,13 @@ def register_statistics(
     cache.prepare()
     slots = max(1, settings.threads * 3 // 4)
     pipes = Pipes(target, connections=slots, monotonic=time.monotonic)
-    answers = None if metrics is None else metrics.statistics_answers()
+    counter = None
+    if metrics is not None:
+        from traffic_analytics.observability.statistics_metrics import StatisticsCounter  # noqa: PLC0415
+
+        counter = StatisticsCounter(metrics)
     gateway = Gateway(
-        pipes if answers is None else answers.watch(pipes),
+        pipes if counter is None else counter.note_requests(pipes),
         cache,
         SingleFlight(),
         access_of=access_of,
@@ -75,22 +79,24 @@ def register_statistics(
         clock=seconds,
         sleep=time.sleep,
     )
-    parts.register(app, stats_web.blueprint(gateway.answer if answers is None else answers.count(gateway.answer)))
+    answer = gateway.answer if counter is None else counter.count_answers(gateway.answer)
+    parts.register_routes(app, routes.blueprint(answer))
+    return [("GET", "/v0/pipes/NAME.json")]
 
 
-def register_sync(app: Flask, settings: Settings, key: str, watched: Instrumentation) -> None:
-    """Add Ghost's sync to the app; what it is made of is imported only here, for those who want it."""
-    from traffic_analytics.automation_sync import routes as sync_web  # noqa: PLC0415
-    from traffic_analytics.automation_sync import rows as sync_rows  # noqa: PLC0415
-    from traffic_analytics.automation_sync.auth import SyncKey  # noqa: PLC0415
+def register_sync(app: Flask, settings: Settings, key: str, instrumentation: Instrumentation) -> list[tuple[str, str]]:
+    """Add Ghost's sync; return the routes to trace."""
+    from traffic_analytics.automation_sync import routes, rows  # noqa: PLC0415
+    from traffic_analytics.automation_sync.auth import SYNC_PATH, SyncKey  # noqa: PLC0415
     from traffic_analytics.automation_sync.endpoint import SyncEndpoint  # noqa: PLC0415
 
     # Ghost sends both tables together; more at a time would take threads from hits.
     slots = max(1, min(2, settings.threads // 2))
-    shared = SyncKey(key, wsgi.PREFIX)
-    # Connections of its own, and answers that say what is committed: nobody waits, and Ghost forgets what was taken.
+    shared_key = SyncKey(key, wsgi.PREFIX)
+    # A client of its own that waits until rows are committed: Ghost deletes them once they are accepted.
     tinybird = Tinybird(settings.proxy_target, settings.tinybird_tracker_token, wait=True, connections=slots)
-    target = watched.target(tinybird, settings.proxy_target, sync_rows.DATA_SOURCES)
-    sync = SyncEndpoint(target, shared, threading.BoundedSemaphore(slots))
-    parts.register(app, sync_web.blueprint(watched.syncs(sync)))
-    app.extensions["large_bodies"] = sync_web.large_bodies(shared)
+    target = instrumentation.wrap_target(tinybird, settings.proxy_target, rows.DATA_SOURCES)
+    sync = SyncEndpoint(target, shared_key, threading.BoundedSemaphore(slots))
+    parts.register_routes(app, routes.blueprint(instrumentation.wrap_sync(sync)))
+    app.extensions["large_bodies"] = routes.large_bodies(shared_key)
+    return [("POST", SYNC_PATH)]

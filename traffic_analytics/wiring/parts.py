@@ -1,4 +1,4 @@
-"""Make the parts on a hit's way from the settings; what is optional is imported only if it is chosen."""
+"""Make the parts of the service and of a worker; a backend is imported only if it is configured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def make_salt_store(settings: Settings, clock: Callable[[], datetime]) -> SaltStore:
-    """Choose the salt store; what the shared ones are made of is imported only here, for those who want them."""
+    """Choose the salt store; nothing is opened yet."""
     if settings.salt_store_type == "memory":
         return MemorySalts()
     if settings.salt_store_type == "redis":
@@ -52,7 +52,7 @@ def make_salt_store(settings: Settings, clock: Callable[[], datetime]) -> SaltSt
 
 
 def make_target(settings: Settings) -> Target:
-    """Choose what takes events; nothing is opened yet."""
+    """Choose the target of events; nothing is opened yet."""
     if settings.delivery != "pubsub":
         return make_tinybird(settings)
     return make_topic(str(settings.pubsub_topic_page_hits_raw), settings)
@@ -76,7 +76,7 @@ def make_tinybird(settings: Settings) -> Tinybird:
 
 
 def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_work: bool = False) -> Spool | None:
-    """Describe the spool; there is none if events need senders' tokens, which are not stored."""
+    """Describe the spool; there is none if events need the tokens of their requests, which are not stored."""
     if settings.tinybird_tracker_token is None and settings.delivery != "pubsub":
         return None
     return Spool(
@@ -88,7 +88,9 @@ def make_spool(settings: Settings, clock: Callable[[], datetime], *, room_to_wor
     )
 
 
-def make_delivery(settings: Settings, target: Target, spool: Spool | None, watched: Instrumentation) -> Delivery:
+def make_delivery(
+    settings: Settings, target: Target, spool: Spool | None, instrumentation: Instrumentation
+) -> Delivery:
     """Choose how events are delivered."""
     delivery: Delivery
     if spool is None:
@@ -96,31 +98,35 @@ def make_delivery(settings: Settings, target: Target, spool: Spool | None, watch
     elif settings.delivery == "spool":
         delivery = SpoolDelivery(spool)
     else:
-        delivery = DirectDelivery(target, spool, time.monotonic, watched.circuits())
-    return watched.delivery(LoggedDelivery(delivery) if settings.log_events else delivery)
+        delivery = DirectDelivery(target, spool, time.monotonic, instrumentation.make_circuit_callback())
+    return LoggedDelivery(delivery) if settings.log_events else delivery
 
 
 def add_sweeper(
     background: Background, settings: Settings, clock: Callable[[], datetime], salts: Salts, store: SaltStore
 ) -> None:
-    """Add the deletion of past salts to what a process does beside answering."""
-    sweeper = Sweeper(salts, clock, sweep_lock(settings, store), deletes=settings.enable_salt_cleanup_scheduler)
+    """Add the deletion of past salts, and the store's own chore if it has one."""
+    sweeper = Sweeper(salts, clock, make_sweep_lock(settings, store), deletes=settings.enable_salt_cleanup_scheduler)
     background.add("salts", sweeper.tick)
-    if isinstance(store, SaltCircuitBreaker):
-        background.add("salt store", store.tick)
+    if store.chore is not None:
+        background.add("salt store", store.chore)
 
 
 def add_forwarder(
-    background: Background, settings: Settings, clock: Callable[[], datetime], target: Target, watched: Instrumentation
+    background: Background,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    target: Target,
+    instrumentation: Instrumentation,
 ) -> None:
-    """Add the forwarder to what a process does beside answering, if there is a spool."""
-    # Its own connection: threads that append should not wait while a batch is read.
+    """Add the forwarder, if there is a spool."""
+    # A connection of its own: threads that append do not wait while a batch is read.
     spool = make_spool(settings, clock, room_to_work=True)
     if spool is None:
         return
     forwarder = Forwarder(
         spool,
-        watched.batches(target, background.stopping),
+        instrumentation.make_batch_sender(target, background.stopping),
         FileLock(settings.data_dir / "spool.forwarder.lock"),
         batch_size=settings.batch_size,
         flush_interval=settings.batch_flush_interval_ms / 1000,
@@ -130,42 +136,46 @@ def add_forwarder(
     background.add("forwarder", forwarder.tick)
 
 
-def sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
-    """Let one process of the machine delete salts from a store that its processes share."""
-    if not isinstance(store, SqliteSalts | SaltCircuitBreaker):
+def make_sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
+    """Return the lock with which one process of the machine deletes salts; None if each deletes its own."""
+    if store.scope == "process":
         return None
     path = settings.salt_file.with_name(settings.salt_file.name + ".sweep.lock")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:  # salts across the network need no disk; then every process sweeps, which harms nothing
+    except OSError:  # a store across the network needs no disk; each process sweeps it then, which does no harm
         return None
     return FileLock(path)
 
 
-def salts_check(salts: Salts, store: SaltStore) -> Callable[[], None]:
-    """Choose how salts count for readiness: without a store that all machines share, sites with cached salts go on."""
-    return once(salts.check) if isinstance(store, SaltCircuitBreaker) else salts.check
+def make_salts_check(salts: Salts, store: SaltStore) -> Callable[[], None]:
+    """Choose how the salt store counts for readiness.
+
+    A store across the network must have answered once. Without it sites with cached salts are still served, and its
+    absence must not put all machines out of service.
+    """
+    return once(salts.check) if store.scope == "network" else salts.check
 
 
 def make_app() -> Flask:
     """Make an app without routes, whose errors are JSON."""
     app = Flask("traffic_analytics", static_folder=None)
-    # A path is a route or it is not: a redirect would cost a hit its answer.
+    # Without these, Flask answers some paths with a redirect, and browsers lose the hit.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
     wsgi.handle_errors(app)
     return app
 
 
-def make_background(app: Flask, watched: Instrumentation) -> Background:
-    """Give an app what it does beside answering, which is nothing yet."""
+def make_background(app: Flask, instrumentation: Instrumentation) -> Background:
+    """Make an app's background, which runs nothing yet but the sender of traces."""
     background = Background()
-    if watched.traces is not None:
-        background.add_service(watched.traces)
+    if instrumentation.traces is not None:
+        background.add_service(instrumentation.traces)
     app.extensions["traffic_analytics"] = background
     return background
 
 
-def register(app: Flask, routes: Blueprint) -> None:
-    """Let an app answer routes, below Ghost's prefix too."""
+def register_routes(app: Flask, routes: Blueprint) -> None:
+    """Add routes to an app, at the root and below Ghost's prefix."""
     app.register_blueprint(routes)
     app.register_blueprint(routes, name=f"{routes.name}_below_ghost", url_prefix=wsgi.PREFIX)

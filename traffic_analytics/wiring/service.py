@@ -1,4 +1,4 @@
-"""Build the service: checked, enriched hits on their way to Tinybird."""
+"""Build the service: hits in, checked and enriched events out to Tinybird."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def create_app(
     salt_store: SaltStore | None = None,
     span_processor: SpanProcessor | None = None,
 ) -> Flask:
-    """Build the service, or a worker, from its settings; whatever else is given takes the place of a part.
+    """Build the service, or a worker, from its settings; the other arguments replace single parts.
 
-    Opens the salts and the spool to check them (raises DamagedFile) and starts no thread: that is for
-    `app.extensions["traffic_analytics"].start()`, in the process that is to run them.
+    Opens the salts and the spool to check them (raises DamagedFile) and starts no thread: that is left to
+    `app.extensions["traffic_analytics"].start()`, called in the process that runs them.
     """
     logging.config.dictConfig(
         logs.configuration(
@@ -48,60 +48,69 @@ def create_app(
     )
     clock = clock or now_utc
     store = salt_store or parts.make_salt_store(settings, clock)
-    watched = Instrumentation(settings, span_processor)
+    instrumentation = Instrumentation(settings, span_processor)
     if settings.worker_mode:
         from traffic_analytics.wiring.worker import create_worker  # noqa: PLC0415
 
-        return create_worker(settings, clock, store, watched)
-    return create_service(settings, clock, store, watched)
+        return create_worker(settings, clock, store, instrumentation)
+    return create_service(settings, clock, store, instrumentation)
 
 
 def create_service(
-    settings: Settings, clock: Callable[[], datetime], store: SaltStore, watched: Instrumentation
+    settings: Settings, clock: Callable[[], datetime], store: SaltStore, instrumentation: Instrumentation
 ) -> Flask:
-    """Build the app that takes hits."""
+    """Build the app that accepts hits."""
+    # 1. The way of a hit: salts, target, spool, delivery, endpoint.
     store.prepare()
-    salts = watched.salts(store)
-    plain_target = parts.make_target(settings)
-    target = watched.target(plain_target, None if settings.delivery == "pubsub" else settings.proxy_target)
+    salts = instrumentation.make_salts(store)
+    target = parts.make_target(settings)
+    wrapped_target = instrumentation.wrap_target(
+        target, None if settings.delivery == "pubsub" else settings.proxy_target
+    )
     spool = parts.make_spool(settings, clock)
     if spool is not None:
         spool.prepare()
-
-    readiness = health.Readiness(
-        [parts.salts_check(salts, store), *([spool.check] if spool is not None else [])], clock
-    )
     hits = HitEndpoint(
         settings,
         clock=clock,
         salts=salts,
-        delivery=parts.make_delivery(settings, target, spool, watched),
-        parse_user_agent=watched.user_agents(),
+        delivery=parts.make_delivery(settings, wrapped_target, spool, instrumentation),
+        parse_user_agent=instrumentation.make_user_agent_parser(),
         new_event_id=lambda: str(uuid4()),
-        answer_error=watched.answer_error(),
+        on_outcome=instrumentation.make_outcome_callback(),
     )
+
+    # 2. The app and its routes; those of traces are listed on the way.
     app = parts.make_app()
-    parts.register(app, hit_routes.blueprint(hits))
-    parts.register(app, health.probes(settings, readiness.check))
+    parts.register_routes(app, hit_routes.blueprint(hits))
+    traced_routes = [("POST", hit_routes.HIT_PATH)]
+    checks = [parts.make_salts_check(salts, store), *([spool.check] if spool is not None else [])]
+    parts.register_routes(app, health.probes(settings, health.Readiness(checks, clock).check))
     if settings.stats_target is not None:
-        options.register_statistics(app, settings, settings.stats_target, clock, watched.metrics)
+        traced_routes += options.register_statistics(
+            app, settings, settings.stats_target, clock, instrumentation.metrics
+        )
     if settings.tinybird_sync_auth is not None:
-        options.register_sync(app, settings, settings.tinybird_sync_auth, watched)
-    if watched.metrics is not None:
-        options.register_metrics(app, settings, watched.metrics, spool, clock)
+        traced_routes += options.register_sync(app, settings, settings.tinybird_sync_auth, instrumentation)
+    if instrumentation.metrics is not None:
+        options.register_metrics(app, settings, instrumentation.metrics, spool, clock)
     if settings.local_proxy:
         app.register_blueprint(local_proxy())
-    app.wsgi_app = watched.requests(hit_routes.HitMiddleware(app.wsgi_app, hits))  # type: ignore[method-assign]
-    background = parts.make_background(app, watched)
+    wsgi_app = hit_routes.HitMiddleware(app.wsgi_app, hits)
+    app.wsgi_app = instrumentation.wrap_app(wsgi_app, traced_routes)  # type: ignore[method-assign]
+
+    # 3. The work in the background, and the command line.
+    background = parts.make_background(app, instrumentation)
     parts.add_sweeper(background, settings, clock, salts, store)
-    parts.add_forwarder(background, settings, clock, target, watched)
-    cli.register(app, settings, salts, spool, plain_target)
-    # The first hit should not pay for reading the lists.
+    parts.add_forwarder(background, settings, clock, wrapped_target, instrumentation)
+    cli.register(app, settings, salts, spool, target)
+
+    # Both read their lists now, before the fork, and not in the first hit.
     user_agent.parse("")
     referrer.classify("https://example.com/", None, None, "")
     return app
 
 
 def now_utc() -> datetime:
-    """Say what time it is."""
+    """Return the current time."""
     return datetime.now(UTC)  # noqa: TID251 - the one clock

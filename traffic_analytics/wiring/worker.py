@@ -1,9 +1,10 @@
-"""Build a worker: messages from Pub/Sub on their way to Tinybird."""
+"""Build a worker: messages from Pub/Sub in, events out to Tinybird."""
 
 from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from traffic_analytics import cli, health
@@ -25,58 +26,60 @@ if TYPE_CHECKING:
 
 
 def create_worker(
-    settings: Settings, clock: Callable[[], datetime], store: SaltStore, watched: Instrumentation
+    settings: Settings, clock: Callable[[], datetime], store: SaltStore, instrumentation: Instrumentation
 ) -> Flask:
     """Build the app of a worker: probes to answer, and messages to deliver in the background."""
+    # 1. The way of a message: salts, target, spool, subscription, worker.
     store.prepare()
-    salts = watched.salts(store)
-    tinybird = parts.make_tinybird(settings)
-    target = watched.target(tinybird, settings.proxy_target)
+    salts = instrumentation.make_salts(store)
+    target = parts.make_tinybird(settings)
+    wrapped_target = instrumentation.wrap_target(target, settings.proxy_target)
     spool = parts.make_spool(settings, clock)
-    assert spool is not None  # noqa: S101 - there is one wherever there is a token
+    assert spool is not None  # noqa: S101 - a worker has a token, and so a spool
     spool.prepare()
     subscription = make_subscription(settings)
-    aside_topic = make_aside_topic(settings)
-    give_up = threading.Event()  # not that of the background's end: it is to deliver while we stop
+    dead_letter_topic = make_dead_letter_topic(settings)
+    give_up = threading.Event()  # not the background's own: the worker still delivers while that stops
     worker = Worker(
         subscription,
-        watched.batches(target, give_up),
+        instrumentation.make_batch_sender(wrapped_target, give_up),
         give_up,
         salts,
-        aside_topic or spool,
+        dead_letter_topic or spool,
         batch_size=settings.batch_size,
         flush_interval=settings.batch_flush_interval_ms / 1000,
-        parse_user_agent=watched.user_agents(),
+        parse_user_agent=instrumentation.make_user_agent_parser(),
         monotonic=time.monotonic,
-        show=watched.messages(),
+        show=instrumentation.make_messages_callback(),
+        on_bot=partial(instrumentation.make_outcome_callback(), "bot"),
     )
+
+    # 2. The app and its routes.
     app = parts.make_app()
-    parts.register(
-        app,
-        health.probes(
-            settings, health.Readiness([worker.check, parts.salts_check(salts, store), spool.check], clock).check
-        ),
-    )
-    if watched.metrics is not None:
-        options.register_metrics(app, settings, watched.metrics, spool, clock)
-    background = parts.make_background(app, watched)
+    checks = [worker.check, parts.make_salts_check(salts, store), spool.check]
+    parts.register_routes(app, health.probes(settings, health.Readiness(checks, clock).check))
+    if instrumentation.metrics is not None:
+        options.register_metrics(app, settings, instrumentation.metrics, spool, clock)
+
+    # 3. The work in the background, and the command line.
+    background = parts.make_background(app, instrumentation)
     background.add("worker", worker.tick, worker.finish, worker.hurry)
     parts.add_sweeper(background, settings, clock, salts, store)
-    parts.add_forwarder(background, settings, clock, target, watched)  # for what an operator puts back
-    more = {"Pub/Sub subscription": subscription.look}
-    if aside_topic is not None:
-        more["Pub/Sub topic for what is set aside"] = aside_topic.try_keeping
-    cli.register(app, settings, salts, spool, tinybird, **more)
+    parts.add_forwarder(background, settings, clock, wrapped_target, instrumentation)  # for `spool retry`
+    checked = {"Pub/Sub subscription": subscription.look}
+    if dead_letter_topic is not None:
+        checked["Pub/Sub topic for what is set aside"] = dead_letter_topic.try_keeping
+    cli.register(app, settings, salts, spool, target, **checked)
     return app
 
 
-def make_aside_topic(settings: Settings) -> PubsubTopic | None:
-    """Describe where a worker publishes what it cannot deliver, if not into its spool."""
+def make_dead_letter_topic(settings: Settings) -> PubsubTopic | None:
+    """Describe the topic for dead letters, if they do not go to the spool; nothing is opened yet."""
     return parts.make_topic(settings.pubsub_topic_set_aside, settings) if settings.pubsub_topic_set_aside else None
 
 
 def make_subscription(settings: Settings) -> Subscription:
-    """Describe what a worker takes messages from; nothing is opened yet."""
+    """Describe the subscription that the worker reads; nothing is opened yet."""
     return Subscription(
         str(settings.pubsub_subscription_page_hits_raw),
         str(settings.google_cloud_project),
