@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from analytics_store.errors import ForbiddenError
 from analytics_store.settings import Settings
 from traffic_analytics.errors import TokenRefused
-from traffic_analytics.tinybird.jwt import JwtVerifier, Scopes
+from traffic_analytics.tinybird.jwt import JwtVerifier, NotAJwt, Scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +65,5 @@ class Tokens:
             raise ForbiddenError("the token is not valid")
         try:
             return Access(read=True, scopes=self._verifier.verify(token, now))
-        except TokenRefused as error:
+        except (TokenRefused, NotAJwt) as error:
             raise ForbiddenError(str(error)) from None

@@ -49,8 +49,8 @@ _OPTIONS: Options = {
 }
 
 
-class NotAJwt(TokenRefused):
-    """The token is well-formed but no JWT, such as one of Tinybird's static tokens."""
+class NotAJwt(ValueError):
+    """The token is well-formed but no JWT, such as one of Tinybird's static tokens; the caller decides."""
 
 
 class Scopes(NamedTuple):
