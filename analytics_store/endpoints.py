@@ -56,15 +56,10 @@ ENDPOINTS = {
 }
 
 
-def plain_name(name: str) -> str:
-    """Return a pipe's name without its version; both versions give the same response."""
-    return name.removesuffix("_v2")
-
-
 def find(name: str) -> Endpoint:
-    """Return the endpoint of a pipe, by its name with or without the version."""
+    """Return the endpoint of a pipe, by its name with or without the version; both give the same response."""
     try:
-        return ENDPOINTS[plain_name(name)]
+        return ENDPOINTS[name.removesuffix("_v2")]
     except KeyError:
         raise UnknownPipeError("there is no such pipe") from None
 

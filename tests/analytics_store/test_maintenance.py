@@ -19,7 +19,7 @@ from analytics_store.errors import UnavailableError
 from analytics_store.maintenance import delete_expired
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
-from tests.support.service import wait_until
+from tests.support.processes import wait_until
 from tests.support.store import GOLDEN, NOW, Clock, ndjson, post_golden, read_log
 from tests.support.store_process import ROOT, environment, free_port
 

@@ -20,7 +20,7 @@ from analytics_store.settings import Settings
 from analytics_store.store import Store
 from analytics_store.versions import Versions
 from analytics_store.wiring import create_app
-from tests.support.service import wait_until
+from tests.support.processes import wait_until
 from tests.support.store import NOW, Clock, ndjson, post_golden, read_log
 from tests.support.store_process import HEADERS, ROOT, free_port, running
 from traffic_analytics.runtime import background as background_module
@@ -242,16 +242,16 @@ def test_a_kill_in_the_middle_of_a_collapse_loses_nothing(tmp_path: Path) -> Non
     store.database.close()
 
 
-@pytest.mark.parametrize("error", [KeyError("a defect"), UnavailableError("no room")])
+@pytest.mark.parametrize("error", [KeyError, UnavailableError])
 def test_no_error_ends_the_collapse(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    error: Exception,
+    error: type[Exception],
 ) -> None:
     monkeypatch.setattr(background_module, "AFTER_FAILURE", 0.05)
     monkeypatch.setattr(versions, "SECONDS_BETWEEN", 0.05)
-    failures = [error, error]
+    failures = [error("no room"), error("no room")]
 
     def count_versions(store: Store) -> int:
         if failures:
@@ -269,4 +269,4 @@ def test_no_error_ends_the_collapse(
     app.extensions["store"].database.close()
 
     records = [record for record in read_log(capsys) if record["event"] == "ChoreFailed"]
-    assert [(record["chore"], record["error"]) for record in records] == [("collapse", type(error).__name__)] * 2
+    assert [(record["chore"], record["error"]) for record in records] == [("collapse", error.__name__)] * 2
