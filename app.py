@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from traffic_analytics.errors import ConfigurationError, DamagedFile
-from traffic_analytics.settings import Settings, read_environment
+from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
 
+environment = read_environment()
+os.environ.update(environment)  # noqa: TID251 - OpenTelemetry, Google's libraries and requests read their variables there
 try:
-    app = create_app(Settings.from_env(read_environment()))
+    app = create_app(Settings.from_env(environment))
 except ConfigurationError as error:
     sys.exit(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
 except DamagedFile as error:

@@ -12,10 +12,13 @@ from typing import Any
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.gunicorn_worker.buffering_worker import ORDERS
 from traffic_analytics.runtime import logs
-from traffic_analytics.settings import Settings, read_environment
+from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.settings import Settings
 
+_environment = read_environment()
+os.environ.update(_environment)  # noqa: TID251 - for prometheus-client and the other libraries that read it
 try:
-    _settings = Settings.from_env(read_environment())
+    _settings = Settings.from_env(_environment)
 except ConfigurationError as error:
     sys.exit(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
 

@@ -1,43 +1,43 @@
-"""An operator's requests: all of them need the admin token."""
+"""Serve the operator's requests, all of which need the admin token."""
 
 from collections.abc import Iterator
 
 from flask import Blueprint, Response, request
 
-from analytics_store import upkeep
+from analytics_store import maintenance
 from analytics_store.errors import ForbiddenError
 from analytics_store.store import Store
-from analytics_store.web import answer_json, store, token
+from analytics_store.web import get_store, get_token, to_json
 
 blueprint = Blueprint("admin", __name__, url_prefix="/v0/store")
 
 
-def _administered() -> Store:
-    here = store()
-    if not here.tokens.access(token(), here.clock()).administer:
-        raise ForbiddenError("the token does not grant the store's upkeep")
-    return here
+def _administered_store() -> Store:
+    store = get_store()
+    if not store.tokens.access(get_token(), store.clock()).administer:
+        raise ForbiddenError("the token does not grant the store's maintenance")
+    return store
 
 
 @blueprint.get("/info")
 def info() -> Response:
-    """Tell what the store holds."""
-    return answer_json(upkeep.info(_administered()))
+    """Return the counts of the store's content, and its size on disk."""
+    return to_json(maintenance.info(_administered_store()))
 
 
 @blueprint.get("/export")
 def export() -> Response:
-    """Stream a data source as NDJSON; the header says how many rows make it complete."""
-    here = _administered()
+    """Stream a data source as NDJSON; a header holds the number of rows of a complete export."""
+    store = _administered_store()
     name = request.args.get("name", "")
-    rows = upkeep.count(here, name)
-    lines: Iterator[bytes] = upkeep.export(here, name)
+    rows = maintenance.count(store, name)
+    lines: Iterator[bytes] = maintenance.export(store, name)
     return Response(lines, mimetype="application/x-ndjson", headers={"x-store-rows": str(rows)})
 
 
 @blueprint.post("/compact")
 def compact() -> Response:
-    """Put the file in order."""
-    here = _administered()
-    upkeep.compact(here)
-    return answer_json(upkeep.info(here))
+    """Compact the file."""
+    store = _administered_store()
+    maintenance.compact(store)
+    return to_json(maintenance.info(store))

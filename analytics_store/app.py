@@ -1,16 +1,13 @@
-"""The WSGI entry: the environment is read here, once."""
+"""The WSGI entry of the store: `gunicorn -c analytics_store/gunicorn.conf.py analytics_store.app:app`."""
 
 import sys
 
-from analytics_store.errors import SettingsError
-from analytics_store.settings import Settings, read_environment
+from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
+from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.runtime.env_values import read_environment
 
 try:
-    settings = Settings.from_env(read_environment())
-except SettingsError as error:
-    for mistake in error.mistakes:
-        sys.stderr.write(f"{mistake}\n")
-    raise SystemExit(2) from None
-
-app = create_app(settings)
+    app = create_app(Settings.from_env(read_environment()))
+except ConfigurationError as error:
+    sys.exit(f"The analytics store cannot start, the settings hold mistakes:\n{error}")

@@ -1,6 +1,7 @@
-"""An operator looks after the store from a shell while it serves: DuckDB lets only one process have the file.
+"""Commands for the operator of a store, whether it runs or not.
 
-So the commands ask the running store over HTTP with the admin token. If none runs, they serve themselves.
+DuckDB allows one process to open the file, so the commands send requests to the running store, with the admin token. If
+none runs, they open the file themselves.
 """
 
 import gzip
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 import requests
-from flask import Flask, current_app
+from flask import current_app
 from flask.cli import AppGroup
 
 from analytics_store import parquet
@@ -20,60 +21,62 @@ from analytics_store.events import DATA_SOURCES, PAGE_HITS
 from analytics_store.settings import Settings
 
 LINES_AT_ONCE = 5_000
-# Compaction of a big store takes minutes.
+BODY_BYTES = 8_000_000
+"""Longest body of an import, in bytes: below the store's limit; 5 000 ordinary events are far below."""
 SECONDS = 3_600
+"""Longest wait for a response, in seconds; the compaction of a large store takes minutes."""
 
-store = AppGroup("store", help="Look after the embedded store, whether it runs or not.")
+store = AppGroup("store", help="Maintain the embedded store, whether it runs or not.")
 data_source = click.option("--name", default=PAGE_HITS, type=click.Choice(DATA_SOURCES), help="The data source.")
 
 
-class Reply(NamedTuple):
-    """What the store answered; the body comes in pieces."""
+class StoreResponse(NamedTuple):
+    """A response of the store; the body is a stream."""
 
     status: int
     rows: int
     body: Iterator[bytes]
 
     def json(self) -> Any:
-        """Read a short body, or stop with the error that it names."""
+        """Read a short body, or end the command with the error that it names."""
         content = msgspec.json.decode(b"".join(self.body))
         if self.status >= 400:
             raise click.ClickException(content.get("error", str(self.status)))
         return content
 
 
-def ask(method: str, path: str, body: bytes | None = None) -> Reply:
-    """Ask the running store; if nobody listens there, open the file here."""
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - Flask's own idiom
-    settings: Settings = app.extensions["store"].settings
+def request_store(method: str, path: str, body: bytes | None = None) -> StoreResponse:
+    """Send a request to the running store; if there is none, open the file in this process."""
+    settings: Settings = current_app.extensions["store"].settings
     headers = {"Authorization": f"Bearer {settings.admin_token}"} if settings.admin_token else {}
     if not settings.open_to_all and not settings.admin_token:
         raise click.ClickException("STORE_ADMIN_TOKEN must be set")
-    address = settings.url
-    if address is not None:
+    if settings.url is not None:
         try:
-            answer = requests.request(method, address + path, data=body, headers=headers, stream=True, timeout=SECONDS)
+            response = requests.request(
+                method, settings.url + path, data=body, headers=headers, stream=True, timeout=SECONDS
+            )
         except requests.ConnectionError:
             pass
         else:
-            chunks = answer.iter_content(chunk_size=1_048_576)
-            return Reply(answer.status_code, int(answer.headers.get("x-store-rows", 0)), chunks)
-    local = app.test_client().open(path, method=method, data=body, headers=headers)
-    return Reply(local.status_code, int(local.headers.get("x-store-rows", 0)), local.iter_encoded())
+            chunks = response.iter_content(chunk_size=1_048_576)
+            return StoreResponse(response.status_code, int(response.headers.get("x-store-rows", 0)), chunks)
+    local = current_app.test_client().open(path, method=method, data=body, headers=headers)
+    return StoreResponse(local.status_code, int(local.headers.get("x-store-rows", 0)), local.iter_encoded())
 
 
 @store.command()
 def info() -> None:
-    """Show what the store holds and what it takes on disk."""
-    for name, value in ask("GET", "/v0/store/info").json().items():
+    """Show how many rows the store holds, and its size on disk."""
+    for name, value in request_store("GET", "/v0/store/info").json().items():
         click.echo(f"{name}: {value}")
 
 
 @store.command()
 def compact() -> None:
-    """Put hits in the order of time and give unused room back."""
-    held = ask("POST", "/v0/store/compact").json()
-    click.echo(f"bytes_on_disk: {held['bytes_on_disk']}")
+    """Rewrite the file in the order of time and free unused space."""
+    facts = request_store("POST", "/v0/store/compact").json()
+    click.echo(f"bytes_on_disk: {facts['bytes_on_disk']}")
 
 
 @store.command("export")
@@ -81,13 +84,13 @@ def compact() -> None:
 @click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path))
 def export_rows(name: str, file: Path) -> None:
     """Write a data source to FILE: .ndjson, .ndjson.gz or .parquet."""
-    reply = ask("GET", f"/v0/store/export?name={name}")
-    if reply.status >= 400:
-        reply.json()
+    response = request_store("GET", f"/v0/store/export?name={name}")
+    if response.status >= 400:
+        response.json()
     write = parquet.write if file.suffix == ".parquet" else _write_lines
-    written = write(file, reply.body)
-    if written != reply.rows:
-        raise click.ClickException(f"the export broke off: {written} of {reply.rows} rows")
+    written = write(file, response.body)
+    if written != response.rows:
+        raise click.ClickException(f"the export broke off: {written} of {response.rows} rows")
     click.echo(f"rows: {written}")
 
 
@@ -95,31 +98,30 @@ def export_rows(name: str, file: Path) -> None:
 @data_source
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_rows(name: str, file: Path) -> None:
-    """Add the rows of FILE (.ndjson, .ndjson.gz or .parquet); hits that are there already count once."""
-    fit = unfit = 0
+    """Add the rows of FILE (.ndjson, .ndjson.gz or .parquet); hits that the store already has count once."""
+    accepted = quarantined = 0
     lines = parquet.read(file) if file.suffix == ".parquet" else _read_lines(file)
     for body in _bodies(lines):
-        counts = ask("POST", f"/v0/events?name={name}&wait=true", body).json()
-        fit += counts["successful_rows"]
-        unfit += counts["quarantined_rows"]
-    click.echo(f"rows: {fit}\nquarantined: {unfit}")
+        counts = request_store("POST", f"/v0/events?name={name}&wait=true", body).json()
+        accepted += counts["successful_rows"]
+        quarantined += counts["quarantined_rows"]
+    click.echo(f"rows: {accepted}\nquarantined: {quarantined}")
 
 
 def _bodies(lines: Iterable[bytes]) -> Iterator[bytes]:
     remaining = iter(lines)
     while chunk := list(islice(remaining, LINES_AT_ONCE)):
-        body = b"".join(chunk)
-        # A body over the server's limit is halved; 5 000 ordinary events are well below.
-        yield from _halves(chunk) if len(body) > 8_000_000 else [body]
+        yield from _halve(chunk)
 
 
-def _halves(lines: list[bytes]) -> Iterator[bytes]:
+def _halve(lines: list[bytes]) -> Iterator[bytes]:
+    """Join lines to one body, or to several if it is too long."""
     middle = len(lines) // 2
-    if sum(map(len, lines)) <= 8_000_000 or not middle:
+    if sum(map(len, lines)) <= BODY_BYTES or not middle:
         yield b"".join(lines)
     else:
-        yield from _halves(lines[:middle])
-        yield from _halves(lines[middle:])
+        yield from _halve(lines[:middle])
+        yield from _halve(lines[middle:])
 
 
 def _read_lines(file: Path) -> Iterator[bytes]:

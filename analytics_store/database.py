@@ -1,8 +1,8 @@
-"""One process has the database file open; a request reads it through a cursor of its own.
+"""Open the database file in one process, and lend each request a cursor of its own.
 
-- A committed transaction survives the death of the process: DuckDB has synced its log before an append returns.
-- Nothing outside the data directory can be read or written by any statement.
-- Memory is capped; what does not fit spills to disk, and what does not fit there fails as OverMemoryError.
+- A committed transaction survives the end of the process: DuckDB has synced its log before an append returns.
+- No statement can read or write outside the data directory.
+- Memory is limited. A query over the limit spills to disk, and fails with OverMemoryError at the limit of that.
 """
 
 import json
@@ -19,32 +19,34 @@ from typing import Any
 
 import duckdb
 
+from analytics_store.columns import repeat_lines
 from analytics_store.errors import OverMemoryError, UnavailableError
 from analytics_store.settings import Settings
+from traffic_analytics.errors import DamagedFile
 
 FILE = "store.duckdb"
-# DuckDB's own default, nearly all of the free disk, would be too kind to a runaway question.
-SPILL = "4GiB"
-# Seconds that the change of files after a compaction waits for those who read.
+SPILL_LIMIT = "4GiB"
+"""Most disk space of queries that exceed the memory; DuckDB's default is nearly all of the free space."""
 LONGEST_WAIT = 15.0
-# Seconds of it for which nobody may begin to read.
+"""Longest wait of a compaction for the end of all reads, in seconds."""
 SHORT_WAIT = 1.0
+"""Longest time without a pause in which a waiting compaction stops reads from beginning, in seconds."""
 
 
 @cache
-def statement(path: str) -> str:
-    """Read a file of SQL that ships with the package."""
-    return files("analytics_store").joinpath(path).read_text("utf-8")
+def read_sql(path: str) -> str:
+    """Read an SQL file of this package, with its placeholders filled in."""
+    return repeat_lines(files("analytics_store").joinpath(path).read_text("utf-8"))
 
 
 @cache
-def parameters_of(sql: str) -> frozenset[str]:
-    """Name the parameters that a statement binds."""
+def list_parameters(sql: str) -> frozenset[str]:
+    """List the parameters that a statement binds."""
     return frozenset(re.findall(r"\$([a-z_]+)", re.sub(r"--[^\n]*", "", sql)))
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Result:
     """Rows with the names and DuckDB types of their columns."""
 
     columns: list[tuple[str, str]]
@@ -54,135 +56,133 @@ class Answer:
 
 
 class Database:
-    """The file and its connections; opened on first use, so that importing the app touches no disk."""
+    """Own the file and its connections; it is opened on first use, so that an import of the app opens no file."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        # Guards the connection and the number of cursors that are lent.
+        # Guards the connection and the number of cursors.
         self._change = threading.Condition(threading.RLock())
-        self._lent = 0
-        self._lends = True
+        self._cursors = 0
+        self._lends_cursors = True
         self._root: duckdb.DuckDBPyConnection | None = None
 
     @property
-    def beside(self) -> Path:
-        """Name the only other file that a statement may write: the one that a compaction fills."""
+    def compaction_file(self) -> Path:
+        """Return the only other file that a statement may write: the result of a compaction."""
         return self._settings.data_dir / "beside" / FILE
 
     def open(self) -> duckdb.DuckDBPyConnection:
-        """Open or create the file; raise UnavailableError if another process has it or it is damaged."""
+        """Open or create the file; raises DamagedFile, or UnavailableError, for example if another process has it."""
         with self._change:
             if self._root is None:
                 self._root = self._connect()
             return self._root
 
     def close(self) -> None:
-        """Write everything to the file and let it go."""
+        """Write everything to the file and close it."""
         with self._change:
             if self._root is not None:
                 self._root.close()
                 self._root = None
 
     def replace(self, file: Path) -> None:
-        """Put another file in place of this one, as soon as no cursor is lent; none is lent meanwhile."""
+        """Put another file in place of this one when no cursor is in use; none is lent meanwhile."""
         give_up_at = time.monotonic() + LONGEST_WAIT
         with self._change:
             while not self._stop_lending(SHORT_WAIT):
                 if time.monotonic() >= give_up_at:
-                    raise UnavailableError("somebody is reading at length, such as an export; try again later")
-                self._change.wait(SHORT_WAIT)  # a long reader should not keep all the others waiting
+                    raise UnavailableError("a long read is in progress, such as an export; try again later")
+                self._change.wait(SHORT_WAIT)  # other reads must not wait for a long one
             try:
                 self.close()
                 file.replace(self._settings.data_dir / FILE)
             finally:
-                self._lends = True
+                self._lends_cursors = True
                 self.open()
                 self._change.notify_all()
 
-    def _stop_lending(self, patience: float) -> bool:
-        """Lend no more until all cursors are back or patience ends: questions in a row would leave no gap."""
-        self._lends = False
-        if self._change.wait_for(lambda: self._lent == 0, patience):
+    def _stop_lending(self, seconds: float) -> bool:
+        """Lend no cursor until all are returned, for at most `seconds`; consecutive queries would leave no gap."""
+        self._lends_cursors = False
+        if self._change.wait_for(lambda: self._cursors == 0, seconds):
             return True
-        self._lends = True
+        self._lends_cursors = True
         self._change.notify_all()
         return False
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Lend a connection of its own; its uncommitted work is rolled back."""
+        """Lend a connection to one caller; uncommitted work is rolled back at the end."""
         with self._change:
-            self._change.wait_for(lambda: self._lends, LONGEST_WAIT)
+            self._change.wait_for(lambda: self._lends_cursors, LONGEST_WAIT)
             root = self.open()
-            self._lent += 1
+            self._cursors += 1
         try:
-            with errors_named(), root.cursor() as cursor:
+            with translate_errors(), root.cursor() as cursor:
                 yield cursor
         except UnavailableError as error:
             if isinstance(error.__cause__, duckdb.FatalException):
-                # DuckDB refuses everything from now on; opened again, the file is as the last commit left it.
+                # DuckDB refuses all statements after this error. Opened again, the file is as the last commit left it.
                 self.close()
             raise
         finally:
             with self._change:
-                self._lent -= 1
+                self._cursors -= 1
                 self._change.notify_all()
 
-    def ask(self, sql: str, values: Mapping[str, Any]) -> Answer:
-        """Run one statement that reads; only the values that it names are bound."""
+    def query(self, sql: str, values: Mapping[str, Any]) -> Result:
+        """Run one statement that reads and fetch everything; only the values that it names are bound."""
         with self.cursor() as cursor:
-            return ask(cursor, sql, values)
+            # Profiling costs nothing measurable, and is the only source of the number of rows read.
+            cursor.execute("SET enable_profiling = 'no_output'")
+            cursor.execute(sql, {name: values[name] for name in list_parameters(sql)})
+            columns = [(str(column[0]), str(column[1])) for column in cursor.description or ()]
+            rows = cursor.fetchall()
+            profile = json.loads(cursor.get_profiling_information("json")).get("query", {})
+        return Result(
+            columns, rows, profile.get("total_rows_scanned", 0), profile.get("total_intermediate_size_bytes", 0)
+        )
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         directory = self._settings.data_dir
         try:
-            self.beside.parent.mkdir(parents=True, exist_ok=True)
-            self.beside.unlink(missing_ok=True)
+            self.compaction_file.parent.mkdir(parents=True, exist_ok=True)
+            self.compaction_file.unlink(missing_ok=True)
         except OSError as error:
             raise UnavailableError(f"STORE_DATA_DIR cannot be used: {error.strerror}") from error
-        with errors_named():
+        with translate_errors():
             root = duckdb.connect(
                 str(directory / FILE),
                 config={
                     "threads": self._settings.threads,
                     "memory_limit": f"{self._settings.memory_mb}MiB",
                     "temp_directory": str(directory / "spill"),
-                    "max_temp_directory_size": SPILL,
+                    "max_temp_directory_size": SPILL_LIMIT,
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
                     "preserve_insertion_order": False,
-                    # Rare checkpoints: each rewrites what sessions changed, and waits for nobody.
+                    # Rare checkpoints: each rewrites the changed sessions.
                     "checkpoint_threshold": "64MiB",
                 },
             )
-            # SET binds no parameters; this path is the operator's own.
-            beside = str(self.beside.parent).replace("'", "''")
-            root.execute(f"SET allowed_directories = ['{beside}']")
+            # SET binds no parameters; the path comes from the operator's settings.
+            directory_name = str(self.compaction_file.parent).replace("'", "''")
+            root.execute(f"SET allowed_directories = ['{directory_name}']")
             root.execute("SET enable_external_access = false")
-            root.execute(statement("sql/schema.sql"))
+            root.execute(read_sql("sql/schema.sql"))
         return root
 
 
-def ask(cursor: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> Answer:
-    """Run one statement on a cursor and fetch everything."""
-    # Profiling is measured to cost nothing, and is the only one to know how many rows were read.
-    cursor.execute("SET enable_profiling = 'no_output'")
-    cursor.execute(sql, {name: values[name] for name in parameters_of(sql)})
-    columns = [(str(column[0]), str(column[1])) for column in cursor.description or ()]
-    rows = cursor.fetchall()
-    profile = json.loads(cursor.get_profiling_information("json"))
-    query = profile.get("query", {})
-    return Answer(columns, rows, query.get("total_rows_scanned", 0), query.get("total_intermediate_size_bytes", 0))
-
-
 @contextmanager
-def errors_named() -> Iterator[None]:
-    """Turn DuckDB's errors into the store's; their texts may quote data and stay behind."""
+def translate_errors() -> Iterator[None]:
+    """Turn DuckDB's errors into the store's. Their messages may quote rows, and are dropped."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise OverMemoryError("the question needs more memory than STORE_MEMORY_MB allows; ask for less") from error
+        raise OverMemoryError("the query needs more memory than STORE_MEMORY_MB allows; ask for less") from error
     except duckdb.IOException as error:
+        if "not a valid DuckDB" in str(error):
+            raise DamagedFile(f"{FILE} in STORE_DATA_DIR is not a DuckDB database; it is left as it is") from error
         reason = "another process has it open" if "lock" in str(error) else "its file cannot be read or written"
         raise UnavailableError(f"the store cannot be used: {reason}") from error
     except duckdb.Error as error:

@@ -1,34 +1,34 @@
-"""Every statistics endpoint by name: how its parameters are read, and the SQL that answers it."""
+"""List the pipes: the reader of its parameters and the SQL of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from analytics_store import parameters
-from analytics_store.database import Answer, Database, statement
+from analytics_store.database import Database, Result, read_sql
 from analytics_store.errors import UnknownPipeError
 
-# What several statements go by is said once, in front of each: what hits and sessions a web endpoint's filters want,
-# and which version of an automation's row counts.
+# Definitions that several statements share are put in front of each: hits and sessions that meet the filters of a web
+# endpoint, and the version of an automation's row that counts.
 WEB = "pipes/_web.sql"
 AUTOMATIONS = "pipes/_automations.sql"
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One pipe, and the definitions that it shares with others."""
+    """A pipe, with the file of definitions that it shares with others."""
 
     name: str
     read: parameters.Reader
     shared: str | None = None
-    # Columns that an answer holds only if the request names them.
+    # Columns that a response holds only if the request names them.
     on_request: frozenset[str] = frozenset()
 
     @property
     def sql(self) -> str:
-        """The whole statement."""
-        own = statement(f"pipes/{self.name}.sql")
-        return statement(self.shared) + own if self.shared else own
+        """Return the whole statement."""
+        own = read_sql(f"pipes/{self.name}.sql")
+        return read_sql(self.shared) + own if self.shared else own
 
 
 ENDPOINTS = {
@@ -56,25 +56,20 @@ ENDPOINTS = {
 }
 
 
-def plain_name(name: str) -> str:
-    """Tell a pipe's name without its version; both versions answer the same."""
-    return name.removesuffix("_v2")
-
-
 def find(name: str) -> Endpoint:
-    """Find an endpoint by either of its names."""
+    """Return the endpoint of a pipe, by its name with or without the version; both give the same response."""
     try:
-        return ENDPOINTS[plain_name(name)]
+        return ENDPOINTS[name.removesuffix("_v2")]
     except KeyError:
         raise UnknownPipeError("there is no such pipe") from None
 
 
-def run(endpoint: Endpoint, database: Database, args: Mapping[str, str], now: datetime) -> Answer:
-    """Answer one question, as of `now` (UTC without a zone)."""
-    answer = database.ask(endpoint.sql, endpoint.read(args, now))
-    unasked = endpoint.on_request - args.keys()
-    kept = [place for place, (name, _) in enumerate(answer.columns) if name not in unasked]
-    if len(kept) == len(answer.columns):
-        return answer
-    columns = [answer.columns[place] for place in kept]
-    return replace(answer, columns=columns, rows=[tuple(row[place] for place in kept) for row in answer.rows])
+def run(endpoint: Endpoint, database: Database, args: Mapping[str, str], now: datetime) -> Result:
+    """Run one query, as of `now` (UTC without a zone)."""
+    result = database.query(endpoint.sql, endpoint.read(args, now))
+    hidden = endpoint.on_request - args.keys()
+    places = [place for place, (name, _) in enumerate(result.columns) if name not in hidden]
+    if len(places) == len(result.columns):
+        return result
+    columns = [result.columns[place] for place in places]
+    return replace(result, columns=columns, rows=[tuple(row[place] for place in places) for row in result.rows])

@@ -1,20 +1,14 @@
-"""What can go wrong in the store, by name; only web.py knows what HTTP calls it."""
+"""Name what the store refuses or cannot do; `web.py` maps each error to its HTTP status."""
+
+from traffic_analytics.errors import AnalyticsError
 
 
-class StoreError(Exception):
-    """Something this store refuses or cannot do; the text is fit for whoever asked."""
-
-
-class SettingsError(StoreError):
-    """The environment holds mistakes, all of them listed."""
-
-    def __init__(self, mistakes: list[str]) -> None:
-        super().__init__("; ".join(mistakes))
-        self.mistakes = mistakes
+class StoreError(AnalyticsError):
+    """Root of the store's errors; the message may be sent to the client."""
 
 
 class RequestError(StoreError):
-    """The request itself is malformed and would be refused for ever."""
+    """The request is malformed and would be refused again."""
 
 
 class ParameterError(RequestError):
@@ -26,24 +20,24 @@ class ParameterError(RequestError):
 
 
 class DataSourceError(RequestError):
-    """Events were posted under a name that the store does not keep."""
+    """The store has no data source of this name."""
 
 
 class ForbiddenError(StoreError):
-    """The token is missing, wrong, expired, or does not grant this."""
+    """The token is missing, wrong or expired, or does not grant the request."""
 
 
 class UnknownPipeError(StoreError):
-    """No statistics endpoint has this name."""
+    """No pipe has this name."""
 
 
 class TooLargeError(StoreError):
-    """The body, or what it unpacks to, is over the limit: the sender should split it."""
+    """The body, unpacked, is over the limit; the client should split it."""
 
 
 class OverMemoryError(StoreError):
-    """The question needs more memory than STORE_MEMORY_MB; a shorter range may do."""
+    """The query needs more memory than STORE_MEMORY_MB; a shorter range may need less."""
 
 
 class UnavailableError(StoreError):
-    """The database cannot be used now; nothing of the request was kept."""
+    """The database cannot be used now; nothing of the request was stored."""

@@ -1,21 +1,21 @@
 # ruff: noqa: N999 - the name is gunicorn's
-"""One process has the file, so there is one worker; threads share its connections."""
+"""Run the store under gunicorn: one worker, since one process may open the file; threads share its connections."""
 
 import logging
 import sys
 from typing import Any
 
-from analytics_store.chores import chores_of
-from analytics_store.errors import SettingsError
-from analytics_store.logs import configuration, say
-from analytics_store.settings import Settings, read_environment
+from analytics_store.settings import Settings
+from analytics_store.wiring import log_configuration
+from traffic_analytics.errors import AnalyticsError, ConfigurationError
+from traffic_analytics.runtime.env_values import read_environment
+
+_log = logging.getLogger("analytics_store.gunicorn")
 
 try:
     settings = Settings.from_env(read_environment())
-except SettingsError as error:
-    for mistake in error.mistakes:
-        sys.stderr.write(f"{mistake}\n")
-    raise SystemExit(2) from None
+except ConfigurationError as error:
+    sys.exit(f"The analytics store cannot start, the settings hold mistakes:\n{error}")
 
 wsgi_app = "analytics_store.app:app"
 bind = settings.bind
@@ -26,30 +26,30 @@ timeout = 60
 graceful_timeout = 20
 keepalive = 75
 control_socket_disable = True
-logconfig_dict = configuration(settings.log_level, settings.log_format)
+logconfig_dict = log_configuration(settings)
 proc_name = "analytics-store"
 
 
 def post_worker_init(worker: Any) -> None:
-    """Open the file before the first request needs it, and start what runs beside the requests."""
-    store = worker.wsgi.extensions["store"]
-    store.database.open()
-    worker.chores = chores_of(store)
-    for chore in worker.chores:
-        chore.start()
-    say(logging.INFO, "store.started", bind=bind, memory_mb=settings.memory_mb, retention_days=settings.retention_days)
+    """Open the file before the first request needs it, and start the chores."""
+    try:
+        worker.wsgi.extensions["store"].database.open()
+    except AnalyticsError as error:
+        # gunicorn logs the class only, and ends.
+        _log.critical("the store cannot start: %s", error, extra={"event": "StoreCannotStart"})
+        raise
+    worker.wsgi.extensions["background"].start()
+    facts = {"bind": bind, "memory_mb": settings.memory_mb, "retention_days": settings.retention_days}
+    _log.info("the store has started", extra={"event": "StoreStarted", **facts})
     if settings.open_to_all:
-        say(
-            logging.WARNING,
-            "store.open_without_tokens",
-            reason="no token is set: loopback only, and whoever can reach it",
+        _log.warning(
+            "no token is set: any client on this machine may do everything", extra={"event": "StoreOpenWithoutTokens"}
         )
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
-    """Write everything to the file and let it go."""
-    chores = getattr(worker, "chores", None)
-    if chores is not None:
-        for chore in chores:
-            chore.stop()
-        worker.wsgi.extensions["store"].database.close()
+    """End the chores, then write everything to the file and close it."""
+    wsgi = getattr(worker, "wsgi", None)
+    if wsgi is not None:
+        wsgi.extensions["background"].stop(timeout=graceful_timeout)
+        wsgi.extensions["store"].database.close()

@@ -1,12 +1,12 @@
-"""An append returns when its rows are committed; appends in flight together share one commit.
+"""Append rows: an append returns when its rows are committed, and appends in flight together share one commit.
 
-- A row is in the file, synced, before its sender hears of it. Whatever dies before that was never promised.
-- A hit is counted once per site and event_id. A repeat is known by a hit of that event_id within a day of its own
-  timestamp, however much later it is delivered: the timestamp is part of the event, so a redelivery has the same. The
-  price is one look at the event_ids of those days for each commit, which the zone maps of `ts` keep short; there is no
-  index to hold in memory or to rebuild at start. Hits without an event_id are all kept.
-- Sessions are brought up to date in the same transaction as their hits.
-- A batch that fails takes no other down: it is tried again alone, and only its sender hears of it.
+- A row is in the file and synced before its client gets a response. A row without a response was never promised.
+- A hit counts once per site and event_id. A repeat is recognised by a hit of the same event_id within a day of its own
+  timestamp, however late it is delivered: the timestamp is part of the event, so a redelivery has the same. The cost
+  is one look per commit at the event_ids of those days, which the zone maps of `ts` keep short; there is no index to
+  hold in memory or to rebuild at the start. Hits without an event_id are all stored.
+- Sessions are updated in the same transaction as their hits.
+- A batch that fails is tried again alone, so that no other fails with it.
 """
 
 import threading
@@ -20,19 +20,20 @@ from uuid import UUID
 import duckdb
 
 from analytics_store import sessions
-from analytics_store.database import Database, parameters_of, statement
+from analytics_store.columns import TEXTS
+from analytics_store.database import Database, list_parameters, read_sql
 from analytics_store.errors import StoreError, UnavailableError
-from analytics_store.events import COLUMNS, Hit, Misfit, Row, Whole
+from analytics_store.events import Hit, QuarantinedRow, RawRow, Row
 
-# More would make the first of the queue wait for the last; a commit of this many takes well under a second.
 ROWS_PER_COMMIT = 10_000
-# Seconds that an append waits for retention or compaction. Then its sender, who keeps the rows, hears of it.
+"""Most rows of a commit, which takes well under a second; with more, the first batch of a queue waits for the last."""
 LONGEST_WAIT = 15.0
+"""Longest wait of an append for maintenance, in seconds. Then the client gets an error and sends again."""
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """The rows of one request, waiting for their commit."""
+    """The rows of one request that wait for their commit."""
 
     rows: list[Row]
     done: bool = False
@@ -41,64 +42,64 @@ class Batch:
 
 
 class Hits:
-    """The only way to add rows."""
+    """Write rows; every append goes through this class."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
         self._queue: list[Batch] = []
-        # Guards the queue and the flag; the flag is held by one request in flight, by retention or by compaction.
+        # Guards the queue and the flag. The flag belongs to one request at a time, or to maintenance.
         self._change = threading.Condition()
         self._writing = False
 
     def append(self, rows: list[Row]) -> tuple[int, int]:
-        """Keep the rows; return how many fit and how many were set aside, once they are committed."""
+        """Store the rows; return how many were accepted and how many quarantined, once they are committed."""
         batch = Batch(rows)
         with self._change:
             self._queue.append(batch)
             if not self._change.wait_for(lambda: batch.done or not self._writing, LONGEST_WAIT):
                 if batch in self._queue:
                     self._queue.remove(batch)
-                    raise UnavailableError("the store is busy with its upkeep; send again later")
-                # Its commit is under way, and how it ends must be known.
+                    raise UnavailableError("the store is busy with its maintenance; send again later")
+                # Its commit is in progress, and its outcome must be known.
                 self._change.wait_for(lambda: batch.done)
             if not batch.done:
                 self._writing = True
-        # Whoever finds nobody writing writes for all that are waiting.
+        # A thread that finds no other writing commits for all that wait.
         if not batch.done:
             try:
                 while not batch.done:
-                    self._commit(self._next())
+                    self._commit(self._next_batches())
             finally:
-                self._leave()
+                self._stop_writing()
         if batch.failure is not None:
             raise batch.failure
         return batch.counts
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Keep appends waiting meanwhile; after LONGEST_WAIT they are refused, and their senders come again."""
+        """Make appends wait meanwhile; after LONGEST_WAIT they are refused, and their clients send again."""
         with self._change:
             self._change.wait_for(lambda: not self._writing)
             self._writing = True
         try:
             yield
         finally:
-            self._leave()
+            self._stop_writing()
 
-    def _leave(self) -> None:
+    def _stop_writing(self) -> None:
         with self._change:
             self._writing = False
             self._change.notify_all()
 
-    def _next(self) -> list[Batch]:
-        """Take the oldest batches of the queue, at least one."""
+    def _next_batches(self) -> list[Batch]:
+        """Remove the oldest batches from the queue, at least one, and return them."""
         with self._change:
-            taken, rows = 0, 0
-            while taken < len(self._queue) and (taken == 0 or rows < ROWS_PER_COMMIT):
-                rows += len(self._queue[taken].rows)
-                taken += 1
-            batches, self._queue = self._queue[:taken], self._queue[taken:]
+            count, rows = 0, 0
+            while count < len(self._queue) and (count == 0 or rows < ROWS_PER_COMMIT):
+                rows += len(self._queue[count].rows)
+                count += 1
+            batches, self._queue = self._queue[:count], self._queue[count:]
             return batches
 
     def _commit(self, batches: list[Batch]) -> None:
@@ -109,11 +110,11 @@ class Hits:
             failure = error
         else:
             for batch in batches:
-                misfits = sum(isinstance(row, Misfit) for row in batch.rows)
-                batch.counts = (len(batch.rows) - misfits, misfits)
+                quarantined = sum(isinstance(row, QuarantinedRow) for row in batch.rows)
+                batch.counts = (len(batch.rows) - quarantined, quarantined)
                 batch.done = True
         finally:
-            # Whatever happened, nobody waits for ever.
+            # After any error, no client may wait for ever.
             if len(batches) == 1 and not batches[0].done:
                 batches[0].failure, batches[0].done = failure, True
             for batch in batches:
@@ -127,17 +128,17 @@ class Hits:
             cursor.execute("BEGIN")
             if hits := _without_repeats(cursor, hits):
                 _add(cursor, hits, now)
-            if wholes := [row for row in rows if isinstance(row, Whole)]:
-                run(cursor, "sql/append_whole.sql", _columns(wholes, ("name", "site_uuid", "ts", "event"), now))
-            if misfits := [row for row in rows if isinstance(row, Misfit)]:
-                run(cursor, "sql/append_misfits.sql", _columns(misfits, ("name", "row", "reason"), now))
+            if raw := [row for row in rows if isinstance(row, RawRow)]:
+                run(cursor, "sql/append_raw.sql", _to_columns(raw, ("name", "site_uuid", "ts", "event"), now))
+            if quarantined := [row for row in rows if isinstance(row, QuarantinedRow)]:
+                run(cursor, "sql/append_quarantined.sql", _to_columns(quarantined, ("name", "row", "reason"), now))
             cursor.execute("COMMIT")
 
 
 def run(cursor: duckdb.DuckDBPyConnection, path: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Run a file of statements with the values that each names; return the rows of the last."""
-    for part in cursor.extract_statements(statement(path)):
-        cursor.execute(part, {name: values[name] for name in parameters_of(part.query)})
+    """Run a file of statements, each with the values that it binds; return the rows of the last."""
+    for part in cursor.extract_statements(read_sql(path)):
+        cursor.execute(part, {name: values[name] for name in list_parameters(part.query)})
     return cursor.fetchall()
 
 
@@ -149,37 +150,35 @@ def _without_repeats(cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> list
     seen = set(run(cursor, "sql/repeats.sql", values))
     fresh = []
     for hit in hits:
-        name = (hit.site_uuid, hit.event_key)
-        if hit.event_key is None or name not in seen:
+        key = (hit.site_uuid, hit.event_key)
+        if hit.event_key is None or key not in seen:
             fresh.append(hit)
-            seen.add(name)
+            seen.add(key)
     return fresh
 
 
 def _add(cursor: duckdb.DuckDBPyConnection, hits: list[Hit], now: datetime) -> None:
     visits = sessions.group(hits)
-    found = run(cursor, "sql/known_sessions.sql", {"session_keys": list(visits)})
-    numbers = {key: number for key, number, _ in found}
-    if found:
-        run(cursor, "sql/update_sessions.sql", sessions.columns([visits[key] for key in numbers], numbers))
-    if earlier := [visits[key] for key, _, first_ts in found if visits[key].entry.ts < first_ts]:
-        run(cursor, "sql/begin_sessions_earlier.sql", sessions.columns(earlier, numbers))
+    known = run(cursor, "sql/known_sessions.sql", {"session_keys": list(visits)})
+    numbers = {key: number for key, number, _ in known}
+    if known:
+        run(cursor, "sql/update_sessions.sql", sessions.to_columns([visits[key] for key in numbers], numbers))
+    if earlier := [visits[key] for key, _, first_ts in known if visits[key].entry.ts < first_ts]:
+        run(cursor, "sql/begin_sessions_earlier.sql", sessions.to_columns(earlier, numbers))
     if new := [visit for key, visit in visits.items() if key not in numbers]:
-        fresh = run(cursor, "sql/session_numbers.sql", {"count": len(new)})
-        numbers |= {visit.entry.session_key: number for visit, (number,) in zip(new, fresh, strict=True)}
-        run(cursor, "sql/insert_sessions.sql", sessions.columns(new, numbers))
-    run(cursor, "sql/insert_hits.sql", _hit_columns(hits, numbers, now))
+        rows = run(cursor, "sql/session_numbers.sql", {"count": len(new)})
+        numbers |= {visit.entry.session_key: number for visit, (number,) in zip(new, rows, strict=True)}
+        run(cursor, "sql/insert_sessions.sql", sessions.to_columns(new, numbers))
+    run(cursor, "sql/insert_hits.sql", _hits_to_columns(hits, numbers, now))
 
 
-def _columns(rows: Iterable[Row], names: tuple[str, ...], now: datetime) -> dict[str, Any]:
+def _to_columns(rows: Iterable[Row], names: tuple[str, ...], now: datetime) -> dict[str, Any]:
     return {"now": now} | {name: [getattr(row, name) for row in rows] for name in names}
 
 
-def _hit_columns(hits: list[Hit], numbers: dict[UUID, int], now: datetime) -> dict[str, Any]:
-    names = ("ts", "site_uuid", "event_key", "event_name", "version", "source", "received_at", "meta", "rest")
-    values = _columns(hits, names, now)
+def _hits_to_columns(hits: list[Hit], numbers: dict[UUID, int], now: datetime) -> dict[str, Any]:
+    names = ("ts", "site_uuid", "event_key", "event_name", "version", "received_at", "meta", "rest")
+    values = _to_columns(hits, names, now)
     values["session_no"] = [numbers[hit.session_key] for hit in hits]
     values["inserted_at"] = [hit.inserted_at or now for hit in hits]
-    for column, texts in zip(COLUMNS.values(), zip(*(hit.texts for hit in hits), strict=True), strict=True):
-        values[column] = list(texts)
-    return values
+    return values | {column: [hit.texts[column] for hit in hits] for column in ("source", *TEXTS.values())}

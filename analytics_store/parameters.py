@@ -1,17 +1,16 @@
-"""What a request asks becomes the values that a pipe's SQL binds; a mistake is named, what is unknown is ignored."""
+"""Read the parameters of a query as the values that a pipe's SQL binds; unknown parameters are ignored."""
 
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from analytics_store.columns import ENTRY, HIT_FILTERS
 from analytics_store.days import EARLIEST, LATEST, MOST_DAYS, day_slots, hour_slots, midnight, today, zone
 from analytics_store.errors import ParameterError
-from analytics_store.instants import parse_instant
+from analytics_store.timestamps import parse_timestamp
 
-# An empty value of these filters for the empty value; only a missing one does not filter.
-HIT_TEXTS = ("location", "pathname", "post_uuid", "os", "browser")
-SESSION_TEXTS = ("source", "device", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
+# Statuses that the value `paid` of member_status includes.
 PAID = ("paid", "comped", "gift")
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 DEFAULT_ZONE = "Etc/UTC"
@@ -22,14 +21,14 @@ Reader = Callable[[Mapping[str, str], datetime], Values]
 
 
 def web(args: Mapping[str, str], now: datetime) -> Values:
-    """Read what the web endpoints have in common."""
+    """Read the parameters that the web endpoints share."""
     return site(args, now) | _range(args, now) | _hit_filters(args) | _session_filters(args)
 
 
 def kpis(args: Mapping[str, str], now: datetime) -> Values:
-    """Read a chart's parameters: its slots are days, or the hours of a single day."""
+    """Read the parameters of a chart, whose slots are days, or the hours of a single day."""
     if args.get("current_time"):
-        now = _instant(args["current_time"], "current_time")
+        now = _timestamp(args["current_time"], "current_time")
     values = web(args, now)
     tz = zone(args.get("timezone", DEFAULT_ZONE))
     first, last = _days(args, now)
@@ -45,7 +44,7 @@ def kpis(args: Mapping[str, str], now: datetime) -> Values:
 
 
 def top(args: Mapping[str, str], now: datetime) -> Values:
-    """Read a list's parameters."""
+    """Read the parameters of a list."""
     return web(args, now) | {
         "skip": _count(args, "skip", 0, 1_000_000_000),
         "limit": _count(args, "limit", 50, MOST_ROWS),
@@ -59,7 +58,7 @@ def top_pages(args: Mapping[str, str], now: datetime) -> Values:
 
 
 def active_visitors(args: Mapping[str, str], now: datetime) -> Values:
-    """Read whose visitors of the last five minutes are wanted."""
+    """Read the filters of the visitors of the last five minutes."""
     return site(args, now) | {
         "since": now - timedelta(minutes=5),
         "post_uuid": args.get("post_uuid"),
@@ -68,14 +67,14 @@ def active_visitors(args: Mapping[str, str], now: datetime) -> Values:
 
 
 def post_visitor_counts(args: Mapping[str, str], now: datetime) -> Values:
-    """Read the posts asked for."""
+    """Read the posts of the query."""
     if "post_uuids" not in args:
         raise ParameterError("post_uuids", "is required")
     return site(args, now) | {"post_uuids": [part.strip() for part in args["post_uuids"].split(",")]}
 
 
 def gift_link_visits(args: Mapping[str, str], now: datetime) -> Values:
-    """Read which gift links are wanted, and when: all time by default."""
+    """Read the gift links and the range of days, which is all time by default."""
     tz = zone(args.get("timezone", DEFAULT_ZONE))
     first = _date(args, "date_from", EARLIEST)
     last = _date(args, "date_to", LATEST)
@@ -88,7 +87,7 @@ def gift_link_visits(args: Mapping[str, str], now: datetime) -> Values:
 
 
 def monitoring(args: Mapping[str, str], now: datetime) -> Values:
-    """Read the days (UTC) whose latency is wanted, of one site or of all."""
+    """Read the range of days (UTC) and the site, which is all sites by default."""
     tz = zone(DEFAULT_ZONE)
     first = _date(args, "start_date", today(now, tz) - timedelta(days=7))
     last = _date(args, "end_date", today(now, tz))
@@ -100,7 +99,7 @@ def monitoring(args: Mapping[str, str], now: datetime) -> Values:
 
 
 def site(args: Mapping[str, str], _now: datetime) -> Values:
-    """Read the site, without which nothing is told."""
+    """Read the site, which is required."""
     if not args.get("site_uuid"):
         raise ParameterError("site_uuid", "is required")
     return {"site_uuid": args["site_uuid"]}
@@ -122,7 +121,8 @@ def _range(args: Mapping[str, str], now: datetime) -> Values:
 
 
 def _hit_filters(args: Mapping[str, str]) -> Values:
-    values: Values = {name: args.get(name) for name in HIT_TEXTS}
+    # An empty value filters for the empty value; only a missing one does not filter.
+    values: Values = {name: args.get(name) for name in HIT_FILTERS}
     values["member_statuses"] = _member_statuses(args)
     values["has_gift_link"] = _has_gift_link(args)
     values["any_hit_filter"] = any(value is not None for value in values.values())
@@ -130,7 +130,7 @@ def _hit_filters(args: Mapping[str, str]) -> Values:
 
 
 def _session_filters(args: Mapping[str, str]) -> Values:
-    values: Values = {name: args.get(name) for name in SESSION_TEXTS}
+    values: Values = {name: args.get(name) for name in ENTRY}
     values["any_session_filter"] = any(value is not None for value in values.values())
     return values
 
@@ -138,10 +138,10 @@ def _session_filters(args: Mapping[str, str]) -> Values:
 def _member_statuses(args: Mapping[str, str]) -> list[str] | None:
     if "member_status" not in args:
         return None
-    wanted = dict.fromkeys(part.strip() for part in args["member_status"].split(","))
-    if "paid" in wanted:
-        wanted |= dict.fromkeys(PAID)
-    return list(wanted)
+    statuses = dict.fromkeys(part.strip() for part in args["member_status"].split(","))
+    if "paid" in statuses:
+        statuses |= dict.fromkeys(PAID)
+    return list(statuses)
 
 
 def _has_gift_link(args: Mapping[str, str]) -> bool | None:
@@ -152,7 +152,7 @@ def _date(args: Mapping[str, str], name: str, default: date) -> date:
     if name not in args:
         return default
     try:
-        # fromisoformat alone would also take weeks and dates without hyphens.
+        # fromisoformat alone would also accept weeks, and dates without hyphens.
         day = date.fromisoformat(args[name] if DAY.fullmatch(args[name]) else "")
     except ValueError:
         raise ParameterError(name, "must be a date as YYYY-MM-DD") from None
@@ -161,11 +161,11 @@ def _date(args: Mapping[str, str], name: str, default: date) -> date:
     return day
 
 
-def _instant(text: str, name: str) -> datetime:
+def _timestamp(text: str, name: str) -> datetime:
     try:
-        return parse_instant(text)
+        return parse_timestamp(text)
     except (ValueError, OverflowError):
-        raise ParameterError(name, "must be a time as YYYY-MM-DD HH:MM:SS") from None
+        raise ParameterError(name, "must be a date and time as YYYY-MM-DD HH:MM:SS") from None
 
 
 def _count(args: Mapping[str, str], name: str, default: int, most: int) -> int:

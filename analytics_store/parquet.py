@@ -1,4 +1,4 @@
-"""A Parquet file holds the columns of Tinybird's data sources; what is an object there is JSON text here."""
+"""Convert between NDJSON and Parquet files with the columns of Tinybird's data sources; an object becomes JSON text."""
 
 import gzip
 import tempfile
@@ -9,12 +9,12 @@ import duckdb
 import msgspec
 
 ROWS_AT_ONCE = 1_000
-# Texts as they are; the payload is JSON, which is what an import takes too.
+# All are texts; the payload's is JSON, which an import accepts too.
 COLUMNS = ("timestamp", "session_id", "action", "version", "site_uuid", "id", "updated_at", "inserted_at", "payload")
 
 
 def write(file: Path, chunks: Iterable[bytes]) -> int:
-    """Write NDJSON as Parquet; return the rows. Needs room for the gzipped NDJSON beside the file meanwhile."""
+    """Write NDJSON as Parquet; return the number of rows. The gzipped NDJSON needs space beside the file meanwhile."""
     with tempfile.TemporaryDirectory(dir=file.parent) as directory:
         lines = Path(directory) / "rows.ndjson.gz"
         with gzip.open(lines, "wb", compresslevel=1) as stream:
@@ -37,12 +37,12 @@ def write(file: Path, chunks: Iterable[bytes]) -> int:
 
 
 def read(file: Path) -> Iterator[bytes]:
-    """Read the rows of a Parquet file as NDJSON: our own exports, and what Tinybird writes of the same data source."""
+    """Read the rows of a Parquet file as NDJSON: an export of a store, or Tinybird's of the same data source."""
     with duckdb.connect(config={"memory_limit": "512MiB"}) as connection:
         relation = connection.from_parquet(str(file))
-        wanted = [name for name in relation.columns if name in COLUMNS]
-        relation.project(", ".join(f"{name}::VARCHAR AS {name}" for name in wanted)).create_view("wanted")
-        result = connection.execute("SELECT * FROM wanted")
+        names = [name for name in relation.columns if name in COLUMNS]
+        relation.project(", ".join(f"{name}::VARCHAR AS {name}" for name in names)).create_view("selected")
+        result = connection.execute("SELECT * FROM selected")
         while rows := result.fetchmany(ROWS_AT_ONCE):
             for row in rows:
-                yield msgspec.json.encode(dict(zip(wanted, row, strict=True))) + b"\n"
+                yield msgspec.json.encode(dict(zip(names, row, strict=True))) + b"\n"

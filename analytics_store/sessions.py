@@ -1,4 +1,4 @@
-"""A session is all hits of one session_id of a site; its first hit says where it came from."""
+"""Group hits by session: all hits of one session_id of a site, of which the first gives source, device and utm_*."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,15 +6,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from analytics_store.events import TEXTS, Hit
-
-ENTRY_TEXTS = ("device", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
-PLACES = {name: TEXTS.index(name) for name in ENTRY_TEXTS}
+from analytics_store.columns import ENTRY
+from analytics_store.events import Hit
 
 
 @dataclass(slots=True)
 class Visit:
-    """What a batch of hits adds to one session."""
+    """The part of one session that a batch of hits adds."""
 
     entry: Hit
     last_ts: datetime
@@ -22,7 +20,7 @@ class Visit:
 
 
 def group(hits: Iterable[Hit]) -> dict[UUID, Visit]:
-    """Sum up hits, which are in the order of time, by session."""
+    """Group hits, which are in the order of time, by session."""
     visits: dict[UUID, Visit] = {}
     for hit in hits:
         visit = visits.get(hit.session_key)
@@ -34,7 +32,7 @@ def group(hits: Iterable[Hit]) -> dict[UUID, Visit]:
     return visits
 
 
-def columns(visits: list[Visit], numbers: dict[UUID, int]) -> dict[str, Any]:
+def to_columns(visits: list[Visit], numbers: dict[UUID, int]) -> dict[str, Any]:
     """Turn visits to lists, one for each column of the table."""
     values: dict[str, Any] = {
         "session_no": [numbers[visit.entry.session_key] for visit in visits],
@@ -44,6 +42,5 @@ def columns(visits: list[Visit], numbers: dict[UUID, int]) -> dict[str, Any]:
         "first_ts": [visit.entry.ts for visit in visits],
         "last_ts": [visit.last_ts for visit in visits],
         "pageviews": [visit.pageviews for visit in visits],
-        "source": [visit.entry.source for visit in visits],
     }
-    return values | {name: [visit.entry.texts[place] for visit in visits] for name, place in PLACES.items()}
+    return values | {column: [visit.entry.texts[column] for visit in visits] for column in ENTRY}

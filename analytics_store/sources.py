@@ -1,4 +1,4 @@
-"""One source goes by many names; a dashboard shows it under one."""
+"""Name the source of a referrer: one name for all names and hosts of the source."""
 
 from urllib.parse import urlsplit
 
@@ -52,7 +52,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "Wikipedia": ("wikipedia", "wikipedia.org", "www.wikipedia.org"),
     "Yahoo!": ("yahoo", "yahoo.com", "www.yahoo.com", "m.yahoo.com", "mail.yahoo.com", "yahoo! mail"),
 }
-# Hosts of which every subdomain is the same source. Yahoo is not among them: Ghost's own cases keep search.yahoo.com.
+# Hosts with all their subdomains. Yahoo is not among them: Ghost's own cases name search.yahoo.com by its host.
 FAMILIES = {
     "facebook.com": "Facebook",
     "bsky.app": "Bluesky",
@@ -65,8 +65,8 @@ FAMILIES = {
 KNOWN = {variant: name for name, variants in NAMES.items() for variant in (name.lower(), *variants)}
 
 
-def source_of(referrer: str) -> str:
-    """Name the source of a referrer, which may be a name, a host or a URL; '' is direct traffic."""
+def name_source(referrer: str) -> str:
+    """Return the source of a referrer, which may be a name, a host or a URL; '' is direct traffic."""
     host = _host(referrer)
     candidate = host or referrer.lower()
     if name := KNOWN.get(candidate):

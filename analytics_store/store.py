@@ -1,4 +1,4 @@
-"""What a request needs, in one place: the file, its writer, who may do what, and the clock."""
+"""Hold the parts that a request needs: the file, its writer, the tokens and the clock."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -6,32 +6,32 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from analytics_store import endpoints
-from analytics_store.database import Answer, Database
+from analytics_store.database import Database, Result
 from analytics_store.hits import Hits
 from analytics_store.settings import Settings
 from analytics_store.tokens import Tokens
 
-# Each question may take all memory that there is; more at a time would fail each other.
-QUESTIONS_AT_ONCE = 2
+# Each query may use all the memory that there is; more at a time would make each other fail.
+CONCURRENT_QUERIES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The store's parts; it owns no thread until something starts one."""
+    """The store's parts; it owns no thread until its chores are started."""
 
     settings: Settings
     database: Database
     hits: Hits
     tokens: Tokens
     clock: Callable[[], float]
-    _asking: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(QUESTIONS_AT_ONCE))
+    _querying: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(CONCURRENT_QUERIES))
 
     def now(self) -> datetime:
-        """Tell the time in UTC, without a zone as everywhere in the store."""
+        """Return the time in UTC, without a zone as everywhere in the store."""
         return datetime.fromtimestamp(self.clock(), UTC).replace(tzinfo=None)
 
-    def ask(self, pipe: str, args: Mapping[str, str]) -> Answer:
-        """Answer a statistics question; its rights have been checked."""
+    def query(self, pipe: str, args: Mapping[str, str]) -> Result:
+        """Run a query of a pipe; the caller has checked the token."""
         endpoint = endpoints.find(pipe)
-        with self._asking:
+        with self._querying:
             return endpoints.run(endpoint, self.database, args, self.now())

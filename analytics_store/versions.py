@@ -1,29 +1,31 @@
-"""Versions of automations' rows are collapsed when they have become many, however often Ghost sends them again.
+"""Collapse versions of automations' rows when they have become many.
 
-- What counts of a row is its newest version, so no answer changes.
-- There are never more than twice the rows that the last collapse left and ROOM more, but for what comes while nobody
-  looks: that bounds what a question reads, and the price of collapsing for each row that comes.
+- Only the newest version of a row counts, so no response changes.
+- A query reads at most twice the rows that the last collapse left, ROOM more, and those of the last SECONDS_BETWEEN.
+  This bounds its time, and the share of collapsing in the price of a row.
 """
 
+from analytics_store.maintenance import collapse, count_versions
 from analytics_store.store import Store
-from analytics_store.upkeep import collapse, count_versions
 
-# A question about this many takes hundredths of a second.
 ROOM = 10_000
+"""Growth that is always allowed, in rows; a query of this many takes hundredths of a second."""
+
 SECONDS_BETWEEN = 10.0
 
 
 class Versions:
-    """Knows how many rows the last collapse left; none has been when the store starts."""
+    """Hold the number of rows that the last collapse left; 0 at the start of the store."""
 
     def __init__(self, store: Store, room: int = ROOM) -> None:
         self._store = store
         self._room = room
         self._left = 0
 
-    def collapse_if_grown(self) -> None:
-        """Count, which takes milliseconds, and collapse if it is due."""
+    def collapse_if_grown(self) -> float:
+        """Count, which takes milliseconds, and collapse if it is due; return the seconds until the next call."""
         rows = count_versions(self._store)
         if rows > 2 * self._left + self._room:
             collapse(self._store)
             self._left = count_versions(self._store)
+        return SECONDS_BETWEEN

@@ -1,4 +1,4 @@
-"""Requests come in, answers go out, and every error has its status in one table."""
+"""Serve Tinybird's routes for events and pipes, and map every error to its status."""
 
 import logging
 import time
@@ -12,18 +12,21 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from analytics_store import errors, events
-from analytics_store.logs import say
 from analytics_store.store import Store
+from traffic_analytics.errors import AnalyticsError, DamagedFile
+from traffic_analytics.runtime.cors import ALLOW_ORIGIN, PREFLIGHT
 from traffic_analytics.tinybird.jwt import extract_token
+
+_log = logging.getLogger(__name__)
 
 blueprint = Blueprint("store", __name__)
 
-# Tinybird's limits: what is sent on the free plan, what it may unpack to on the paid ones.
-MOST_BYTES = 10_000_000
-MOST_BYTES_UNPACKED = 100_000_000
+BODY_LIMIT = 10_000_000
+"""Longest body, in bytes; Tinybird's limit on its free plan."""
+UNPACKED_LIMIT = 100_000_000
+"""Longest unpacked body, in bytes; Tinybird's limit on its paid plans."""
 
-STATUSES: dict[type[errors.StoreError], HTTPStatus] = {
-    errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
+STATUSES: dict[type[AnalyticsError], HTTPStatus] = {
     errors.RequestError: HTTPStatus.BAD_REQUEST,
     errors.ParameterError: HTTPStatus.BAD_REQUEST,
     errors.DataSourceError: HTTPStatus.BAD_REQUEST,
@@ -32,6 +35,7 @@ STATUSES: dict[type[errors.StoreError], HTTPStatus] = {
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.OverMemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DamagedFile: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 CLICKHOUSE_TYPES = {
     "VARCHAR": "String",
@@ -43,108 +47,105 @@ CLICKHOUSE_TYPES = {
     "DATE": "Date",
     "TIMESTAMP": "DateTime64(6)",
 }
-CORS = {
-    "access-control-allow-origin": "*",
-    "access-control-allow-methods": "GET, POST, OPTIONS",
-    "access-control-allow-headers": "Authorization, Content-Type, Origin, X-Requested-With, Accept, x-site-uuid",
-    "access-control-max-age": "86400",
-}
 
 
-def store() -> Store:
-    """Tell the store of this app."""
-    found: Store = current_app.extensions["store"]
-    return found
+def get_store() -> Store:
+    """Return the store of this app."""
+    store: Store = current_app.extensions["store"]
+    return store
 
 
-def token() -> str | None:
-    """Tell the token of this request: the header's, else the query's."""
+def get_token() -> str | None:
+    """Return the request's token: the header's, else the query's."""
     return extract_token(request.headers.get("Authorization"), request.args.get("token"))
 
 
 @blueprint.get("/")
 def hello() -> Response:
-    """Tell a load balancer that somebody is here."""
+    """Respond to the probe of a load balancer."""
     return Response("Hello from the analytics store", mimetype="text/plain")
 
 
 @blueprint.get("/health")
 def health() -> Response:
-    """Tell whether the database answers."""
-    store().database.ask("SELECT 1", {})
-    return answer_json({"status": "ok"})
+    """Return 200 if the database can be queried."""
+    get_store().database.query("SELECT 1", {})
+    return to_json({"status": "ok"})
 
 
 @blueprint.post("/v0/events")
 def post_events() -> Response:
-    """Keep rows of a data source; the answer comes after the commit, whatever `wait` says."""
-    here = store()
-    if not here.tokens.access(token(), here.clock()).append:
+    """Store rows of a data source; the response comes after the commit, with or without `wait`."""
+    store = get_store()
+    if not store.tokens.access(get_token(), store.clock()).append:
         raise errors.ForbiddenError("the token does not grant appending")
     name = request.args.get("name", "")
     if name not in events.DATA_SOURCES:
         raise errors.DataSourceError("there is no data source of this name")
-    fit, unfit = here.hits.append(events.parse(name, _body()))
-    if unfit:
-        say(logging.WARNING, "store.rows_quarantined", data_source=name, rows=unfit)
+    accepted, quarantined = store.hits.append(events.parse(name, _body()))
+    if quarantined:
+        facts = {"data_source": name, "rows": quarantined}
+        _log.warning("rows were quarantined", extra={"event": "RowsQuarantined", **facts})
     status = HTTPStatus.OK if request.args.get("wait") in {"true", "1"} else HTTPStatus.ACCEPTED
-    return answer_json({"successful_rows": fit, "quarantined_rows": unfit}, status)
+    return to_json({"successful_rows": accepted, "quarantined_rows": quarantined}, status)
 
 
 @blueprint.route("/v0/pipes/<name>.json", methods=["GET", "POST"])
-def ask_pipe(name: str) -> Response:
-    """Answer a statistics question."""
-    here = store()
-    fixed = here.tokens.access(token(), here.clock()).fixed_params(name)
+def query_pipe(name: str) -> Response:
+    """Return the rows of a pipe."""
+    store = get_store()
+    fixed = store.tokens.access(get_token(), store.clock()).fixed_params(name)
     started = time.perf_counter()
-    answer = here.ask(name, _parameters() | fixed)
+    result = store.query(name, _parameters() | fixed)
     elapsed = time.perf_counter() - started
-    names = [column for column, _ in answer.columns]
-    return answer_json(
+    names = [column for column, _ in result.columns]
+    return to_json(
         {
-            "meta": [{"name": column, "type": CLICKHOUSE_TYPES.get(kind, kind)} for column, kind in answer.columns],
-            "data": [dict(zip(names, row, strict=True)) for row in answer.rows],
-            "rows": len(answer.rows),
-            "rows_before_limit_at_least": len(answer.rows),
-            "statistics": {"elapsed": elapsed, "rows_read": answer.rows_read, "bytes_read": answer.bytes_read},
+            "meta": [{"name": column, "type": CLICKHOUSE_TYPES.get(kind, kind)} for column, kind in result.columns],
+            "data": [dict(zip(names, row, strict=True)) for row in result.rows],
+            "rows": len(result.rows),
+            "rows_before_limit_at_least": len(result.rows),
+            "statistics": {"elapsed": elapsed, "rows_read": result.rows_read, "bytes_read": result.bytes_read},
         }
     )
 
 
 @blueprint.app_errorhandler(errors.StoreError)
-def refuse(error: errors.StoreError) -> Response:
-    """Say what went wrong, with its status."""
+@blueprint.app_errorhandler(DamagedFile)
+def refuse(error: AnalyticsError) -> Response:
+    """Return the message of an error of the store, with its status."""
     status = STATUSES[type(error)]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        say(logging.ERROR, "store.request_failed", reason=str(error), endpoint=request.endpoint)
-    return answer_json({"error": str(error)}, status)
+        _log.error("a request failed: %s", error, extra={"event": "RequestFailed", "endpoint": request.endpoint})
+    return to_json({"error": str(error)}, status)
 
 
 @blueprint.app_errorhandler(HTTPException)
 def refuse_http(error: HTTPException) -> Response:
-    """Say what the framework refused, as JSON too."""
+    """Return an error of the framework as JSON, and log a defect of the store."""
     code = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        cause = getattr(error, "original_exception", None)
-        say(logging.ERROR, "store.request_crashed", error=type(cause).__name__, endpoint=request.endpoint)
-    return answer_json({"error": error.name}, code)
+        cause = getattr(error, "original_exception", None) or error
+        extra = {"event": "UnhandledError", "endpoint": request.endpoint}
+        _log.error("a defect of the store", exc_info=cause, extra=extra)
+    return to_json({"error": error.name}, code)
 
 
 @blueprint.before_app_request
 def preflight() -> Response | None:
-    """Let browsers ask from any page: it is the token that decides, and no cookie is ever read."""
+    """Allow requests from any page: access depends on the token, and no cookie is read."""
     return Response(status=HTTPStatus.NO_CONTENT) if request.method == "OPTIONS" else None
 
 
 @blueprint.after_app_request
 def allow_origins(response: Response) -> Response:
-    """Put the CORS headers on every answer, or the browser hides errors from the page."""
-    response.headers.update(CORS)
+    """Add the CORS headers to every response; without them a browser hides errors from the page."""
+    response.headers.update((ALLOW_ORIGIN, *PREFLIGHT.items()))
     return response
 
 
-def answer_json(content: object, status: int = HTTPStatus.OK) -> Response:
-    """Build a JSON answer."""
+def to_json(content: object, status: int = HTTPStatus.OK) -> Response:
+    """Return a JSON response."""
     return Response(msgspec.json.encode(content), status, mimetype="application/json")
 
 
@@ -163,9 +164,9 @@ def _unpack(body: bytes) -> bytes:
     try:
         while rest:
             gzip = zlib.decompressobj(wbits=31)
-            unpacked += gzip.decompress(rest, MOST_BYTES_UNPACKED + 1 - len(unpacked))
-            if len(unpacked) > MOST_BYTES_UNPACKED:
-                raise errors.TooLargeError(f"the body unpacks to more than {MOST_BYTES_UNPACKED} bytes")
+            unpacked += gzip.decompress(rest, UNPACKED_LIMIT + 1 - len(unpacked))
+            if len(unpacked) > UNPACKED_LIMIT:
+                raise errors.TooLargeError(f"the body unpacks to more than {UNPACKED_LIMIT} bytes")
             if not gzip.eof:
                 raise errors.RequestError("the gzip stream ends too early")
             rest = gzip.unused_data
@@ -175,7 +176,7 @@ def _unpack(body: bytes) -> bytes:
 
 
 def _parameters() -> dict[str, str]:
-    """Collect the request's own parameters; the query outranks the body, and the first of equal names counts."""
+    """Return the request's parameters; the query string outranks the body, and the first of equal names counts."""
     values: dict[str, str] = {}
     if request.method == "POST":
         values |= _json_parameters(request.get_data()) if request.is_json else request.form.to_dict()
@@ -184,12 +185,12 @@ def _parameters() -> dict[str, str]:
 
 def _json_parameters(body: bytes) -> dict[str, str]:
     try:
-        given: Any = msgspec.json.decode(body) if body.strip() else {}
+        parameters: Any = msgspec.json.decode(body) if body.strip() else {}
     except (ValueError, RecursionError):
         raise errors.RequestError("the body is not valid JSON") from None
-    if not isinstance(given, Mapping):
+    if not isinstance(parameters, Mapping):
         raise errors.RequestError("the body must be a JSON object of parameters")
-    return {name: _parameter(name, value) for name, value in given.items() if value is not None}
+    return {name: _parameter(name, value) for name, value in parameters.items() if value is not None}
 
 
 def _parameter(name: str, value: object) -> str:

@@ -1,17 +1,22 @@
-"""The one place where the store's parts meet; a test passes others."""
+"""Build the store's app from its settings; a test passes other parts."""
 
 import logging.config
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from flask import Flask
 
-from analytics_store import admin, cli, logs, web
+from analytics_store import admin, cli, maintenance, web
 from analytics_store.database import Database
 from analytics_store.hits import Hits
 from analytics_store.settings import Settings
 from analytics_store.store import Store
 from analytics_store.tokens import Tokens
+from analytics_store.versions import Versions
+from traffic_analytics.runtime import logs
+from traffic_analytics.runtime.background import Background
 
 
 def create_app(
@@ -20,15 +25,32 @@ def create_app(
     clock: Callable[[], float] = time.time,  # noqa: TID251 - the wiring knows the clock
 ) -> Flask:
     """Build the store's app. It opens its file at the first request, or when gunicorn's worker is ready."""
-    logging.config.dictConfig(logs.configuration(settings.log_level, settings.log_format))
+    logging.config.dictConfig(log_configuration(settings))
     database = Database(settings)
     store = Store(settings, database, Hits(database, clock), Tokens(settings), clock)
     app = Flask("analytics_store.wiring", static_folder=None)
-    # What crashes is logged by web.py, under a stable event name and without a path.
+    # web.py logs defects under a stable event name, without the path and its token.
     app.logger.disabled = True
-    app.config["MAX_CONTENT_LENGTH"] = web.MOST_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = web.BODY_LIMIT
     app.extensions["store"] = store
+    app.extensions["background"] = make_background(store)
     app.register_blueprint(web.blueprint)
     app.register_blueprint(admin.blueprint)
     app.cli.add_command(cli.store)
     return app
+
+
+def make_background(store: Store) -> Background:
+    """Return the store's chores, not yet started; retention is one only if it is set."""
+    background = Background()
+    background.add("collapse", Versions(store).collapse_if_grown)
+    if store.settings.retention_days is not None:
+        background.add("retention", partial(maintenance.apply_retention, store))
+    return background
+
+
+def log_configuration(settings: Settings) -> dict[str, Any]:
+    """Return the logging.config dictionary that store and service share, with the store's logger."""
+    dictionary = logs.configuration(settings.log_level, settings.log_format, None)
+    dictionary["loggers"]["analytics_store"] = dictionary["loggers"]["traffic_analytics"]
+    return dictionary

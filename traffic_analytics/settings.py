@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from dotenv import dotenv_values
 
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.runtime.env_values import (
@@ -17,25 +15,17 @@ from traffic_analytics.runtime.env_values import (
     http_url,
     one_of,
     pubsub_name,
+    read_variables,
     redis_url,
     secret,
+    set_variables,
     statistics_url,
     trusted_proxies,
     variable,
     whole_number,
     yes_or_no,
 )
-
-SECRET = frozenset(
-    {
-        "TINYBIRD_TRACKER_TOKEN",
-        "TINYBIRD_ADMIN_TOKEN",
-        "TINYBIRD_SYNC_AUTH",
-        "HMAC_SECRET",
-        "METRICS_TOKEN",
-        "REDIS_URL",
-    }
-)
+from traffic_analytics.runtime.logs import FORMATS, LEVELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +165,13 @@ class Settings:
     )
     log_level: str = variable(
         "LOG_LEVEL",
-        one_of("trace", "debug", "info", "warn", "error", "fatal", "silent"),
+        one_of(*LEVELS),
         "Least severe record to log.",
         default="info",
     )
     log_format: str = variable(
         "LOG_FORMAT",
-        one_of("json", "gcp", "pretty"),
+        one_of(*FORMATS),
         "Shape of log records; `gcp` is the default on Google Cloud, `pretty` is for people.",
         default="json",
     )
@@ -239,22 +229,11 @@ class Settings:
 
         A variable that is set to the empty string counts as not set.
         """
-        given = {name for name, text in environment.items() if text.strip()}
-        values: dict[str, Any] = {}
-        mistakes: list[str] = []
-        for each in fields(cls):
-            name = each.metadata["name"]
-            if name not in given:
-                continue
-            text = environment[name].strip()
-            try:
-                values[each.name] = each.metadata["read"](text)
-            except ValueError as error:
-                secret_inside = name in SECRET or "@" in text or "?" in text  # credentials or a token in a URL
-                mistakes.append(f"{name}: {error}" + ("" if secret_inside else f", but is {text[:80]!r}"))
-        _settle(values, given)
+        given = set_variables(environment)
+        values, mistakes = read_variables(cls, given)
+        _settle(values, given.keys())
         settings = cls(**values)
-        mistakes += [*_contradictions(settings, given), *_missing_packages(settings)]
+        mistakes += [*_contradictions(settings, given.keys()), *_missing_packages(settings)]
         if mistakes:
             raise ConfigurationError(mistakes)
         return settings
@@ -352,10 +331,3 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # not even the package around it
         return False
-
-
-def read_environment() -> dict[str, str]:
-    """Complete the environment by a `.env` file in the working directory if there is one, and return it."""
-    for name, value in dotenv_values(".env").items():
-        os.environ.setdefault(name, value or "")  # noqa: TID251 - libraries look there: for proxies, credentials, samplers
-    return dict(os.environ)  # noqa: TID251 - the one place that reads it

@@ -11,6 +11,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from traffic_analytics import errors
+from traffic_analytics.runtime.cors import ALLOW_ORIGIN
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -80,16 +81,6 @@ PREFIX = "/.ghost/analytics"
 """Where Ghost's page reaches us; ghost-docker's proxy strips it, others do not."""
 
 
-CORS = ("access-control-allow-origin", "*")
-
-
-PREFLIGHT = {
-    "access-control-allow-methods": "GET, POST, PUT, DELETE, OPTIONS",
-    "access-control-allow-headers": "Origin, X-Requested-With, Content-Type, Accept, Authorization, x-site-uuid",
-    "access-control-max-age": "86400",
-}
-
-
 def handle_errors(app: Flask) -> None:
     """Answer every error as JSON, and every request so that a browser lets the page see the answer."""
 
@@ -103,7 +94,7 @@ def handle_errors(app: Flask) -> None:
 
     @app.after_request
     def allow_any_origin(response: Response) -> Response:
-        response.headers["access-control-allow-origin"] = "*"
+        response.headers.set(*ALLOW_ORIGIN)
         return response
 
 

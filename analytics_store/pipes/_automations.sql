@@ -1,5 +1,5 @@
--- Rows of Ghost's automations as they came, and which of them is the newest version of its row: by updated_at, of equal
--- ones by the moment of their coming, of equal ones the last. Questions and the deletion of all others go by it.
+-- Defines the rows of Ghost's automations as they came, and the newest version of each row: by updated_at, then by the
+-- time of arrival, then the last. Queries read the newest versions; collapse.sql deletes all others.
 WITH automations AS NOT MATERIALIZED (
     SELECT *, rowid AS row_no
     FROM whole

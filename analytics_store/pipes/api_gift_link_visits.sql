@@ -1,4 +1,4 @@
--- How often each gift link was used, and when last.
+-- Counts the uses of each gift link, with the time of the last.
 SELECT
     gift_link,
     count(DISTINCT session_no) AS visits,

@@ -1,5 +1,5 @@
--- A chart's rows: the sessions that began in each slot, and the hits.
--- Every clock since 1980 strikes its hours on a quarter of UTC's: hits are counted by quarters before they are put into slots.
+-- Returns the rows of a chart: the sessions that began in each slot, and the hits.
+-- Since 1980 the hours of every time zone begin on a quarter of an hour of UTC: hits are counted by quarters, then by slots.
 , slots AS (
     SELECT
         unnest($starts::TIMESTAMP[]) AS start,
@@ -41,7 +41,7 @@ SELECT
     slots.label AS date,
     coalesce(session_slots.visits, 0)::BIGINT AS visits,
     coalesce(if($by_hit, hit_slots.pageviews, session_slots.pageviews), 0)::BIGINT AS pageviews,
-    -- Cut in whole numbers: 0.29 as a floating-point number times 100 is less than 29.
+    -- Truncated as integers: 0.29 as a floating-point number times 100 is less than 29.
     coalesce(100 * session_slots.bounces // session_slots.visits, 0) / 100 AS bounce_rate,
     coalesce(100 * session_slots.seconds // session_slots.visits, 0) / 100 AS avg_session_sec
 FROM slots

@@ -1,4 +1,4 @@
--- Milliseconds from the service to the store by day (UTC); the site is named only if it is asked for.
+-- Milliseconds from the service to the store by day (UTC); the site is named only if the query names it.
 SELECT
     strftime(ts, '%Y-%m-%d') AS date,
     $site_uuid::VARCHAR AS site_uuid,

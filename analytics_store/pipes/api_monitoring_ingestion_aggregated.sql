@@ -1,4 +1,4 @@
--- Milliseconds from the service to the store over all days asked for: always one row, but none for an unknown site.
+-- Milliseconds from the service to the store over all days of the range: always one row, but none for an unknown site.
 SELECT
     $site_uuid::VARCHAR AS site_uuid,
     count(*) AS total_events,

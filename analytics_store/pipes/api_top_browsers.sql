@@ -1,4 +1,4 @@
--- Sessions by browser: one that shows several counts under each.
+-- Sessions by browser: a session with several counts under each.
 SELECT browser, count(DISTINCT session_no) AS visits
 FROM counted_hits
 GROUP BY browser

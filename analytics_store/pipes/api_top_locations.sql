@@ -1,4 +1,4 @@
--- Sessions by location: one that shows several counts under each.
+-- Sessions by location: a session with several counts under each.
 SELECT location, count(DISTINCT session_no) AS visits
 FROM counted_hits
 GROUP BY location

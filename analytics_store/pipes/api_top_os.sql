@@ -1,4 +1,4 @@
--- Sessions by os: one that shows several counts under each.
+-- Sessions by os: a session with several counts under each.
 SELECT os, count(DISTINCT session_no) AS visits
 FROM counted_hits
 GROUP BY os

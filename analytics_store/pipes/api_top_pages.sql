@@ -5,7 +5,7 @@ SELECT
     count(DISTINCT session_no) AS visits
 FROM counted_hits
 WHERE $is_post IS NULL OR (post_type = 'post') = $is_post
--- A third of the time that the two texts themselves take; two pages in a million million would share a hash of 64 bits.
+-- Grouping by the two texts takes three times as long; of a million million pages two would share a hash of 64 bits.
 GROUP BY hash(if(post_uuid = 'undefined', '', post_uuid), pathname)
 ORDER BY visits DESC, pathname, post_uuid
 LIMIT $limit OFFSET $skip

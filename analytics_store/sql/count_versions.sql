@@ -1,2 +1,2 @@
--- How many rows of Ghost's automations are there, every version counted? The names alone are read.
+-- Counts the rows of Ghost's automations, with every version. Only the names are read.
 SELECT count(*) FROM automations

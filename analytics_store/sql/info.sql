@@ -1,4 +1,4 @@
--- What the store holds.
+-- Counts the content of the store.
 SELECT
     (SELECT count(*) FROM hits) AS hits,
     (SELECT count(*) FROM sessions) AS sessions,

@@ -1,4 +1,4 @@
--- Adds hits whose sessions are known.
+-- Adds hits whose sessions are in the table.
 INSERT INTO hits BY NAME
 SELECT
     unnest($site_uuid::VARCHAR[]) AS site_uuid,
@@ -10,23 +10,6 @@ SELECT
     unnest($source::VARCHAR[]) AS source,
     unnest($received_at::TIMESTAMP[]) AS received_at,
     unnest($inserted_at::TIMESTAMP[]) AS inserted_at,
-    unnest($member_uuid::VARCHAR[]) AS member_uuid,
-    unnest($member_status::VARCHAR[]) AS member_status,
-    unnest($post_uuid::VARCHAR[]) AS post_uuid,
-    unnest($post_type::VARCHAR[]) AS post_type,
-    unnest($gift_link::VARCHAR[]) AS gift_link,
-    unnest($locale::VARCHAR[]) AS locale,
-    unnest($location::VARCHAR[]) AS location,
-    unnest($pathname::VARCHAR[]) AS pathname,
-    unnest($href::VARCHAR[]) AS href,
-    unnest($device::VARCHAR[]) AS device,
-    unnest($os::VARCHAR[]) AS os,
-    unnest($browser::VARCHAR[]) AS browser,
-    unnest($user_agent::VARCHAR[]) AS user_agent,
-    unnest($utm_source::VARCHAR[]) AS utm_source,
-    unnest($utm_medium::VARCHAR[]) AS utm_medium,
-    unnest($utm_campaign::VARCHAR[]) AS utm_campaign,
-    unnest($utm_term::VARCHAR[]) AS utm_term,
-    unnest($utm_content::VARCHAR[]) AS utm_content,
+    unnest($@text::VARCHAR[]) AS @text,
     unnest($meta::VARCHAR[]) AS meta,
     unnest($rest::VARCHAR[]) AS rest

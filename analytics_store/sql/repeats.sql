@@ -1,4 +1,4 @@
--- Which of these event_ids are here already, near the times that they carry?
+-- Finds these event_ids among the hits within a day of their timestamps.
 SELECT DISTINCT site_uuid, event_key
 FROM hits
 WHERE ts >= $first::TIMESTAMP - INTERVAL 1 DAY AND ts <= $last::TIMESTAMP + INTERVAL 1 DAY

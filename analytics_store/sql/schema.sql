@@ -1,5 +1,5 @@
 -- Times are UTC without a zone. Missing text is the empty string.
--- One row for each session of a site, kept up to date by every append: what a dashboard asks most is answered from here.
+-- Holds a row for each session of a site; every append updates it. Most queries of a dashboard read this table only.
 CREATE TABLE IF NOT EXISTS sessions (
     session_no BIGINT NOT NULL,
     session_key UUID NOT NULL,       -- of site_uuid and session_id
@@ -7,17 +7,11 @@ CREATE TABLE IF NOT EXISTS sessions (
     session_id VARCHAR NOT NULL,
     first_ts TIMESTAMP NOT NULL,
     last_ts TIMESTAMP NOT NULL,
-    pageviews BIGINT NOT NULL,
-    source VARCHAR NOT NULL,         -- this and what follows: of the first hit
-    device VARCHAR NOT NULL,
-    utm_source VARCHAR NOT NULL,
-    utm_medium VARCHAR NOT NULL,
-    utm_campaign VARCHAR NOT NULL,
-    utm_term VARCHAR NOT NULL,
-    utm_content VARCHAR NOT NULL
+    pageviews BIGINT NOT NULL
+    , @entry VARCHAR NOT NULL        -- of the first hit
 );
 
--- Hits arrive nearly in the order of time, so that a range of days reads few row groups.
+-- Holds the hits. They arrive nearly in the order of time, so a range of days reads few row groups.
 CREATE TABLE IF NOT EXISTS hits (
     site_uuid VARCHAR NOT NULL,
     ts TIMESTAMP NOT NULL,
@@ -28,29 +22,12 @@ CREATE TABLE IF NOT EXISTS hits (
     source VARCHAR NOT NULL,
     received_at TIMESTAMP,
     inserted_at TIMESTAMP NOT NULL,
-    member_uuid VARCHAR NOT NULL,
-    member_status VARCHAR NOT NULL,
-    post_uuid VARCHAR NOT NULL,
-    post_type VARCHAR NOT NULL,
-    gift_link VARCHAR NOT NULL,
-    locale VARCHAR NOT NULL,
-    location VARCHAR NOT NULL,
-    pathname VARCHAR NOT NULL,
-    href VARCHAR NOT NULL,
-    device VARCHAR NOT NULL,
-    os VARCHAR NOT NULL,
-    browser VARCHAR NOT NULL,
-    user_agent VARCHAR NOT NULL,
-    utm_source VARCHAR NOT NULL,
-    utm_medium VARCHAR NOT NULL,
-    utm_campaign VARCHAR NOT NULL,
-    utm_term VARCHAR NOT NULL,
-    utm_content VARCHAR NOT NULL,
-    meta VARCHAR NOT NULL,           -- what else payload.meta held: JSON without the outer braces
-    rest VARCHAR NOT NULL            -- what else the payload held, likewise
+    @text VARCHAR NOT NULL,
+    meta VARCHAR NOT NULL,           -- other fields of payload.meta: JSON without the outer braces
+    rest VARCHAR NOT NULL            -- other fields of the payload, likewise
 );
 
--- Rows kept as they came: test events, automations, events that are no page hits.
+-- Holds rows stored as they came: test events, automations, events that are no page hits.
 CREATE TABLE IF NOT EXISTS whole (
     name VARCHAR NOT NULL,
     site_uuid VARCHAR NOT NULL,
@@ -59,6 +36,7 @@ CREATE TABLE IF NOT EXISTS whole (
     inserted_at TIMESTAMP NOT NULL
 );
 
+-- Holds rows that break a rule of their data source.
 CREATE TABLE IF NOT EXISTS quarantine (
     name VARCHAR NOT NULL,
     row_text VARCHAR NOT NULL,

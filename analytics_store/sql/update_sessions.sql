@@ -1,4 +1,4 @@
--- Adds hits to sessions that are here already.
+-- Adds hits to sessions in the table.
 UPDATE sessions SET
     pageviews = sessions.pageviews + more.pageviews,
     last_ts = greatest(sessions.last_ts, more.last_ts)

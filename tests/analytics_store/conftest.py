@@ -17,7 +17,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    # Bound to what nobody listens on, so that no command reaches another store on this machine.
+    # No store listens on this address, so no command reaches another store on this machine.
     return Settings(bind="unix:/nowhere", data_dir=tmp_path / "store", memory_mb=256)
 
 

@@ -21,30 +21,30 @@ def pageviews(client: FlaskClient, site: str = "site") -> int:
 
 def test_a_single_object_is_a_batch_of_one_on_one_line_or_many(client: FlaskClient) -> None:
     assert client.post(URL, json=hit()).get_json() == {"successful_rows": 1, "quarantined_rows": 0}
-    answer = client.post(URL, data=json.dumps(hit(), indent=2))
-    assert answer.get_json() == {"successful_rows": 1, "quarantined_rows": 0}
+    response = client.post(URL, data=json.dumps(hit(), indent=2))
+    assert response.get_json() == {"successful_rows": 1, "quarantined_rows": 0}
     assert pageviews(client) == 2
 
 
-def test_an_answer_is_202_and_200_for_a_sender_who_waits(client: FlaskClient) -> None:
+def test_the_status_is_202_or_200_with_wait(client: FlaskClient) -> None:
     assert client.post(URL, json=hit()).status_code == 202
     assert client.post(f"{URL}&wait=true", json=hit()).status_code == 200
 
 
 def test_gzip_is_unpacked_in_one_or_several_members(client: FlaskClient) -> None:
     body = gzip.compress(ndjson([hit()])) + gzip.compress(ndjson([hit()]))
-    answer = client.post(URL, data=body, headers={"Content-Encoding": "gzip"})
-    assert answer.get_json() == {"successful_rows": 2, "quarantined_rows": 0}
+    response = client.post(URL, data=body, headers={"Content-Encoding": "gzip"})
+    assert response.get_json() == {"successful_rows": 2, "quarantined_rows": 0}
 
 
 def test_a_gzip_bomb_is_refused_before_it_is_unpacked(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MOST_BYTES_UNPACKED", 1_000_000)
-    answer = client.post(URL, data=gzip.compress(b" " * 1_000_001), headers={"Content-Encoding": "gzip"})
-    assert (answer.status_code, "1000000" in answer.get_json()["error"]) == (413, True)
+    monkeypatch.setattr(web, "UNPACKED_LIMIT", 1_000_000)
+    response = client.post(URL, data=gzip.compress(b" " * 1_000_001), headers={"Content-Encoding": "gzip"})
+    assert (response.status_code, "1000000" in response.get_json()["error"]) == (413, True)
 
 
 def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
-    assert client.post(URL, data=b" " * (web.MOST_BYTES + 1)).status_code == 413
+    assert client.post(URL, data=b" " * (web.BODY_LIMIT + 1)).status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
     ],
 )
 def test_a_malformed_request_is_400(client: FlaskClient, body: bytes, headers: dict[str, str]) -> None:
-    answer = client.post(URL, data=body, headers=headers)
-    assert answer.status_code == 400
-    assert answer.get_json()["error"]
+    response = client.post(URL, data=body, headers=headers)
+    assert response.status_code == 400
+    assert response.get_json()["error"]
 
 
 @pytest.mark.parametrize("name", ["", "analytics", "hits", "analytics_events_quarantine", "Analytics_Events"])
@@ -68,7 +68,7 @@ def test_an_unknown_data_source_is_400(client: FlaskClient, name: str) -> None:
     assert client.post(f"/v0/events?name={name}", json=hit()).status_code == 400
 
 
-MISFITS: list[tuple[bytes, str]] = [
+INVALID_ROWS: list[tuple[bytes, str]] = [
     (b"{", "JSON"),
     (b"[1]", "object"),
     (b'"text"', "object"),
@@ -88,24 +88,24 @@ MISFITS: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("row", "reason"), MISFITS, ids=[f"{n}" for n in range(len(MISFITS))])
-def test_a_row_that_does_not_fit_is_set_aside_with_the_reason_and_fails_no_other(
+@pytest.mark.parametrize(("row", "reason"), INVALID_ROWS, ids=[f"{n}" for n in range(len(INVALID_ROWS))])
+def test_an_invalid_row_is_quarantined_with_the_rule_and_the_others_are_stored(
     app: Flask, client: FlaskClient, row: bytes, reason: str
 ) -> None:
-    answer = client.post(URL, data=ndjson([hit()]) + row.rstrip() + b"\n" + ndjson([hit()]))
-    assert (answer.status_code, answer.get_json()) == (202, {"successful_rows": 2, "quarantined_rows": 1})
+    response = client.post(URL, data=ndjson([hit()]) + row.rstrip() + b"\n" + ndjson([hit()]))
+    assert (response.status_code, response.get_json()) == (202, {"successful_rows": 2, "quarantined_rows": 1})
     assert pageviews(client) == 2
     database = app.extensions["store"].database
-    (found,) = database.ask("SELECT name, reason FROM quarantine", {}).rows
-    assert found[0] == "analytics_events"
-    assert reason in found[1]
+    (quarantined,) = database.query("SELECT name, reason FROM quarantine", {}).rows
+    assert quarantined[0] == "analytics_events"
+    assert reason in quarantined[1]
 
 
-def test_texts_of_any_kind_come_back_as_they_were(client: FlaskClient) -> None:
+def test_any_text_is_returned_unchanged(client: FlaskClient) -> None:
     for text in ("a\0b", "\U0001f600", "'; DROP TABLE hits; --", "$site_uuid", "%s {}", "\\u0000", "x" * 20_000):
         assert client.post(URL, json=hit(payload={"pathname": text})).get_json()["successful_rows"] == 1
-        question = {"site_uuid": "site", "pathname": text, "date_from": "2026-11-22", "date_to": "2026-11-22"}
-        rows = client.post("/v0/pipes/api_top_pages.json", json=question).get_json()["data"]
+        query = {"site_uuid": "site", "pathname": text, "date_from": "2026-11-22", "date_to": "2026-11-22"}
+        rows = client.post("/v0/pipes/api_top_pages.json", json=query).get_json()["data"]
         assert rows == [{"post_uuid": "", "pathname": text, "visits": 1}]
 
 
@@ -123,7 +123,7 @@ def test_a_hit_delivered_again_counts_once(client: FlaskClient, event_id: str) -
     assert pageviews(client) == 3
 
 
-def test_a_repeat_is_known_after_a_restart_and_a_year(app: Flask, client: FlaskClient, clock: Clock) -> None:
+def test_a_repeat_is_recognised_after_a_restart_and_a_year(app: Flask, client: FlaskClient, clock: Clock) -> None:
     event = hit()
     client.post(URL, json=event)
     app.extensions["store"].database.close()
@@ -142,18 +142,18 @@ def test_hits_of_two_sites_may_share_an_event_id(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("event_id", [None, ""])
-def test_hits_without_an_event_id_are_all_kept(client: FlaskClient, event_id: str | None) -> None:
+def test_hits_without_an_event_id_are_all_stored(client: FlaskClient, event_id: str | None) -> None:
     event = hit(payload={"event_id": event_id})
     client.post(URL, data=ndjson([event, event]))
     client.post(URL, json=event)
     assert pageviews(client) == 3
 
 
-def test_test_events_and_other_actions_are_kept_but_never_counted(app: Flask, client: FlaskClient) -> None:
+def test_test_events_and_other_actions_are_stored_but_never_counted(app: Flask, client: FlaskClient) -> None:
     assert client.post("/v0/events?name=analytics_events_test", json=hit()).get_json()["successful_rows"] == 1
     assert client.post(URL, json=hit(action="something_else")).get_json()["successful_rows"] == 1
     assert pageviews(client) == 0
-    assert len(app.extensions["store"].database.ask("SELECT * FROM whole", {}).rows) == 2
+    assert len(app.extensions["store"].database.query("SELECT * FROM whole", {}).rows) == 2
 
 
 def test_a_session_whose_first_hit_comes_last_takes_its_source_from_it(client: FlaskClient) -> None:
@@ -165,8 +165,8 @@ def test_a_session_whose_first_hit_comes_last_takes_its_source_from_it(client: F
     assert rows == [{"source": "first.example", "visits": 1}]
 
 
-def test_senders_at_the_same_time_all_get_their_own_counts(client: FlaskClient, app: Flask) -> None:
-    answers: list[dict[str, int]] = []
+def test_concurrent_clients_get_their_own_counts(client: FlaskClient, app: Flask) -> None:
+    responses: list[dict[str, int]] = []
     barrier = threading.Barrier(8)
 
     def send(number: int) -> None:
@@ -174,15 +174,17 @@ def test_senders_at_the_same_time_all_get_their_own_counts(client: FlaskClient, 
         barrier.wait()
         for n in range(5):
             rows = [hit(session_id=f"{number}-{n}") for _ in range(number + 1)]
-            answers.append(sender.post(URL, data=ndjson(rows) + b"{\n").get_json() | {"sent": number + 1})
+            responses.append(sender.post(URL, data=ndjson(rows) + b"{\n").get_json() | {"sent": number + 1})
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(answers) == 40
-    assert all(answer["successful_rows"] == answer["sent"] and answer["quarantined_rows"] == 1 for answer in answers)
+    assert len(responses) == 40
+    assert all(
+        response["successful_rows"] == response["sent"] and response["quarantined_rows"] == 1 for response in responses
+    )
     assert pageviews(client) == sum(5 * (number + 1) for number in range(8))
 
 
@@ -197,12 +199,12 @@ def test_senders_at_the_same_time_all_get_their_own_counts(client: FlaskClient, 
         ("automation_run_step_events", {"site_uuid": "s", "id": "r", "payload": {"automation_run_id": "r"}}),
     ],
 )
-def test_automation_rows_that_do_not_fit_are_set_aside(client: FlaskClient, name: str, row: dict[str, Any]) -> None:
-    answer = client.post(f"/v0/events?name={name}", json=row)
-    assert answer.get_json() == {"successful_rows": 0, "quarantined_rows": 1}
+def test_invalid_automation_rows_are_quarantined(client: FlaskClient, name: str, row: dict[str, Any]) -> None:
+    response = client.post(f"/v0/events?name={name}", json=row)
+    assert response.get_json() == {"successful_rows": 0, "quarantined_rows": 1}
 
 
-def test_a_session_that_stretches_over_a_day_was_there_only_if_it_has_a_hit_in_it(client: FlaskClient) -> None:
+def test_a_session_that_spans_a_day_counts_in_it_only_with_a_hit_in_it(client: FlaskClient) -> None:
     for session, days in (("throughout", (20, 21, 22)), ("away", (20, 22))):
         for day in days:
             client.post(URL, json=hit(session_id=session, timestamp=f"2026-11-{day}T10:00:00.000Z"))

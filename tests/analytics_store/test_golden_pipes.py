@@ -36,10 +36,10 @@ def _number(value: object) -> object:
 def test_ghosts_own_cases_give_the_rows_that_ghost_expects(
     loaded: FlaskClient, case: dict[str, Any], version: str
 ) -> None:
-    answer = loaded.get(f"/v0/pipes/{case['pipe']}{version}.json?{case['params']}")
-    assert answer.status_code == case["status"]
+    response = loaded.get(f"/v0/pipes/{case['pipe']}{version}.json?{case['params']}")
+    assert response.status_code == case["status"]
     if case["status"] == 200:
-        body = answer.get_json()
+        body = response.get_json()
         assert unordered(body["data"]) == unordered(case["rows"])
         assert body["rows"] == len(case["rows"])
         counts = [row.get("visits", 0) for row in body["data"]]

@@ -1,6 +1,7 @@
 import json
-import logging
 import random
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,12 +14,14 @@ from flask.testing import FlaskClient
 
 from analytics_store import database as database_module
 from analytics_store import hits as hits_module
-from analytics_store.chores import chores_of
-from analytics_store.database import parameters_of
+from analytics_store.database import list_parameters
+from analytics_store.errors import UnavailableError
+from analytics_store.maintenance import delete_expired
 from analytics_store.settings import Settings
-from analytics_store.upkeep import forget
 from analytics_store.wiring import create_app
-from tests.support.store import GOLDEN, NOW, Clock, ndjson, post_golden
+from tests.support.processes import wait_until
+from tests.support.store import GOLDEN, NOW, Clock, ndjson, post_golden, read_log
+from tests.support.store_process import ROOT, environment, free_port
 
 URL = "/v0/events?name=analytics_events"
 
@@ -50,7 +53,7 @@ def test_retention_deletes_what_is_older_and_corrects_sessions_that_went_on(tmp_
         hit(limit + minute, "new", referrerSource="new.example"),
     ]
     client.post(URL, data=ndjson(rows) + b"misfit\n")
-    assert forget(app.extensions["store"]) == 2
+    assert delete_expired(app.extensions["store"]) == 2
     assert sources(client) == {"kept.example": 1, "new.example": 1}
     day = (limit + minute).date()
     (row,) = [
@@ -61,28 +64,28 @@ def test_retention_deletes_what_is_older_and_corrects_sessions_that_went_on(tmp_
         if row["visits"]
     ]
     assert (row["visits"], row["pageviews"], row["bounce_rate"]) == (2, 3, 0.5)
-    assert forget(app.extensions["store"]) == 0
+    assert delete_expired(app.extensions["store"]) == 0
     app.extensions["store"].database.close()
 
 
-def test_the_retention_thread_deletes_at_once_and_stops_when_told(tmp_path: Path, clock: Clock) -> None:
+def test_retention_deletes_at_the_start_of_the_store(tmp_path: Path, clock: Clock) -> None:
     app = create_app(Settings(data_dir=tmp_path, retention_days=30), clock=clock)
     client, store = app.test_client(), app.extensions["store"]
     client.post(URL, json=hit(NOW - timedelta(days=31), "old"))
-    for chore in chores_of(store):
-        chore.start()
-        chore.stop()
-    assert sources(client) == {}
+    background = app.extensions["background"]
+    background.start()
+    wait_until(lambda: sources(client) == {}, 20)
+    background.stop(timeout=30)
     store.database.close()
 
 
 def test_nothing_is_deleted_unless_a_retention_is_set(app: Flask, client: FlaskClient) -> None:
     client.post(URL, json=hit(datetime(1999, 1, 1, tzinfo=UTC), "old"))
-    assert forget(app.extensions["store"]) == 0
+    assert delete_expired(app.extensions["store"]) == 0
     assert client.get("/v0/store/info").get_json()["hits"] == 1
 
 
-def test_an_export_posted_to_another_store_gives_the_same_answers(
+def test_an_export_posted_to_another_store_gives_the_same_rows(
     client: FlaskClient, tmp_path: Path, clock: Clock
 ) -> None:
     post_golden(client)
@@ -90,15 +93,15 @@ def test_an_export_posted_to_another_store_gives_the_same_answers(
     for name in ("analytics_events", "automation_run_events", "automation_run_step_events"):
         exported = client.get(f"/v0/store/export?name={name}")
         assert int(exported.headers["x-store-rows"]) == exported.data.count(b"\n") > 0
-        answer = other.test_client().post(f"/v0/events?name={name}", data=exported.data)
-        assert answer.get_json()["quarantined_rows"] == 0
+        response = other.test_client().post(f"/v0/events?name={name}", data=exported.data)
+        assert response.get_json()["quarantined_rows"] == 0
     for case in map(json.loads, (GOLDEN / "pipes.jsonl").read_text().splitlines()):
         url = f"/v0/pipes/{case['pipe']}.json?{case['params']}"
         assert other.test_client().get(url).get_json().get("data") == client.get(url).get_json().get("data")
     other.extensions["store"].database.close()
 
 
-def test_an_export_gives_back_the_event_that_came(client: FlaskClient) -> None:
+def test_an_export_returns_the_event_that_was_sent(client: FlaskClient) -> None:
     texts = {
         "event_id": "0FE04A48-not-a-canonical-uuid", "site_uuid": "site", "member_uuid": "m", "member_status": "free",
         "post_uuid": "p", "post_type": "post", "gift_link": "g", "locale": "en-US", "location": "DE",
@@ -128,7 +131,7 @@ def test_an_export_gives_back_the_event_that_came(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows.ndjson", "rows.ndjson.gz", "rows.parquet"])
-def test_a_file_exported_from_the_shell_can_be_imported_again(
+def test_a_file_that_was_exported_can_be_imported(
     app: Flask, client: FlaskClient, tmp_path: Path, clock: Clock, name: str
 ) -> None:
     post_golden(client)
@@ -144,7 +147,7 @@ def test_a_file_exported_from_the_shell_can_be_imported_again(
     other.extensions["store"].database.close()
 
 
-def test_the_shell_tells_what_the_store_holds_and_compacts_it(app: Flask, client: FlaskClient) -> None:
+def test_the_commands_show_the_content_of_the_store_and_compact_it(app: Flask, client: FlaskClient) -> None:
     post_golden(client)
     before = client.get("/v0/store/export?name=analytics_events").data
     assert "hits: 32" in app.test_cli_runner().invoke(args=["store", "info"]).output
@@ -164,7 +167,7 @@ def test_a_commit_that_fails_fails_only_the_batch_that_broke_it(
     def write(rows: list[Any]) -> None:
         written.append(len(rows))
         if "bad" in rows:
-            raise hits_module.UnavailableError("no room")
+            raise UnavailableError("no room")
 
     bad.rows = ["bad"]  # type: ignore[list-item]
     monkeypatch.setattr(store.hits, "_write", write)
@@ -174,18 +177,18 @@ def test_a_commit_that_fails_fails_only_the_batch_that_broke_it(
     assert all(batch.done for batch in (*good, bad))
 
 
-def test_appends_are_refused_when_upkeep_takes_too_long_and_nothing_of_them_is_kept(
+def test_appends_are_refused_when_maintenance_takes_too_long_and_nothing_of_them_is_stored(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hits_module, "LONGEST_WAIT", 0.05)
     with app.extensions["store"].hits.paused():
-        answer = client.post(URL, json=hit(NOW, "s"))
-        assert (answer.status_code, list(answer.get_json())) == (503, ["error"])
+        response = client.post(URL, json=hit(NOW, "s"))
+        assert (response.status_code, list(response.get_json())) == (503, ["error"])
     assert client.get("/v0/store/info").get_json()["hits"] == 0
     assert client.post(URL, json=hit(NOW, "s")).status_code == 202
 
 
-def test_a_question_over_the_memory_cap_is_503_and_the_next_is_answered(app: Flask, client: FlaskClient) -> None:
+def test_a_query_over_the_memory_limit_is_503_and_the_next_succeeds(app: Flask, client: FlaskClient) -> None:
     post_golden(client)
     database = app.extensions["store"].database
     with database.cursor() as cursor:
@@ -200,7 +203,7 @@ def test_a_question_over_the_memory_cap_is_503_and_the_next_is_answered(app: Fla
     assert client.get(url).status_code == 200
 
 
-def test_no_statement_reads_or_writes_beside_the_store(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
+def test_no_statement_reads_or_writes_outside_the_store(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
     client.get("/health")
     with app.extensions["store"].database.cursor() as cursor:
         for statement in (
@@ -213,26 +216,72 @@ def test_no_statement_reads_or_writes_beside_the_store(app: Flask, client: Flask
                 cursor.execute(statement).fetchall()
 
 
-def test_a_damaged_file_is_said_and_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported_and_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "store.duckdb"
     file.write_bytes(b"not a database" * 1000)
-    answer = create_app(Settings(data_dir=tmp_path)).test_client().get("/health")
-    assert answer.status_code == 503
+    response = create_app(Settings(data_dir=tmp_path)).test_client().get("/health")
+    assert response.status_code == 503
+    assert "not a DuckDB database" in response.get_json()["error"]
     assert file.read_bytes() == b"not a database" * 1000
 
 
-def test_the_log_holds_no_token_and_no_row(app: Flask, client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("analytics_store")
-    logger.addHandler(caplog.handler)
+def test_a_damaged_file_stops_the_start_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "store.duckdb").write_bytes(b"not a database" * 1000)
+    command = [sys.executable, "-m", "gunicorn", "-c", "analytics_store/gunicorn.conf.py"]
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment(tmp_path, free_port()),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode not in (0, None)
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    (reason,) = [record["message"] for record in records if record["event"] == "StoreCannotStart"]
+    assert "not a DuckDB database" in reason
+
+
+def test_the_log_holds_no_token_and_no_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app = create_app(Settings(data_dir=tmp_path))
+    client = app.test_client()
     client.post(f"{URL}&token=secret-token", data=b"secret-row\n")
     client.get("/v0/pipes/api_kpis.json?token=secret-token")
-    logger.removeHandler(caplog.handler)
-    lines = [logger.handlers[0].format(record) for record in caplog.records]
-    assert any(json.loads(line)["event"] == "store.rows_quarantined" for line in lines)
-    assert "secret" not in "".join(lines)
+    (record,) = read_log(capsys)
+    assert (record["event"], record["level"], record["rows"]) == ("RowsQuarantined", "warning", 1)
+    assert "secret" not in str(record)
+    app.extensions["store"].database.close()
 
 
-def test_compaction_gives_back_the_room_of_what_was_deleted(tmp_path: Path, clock: Clock) -> None:
+def test_a_defect_is_logged_with_its_stack_and_without_its_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(Settings(data_dir=tmp_path))
+
+    def broken() -> str:
+        raise KeyError("secret-row")
+
+    app.add_url_rule("/broken", "broken", broken)
+    response = app.test_client().get("/broken?token=secret-token")
+    assert (response.status_code, response.get_json()) == (500, {"error": "Internal Server Error"})
+    (record,) = read_log(capsys)
+    assert (record["event"], record["level"], record["error"]) == ("UnhandledError", "error", "KeyError")
+    assert record["endpoint"] == "broken"
+    assert record["stack"][-1].endswith(" broken")
+    assert "secret" not in str(record)
+
+
+def test_an_error_of_the_store_is_logged_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    app = create_app(Settings(data_dir=tmp_path / "file" / "store"))
+    assert app.test_client().get("/health").status_code == 503
+    (record,) = read_log(capsys)
+    assert (record["event"], record["endpoint"]) == ("RequestFailed", "store.health")
+    assert "STORE_DATA_DIR cannot be used" in record["message"]
+
+
+def test_compaction_frees_the_space_of_deleted_rows(tmp_path: Path, clock: Clock) -> None:
     app = create_app(Settings(data_dir=tmp_path, retention_days=30), clock=clock)
     client, store = app.test_client(), app.extensions["store"]
     rng = random.Random(1)
@@ -242,42 +291,44 @@ def test_compaction_gives_back_the_room_of_what_was_deleted(tmp_path: Path, cloc
     client.post(URL, json=hit(NOW, "new"))
     client.post("/v0/store/compact")
     before = client.get("/v0/store/info").get_json()["bytes_on_disk"]
-    forget(store)
+    delete_expired(store)
     after = client.post("/v0/store/compact").get_json()
     assert after["hits"] == 1
     assert after["bytes_on_disk"] < before / 2
     store.database.close()
 
 
-def test_a_day_of_many_is_answered_without_reading_them_all(app: Flask, client: FlaskClient) -> None:
+def test_a_query_of_one_day_does_not_read_all_days(app: Flask, client: FlaskClient) -> None:
     generate = (Path(__file__).parents[1] / "bench" / "generate_hits.sql").read_text()
     values = {"site": "site", "start": NOW.replace(tzinfo=None) - timedelta(days=91), "span": 91 * 86_400}
     values |= {"sessions": 100_000, "first": 0, "last": 100_000}
     with app.extensions["store"].database.cursor() as cursor:
         for part in cursor.extract_statements(generate):
-            cursor.execute(part, {name: values[name] for name in parameters_of(part.query)})
-    held = client.get("/v0/store/info").get_json()["hits"]
-    assert held > 400_000
+            cursor.execute(part, {name: values[name] for name in list_parameters(part.query)})
+    hits = client.get("/v0/store/info").get_json()["hits"]
+    assert hits > 400_000
     for pipe in ("api_kpis", "api_top_pages", "api_top_sources", "api_top_locations"):
-        answer = client.get(f"/v0/pipes/{pipe}.json?site_uuid=site&date_from=2026-11-10&date_to=2026-11-10").get_json()
-        assert answer["data"]
-        assert answer["statistics"]["rows_read"] < held / 2
+        response = client.get(
+            f"/v0/pipes/{pipe}.json?site_uuid=site&date_from=2026-11-10&date_to=2026-11-10"
+        ).get_json()
+        assert response["data"]
+        assert response["statistics"]["rows_read"] < hits / 2
 
 
-def test_compaction_gives_way_to_a_long_read_and_leaves_the_old_file_whole(
+def test_compaction_ends_at_a_long_read_and_leaves_the_old_file_unchanged(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post_golden(client)
     monkeypatch.setattr(database_module, "LONGEST_WAIT", 0.05)
     with app.extensions["store"].database.cursor():
-        answer = client.post("/v0/store/compact")
-        assert (answer.status_code, "try again" in answer.get_json()["error"]) == (503, True)
+        response = client.post("/v0/store/compact")
+        assert (response.status_code, "try again" in response.get_json()["error"]) == (503, True)
     assert client.get("/v0/store/info").get_json()["hits"] == 32
     assert client.post("/v0/store/compact").get_json()["hits"] == 32
     assert client.post(URL, json=hit(NOW, "after")).status_code == 202
 
 
-def test_questions_are_answered_while_the_store_compacts_again_and_again(app: Flask, client: FlaskClient) -> None:
+def test_queries_succeed_while_the_store_compacts(app: Flask, client: FlaskClient) -> None:
     post_golden(client)
     done = threading.Event()
     statuses: list[int] = []
@@ -288,11 +339,11 @@ def test_questions_are_answered_while_the_store_compacts_again_and_again(app: Fl
 
     thread = threading.Thread(target=compact)
     thread.start()
-    asked = 0
-    while not done.is_set() or not asked:
+    queries = 0
+    while not done.is_set() or not queries:
         query = "site_uuid=mock_site_uuid&date_from=2100-01-01&date_to=2100-01-07"
-        answer = client.get(f"/v0/pipes/api_top_pages.json?{query}")
-        assert len(answer.get_json()["data"]) == 4
-        asked += 1
+        response = client.get(f"/v0/pipes/api_top_pages.json?{query}")
+        assert len(response.get_json()["data"]) == 4
+        queries += 1
     thread.join()
     assert statuses == [200] * 5

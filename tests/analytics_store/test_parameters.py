@@ -7,10 +7,10 @@ SITE = "site_uuid=mock_site_uuid"
 RANGE = f"{SITE}&date_from=2100-01-01&date_to=2100-01-07"
 
 
-def ask(client: FlaskClient, pipe: str, query: str) -> list[dict[str, object]]:
-    answer = client.get(f"/v0/pipes/{pipe}.json?{query}")
-    assert answer.status_code == 200, answer.get_json()
-    rows: list[dict[str, object]] = answer.get_json()["data"]
+def query_pipe(client: FlaskClient, pipe: str, query: str) -> list[dict[str, object]]:
+    response = client.get(f"/v0/pipes/{pipe}.json?{query}")
+    assert response.status_code == 200, response.get_json()
+    rows: list[dict[str, object]] = response.get_json()["data"]
     return rows
 
 
@@ -38,49 +38,51 @@ def ask(client: FlaskClient, pipe: str, query: str) -> list[dict[str, object]]:
     ],
 )
 def test_a_missing_or_bad_parameter_is_400_and_named(client: FlaskClient, pipe: str, query: str, name: str) -> None:
-    answer = client.get(f"/v0/pipes/{pipe}.json?{query}")
-    assert answer.status_code == 400
-    assert name in answer.get_json()["error"]
+    response = client.get(f"/v0/pipes/{pipe}.json?{query}")
+    assert response.status_code == 400
+    assert name in response.get_json()["error"]
 
 
 def test_an_unknown_pipe_is_404_as_json(client: FlaskClient) -> None:
-    answer = client.get("/v0/pipes/api_nothing.json")
-    assert (answer.status_code, list(answer.get_json())) == (404, ["error"])
+    response = client.get("/v0/pipes/api_nothing.json")
+    assert (response.status_code, list(response.get_json())) == (404, ["error"])
 
 
 def test_stray_parameters_are_ignored(client: FlaskClient) -> None:
     post_golden(client)
-    plain = ask(client, "api_top_sources", RANGE)
-    assert ask(client, "api_top_sources", f"{RANGE}&ghost_client=admin&post_uuids=&nonsense[]=1&limit=50") == plain
+    plain = query_pipe(client, "api_top_sources", RANGE)
+    assert (
+        query_pipe(client, "api_top_sources", f"{RANGE}&ghost_client=admin&post_uuids=&nonsense[]=1&limit=50") == plain
+    )
 
 
-def test_a_stray_empty_post_uuid_fails_nowhere(client: FlaskClient) -> None:
+def test_a_stray_empty_post_uuid_is_no_error(client: FlaskClient) -> None:
     post_golden(client)
     for pipe in ("api_kpis", "api_top_sources", "api_active_visitors", "api_gift_link_visits"):
-        ask(client, pipe, f"{RANGE}&post_uuid=")
-    ask(client, "api_post_visitor_counts", f"{SITE}&post_uuids=&post_uuid=")
-    ask(client, "api_automation_browse_stats", f"{SITE}&post_uuid=")
+        query_pipe(client, pipe, f"{RANGE}&post_uuid=")
+    query_pipe(client, "api_post_visitor_counts", f"{SITE}&post_uuids=&post_uuid=")
+    query_pipe(client, "api_automation_browse_stats", f"{SITE}&post_uuid=")
 
 
 def test_an_empty_source_means_direct_traffic(client: FlaskClient) -> None:
     post_golden(client)
-    assert ask(client, "api_top_sources", f"{RANGE}&source=") == [{"source": "", "visits": 7}]
+    assert query_pipe(client, "api_top_sources", f"{RANGE}&source=") == [{"source": "", "visits": 7}]
 
 
 def test_skip_and_limit_walk_through_a_list(client: FlaskClient) -> None:
     post_golden(client)
-    everything = ask(client, "api_top_sources", RANGE)
-    assert ask(client, "api_top_sources", f"{RANGE}&skip=2&limit=3") == everything[2:5]
-    assert ask(client, "api_top_sources", f"{RANGE}&limit=0") == []
+    everything = query_pipe(client, "api_top_sources", RANGE)
+    assert query_pipe(client, "api_top_sources", f"{RANGE}&skip=2&limit=3") == everything[2:5]
+    assert query_pipe(client, "api_top_sources", f"{RANGE}&limit=0") == []
 
 
 def test_a_range_that_ends_before_it_begins_is_empty(client: FlaskClient) -> None:
     post_golden(client)
-    assert ask(client, "api_kpis", f"{SITE}&date_from=2100-01-07&date_to=2100-01-01") == []
-    assert ask(client, "api_top_pages", f"{SITE}&date_from=2100-01-07&date_to=2100-01-01") == []
+    assert query_pipe(client, "api_kpis", f"{SITE}&date_from=2100-01-07&date_to=2100-01-01") == []
+    assert query_pipe(client, "api_top_pages", f"{SITE}&date_from=2100-01-07&date_to=2100-01-01") == []
 
 
-def test_parameters_may_come_in_a_posts_body_but_the_query_outranks_it(client: FlaskClient) -> None:
+def test_parameters_may_be_in_the_body_but_the_query_string_outranks_it(client: FlaskClient) -> None:
     post_golden(client)
     body = {"site_uuid": "mock_site_uuid", "date_from": "2100-01-01", "date_to": "2100-01-07", "source": "bing.com"}
     url = "/v0/pipes/api_top_sources.json"
@@ -95,14 +97,14 @@ def test_parameters_may_come_in_a_posts_body_but_the_query_outranks_it(client: F
         assert client.post(url, data=wrong, content_type="application/json").status_code == 400
 
 
-def test_an_answer_names_its_columns_and_counts_its_rows(client: FlaskClient) -> None:
+def test_a_response_names_its_columns_and_counts_its_rows(client: FlaskClient) -> None:
     post_golden(client)
-    answer = client.get(f"/v0/pipes/api_kpis.json?{RANGE}").get_json()
-    assert [column["name"] for column in answer["meta"]] == list(answer["data"][0])
-    assert answer["meta"][1] == {"name": "visits", "type": "Int64"}
-    assert answer["rows"] == answer["rows_before_limit_at_least"] == 7
-    assert answer["statistics"]["elapsed"] > 0
-    assert answer["statistics"]["rows_read"] > 0
+    response = client.get(f"/v0/pipes/api_kpis.json?{RANGE}").get_json()
+    assert [column["name"] for column in response["meta"]] == list(response["data"][0])
+    assert response["meta"][1] == {"name": "visits", "type": "Int64"}
+    assert response["rows"] == response["rows_before_limit_at_least"] == 7
+    assert response["statistics"]["elapsed"] > 0
+    assert response["statistics"]["rows_read"] > 0
 
 
 @pytest.mark.parametrize(
@@ -116,27 +118,27 @@ def test_an_answer_names_its_columns_and_counts_its_rows(client: FlaskClient) ->
         ("2026-04-24", "Africa/Cairo", 23),
     ],
 )
-def test_a_day_has_the_hours_that_its_clock_strikes(client: FlaskClient, day: str, zone: str, hours: int) -> None:
-    rows = ask(client, "api_kpis", f"{SITE}&date_from={day}&date_to={day}&timezone={zone}")
+def test_a_day_has_the_hours_of_its_time_zone(client: FlaskClient, day: str, zone: str, hours: int) -> None:
+    rows = query_pipe(client, "api_kpis", f"{SITE}&date_from={day}&date_to={day}&timezone={zone}")
     assert len(rows) == hours
     assert all(str(row["date"]).startswith(f"{day} ") for row in rows)
 
 
 def test_without_dates_a_chart_shows_today_and_the_seven_days_before(client: FlaskClient) -> None:
-    rows = ask(client, "api_kpis", SITE)
+    rows = query_pipe(client, "api_kpis", SITE)
     assert [rows[0]["date"], rows[-1]["date"], len(rows)] == ["2026-11-15", "2026-11-22", 8]
 
 
 @pytest.mark.parametrize("method", ["get", "post", "options"])
 @pytest.mark.parametrize("url", ["/", "/health", "/nothing", "/v0/pipes/api_kpis.json", "/v0/events?name=x"])
-def test_every_answer_may_be_read_by_any_page(client: FlaskClient, url: str, method: str) -> None:
-    answer = getattr(client, method)(url)
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert "authorization" in answer.headers["access-control-allow-headers"].lower()
+def test_every_response_may_be_read_by_any_page(client: FlaskClient, url: str, method: str) -> None:
+    response = getattr(client, method)(url)
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "authorization" in response.headers["access-control-allow-headers"].lower()
     if method == "options":
-        assert answer.status_code == 204
+        assert response.status_code == 204
 
 
-def test_probes_are_answered(client: FlaskClient) -> None:
+def test_probes_get_200(client: FlaskClient) -> None:
     assert client.get("/").status_code == 200
     assert client.get("/health").get_json() == {"status": "ok"}

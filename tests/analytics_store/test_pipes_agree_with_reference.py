@@ -1,4 +1,4 @@
-"""Random hits and random questions: the store's SQL must say what the naive reading of stats.md says."""
+"""The store's SQL and a naive computation return the same rows for random hits and queries."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -32,8 +32,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-def some_hits(rng: random.Random, around: datetime, count: int) -> list[dict[str, Any]]:
-    """Draw hits of few sessions: most are short, some stretch over days, and many hits share a second."""
+def draw_hits(rng: random.Random, around: datetime, count: int) -> list[dict[str, Any]]:
+    """Draw hits of few sessions: most are short, some span days, and many hits share a second."""
     hits = []
     for _ in range(count):
         at = around + timedelta(seconds=rng.choice([rng.randrange(-200_000, 200_000), rng.randrange(-4_000, 4_000)]))
@@ -55,7 +55,7 @@ def as_event(hit: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def some_question(rng: random.Random, around: datetime) -> dict[str, str]:
+def draw_query(rng: random.Random, around: datetime) -> dict[str, str]:
     params = {"site_uuid": rng.choice(SITES)}
     if rng.random() < 0.9:
         first = (around + timedelta(days=rng.randrange(-3, 3))).date()
@@ -79,7 +79,7 @@ def rounded(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return sorted(tuple(row[name] for name in sorted(row)) for row in rows)
 
 
-# Ordinary days, the clocks' changes of 2026 in Berlin, Los Angeles, Lord Howe and Cairo, and now itself.
+# Ordinary days, the clock changes of 2026 in Berlin, Los Angeles, Lord Howe and Cairo, and the current time.
 MOMENTS = [
     datetime(2026, 6, 10, 12, tzinfo=UTC),
     datetime(2026, 3, 29, 1, tzinfo=UTC),
@@ -93,34 +93,33 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("moment", MOMENTS, ids=[f"{moment:%Y-%m-%d}" for moment in MOMENTS])
-def test_every_endpoint_says_what_a_naive_reading_of_every_hit_says(tmp_path: Path, moment: datetime) -> None:
+def test_every_pipe_returns_the_rows_of_a_naive_computation(tmp_path: Path, moment: datetime) -> None:
     rng = random.Random(moment.isoformat())
-    hits = some_hits(rng, moment, 60)
+    hits = draw_hits(rng, moment, 60)
     app = create_app(Settings(data_dir=tmp_path), clock=Clock())
     client = app.test_client()
-    # Each arrives in its own order and several commits, so that sessions are brought up to date again and again.
-    shuffled = hits[:]
-    for start in range(0, len(shuffled), 20):
-        body = ndjson([as_event(hit) for hit in shuffled[start : start + 20]])
+    # The hits arrive in the order of drawing and in several commits, so that sessions are updated again and again.
+    for start in range(0, len(hits), 20):
+        body = ndjson([as_event(hit) for hit in hits[start : start + 20]])
         assert client.post("/v0/events?name=analytics_events", data=body).get_json()["successful_rows"] > 0
     reference = Reference(hits, NOW)
     for _ in range(10):
-        question = some_question(rng, moment)
+        query = draw_query(rng, moment)
         for pipe in PIPES:
-            agree(client, reference, pipe, question, rng)
+            agree(client, reference, pipe, query, rng)
     app.extensions["store"].database.close()
 
 
-def agree(client: FlaskClient, reference: Reference, pipe: str, question: dict[str, str], rng: random.Random) -> None:
-    params = dict(question)
+def agree(client: FlaskClient, reference: Reference, pipe: str, query: dict[str, str], rng: random.Random) -> None:
+    params = dict(query)
     if pipe == "api_post_visitor_counts":
         params["post_uuids"] = "p1,p2,p3,undefined"
     if pipe == "api_gift_link_visits" and "gift_link" in params:
         params["gift_link"] = rng.choice(["g1", "g2", "g3"])
-    answer = client.get(f"/v0/pipes/{pipe}.json", query_string=params)
-    assert answer.status_code == 200, (pipe, params, answer.get_json())
-    expected = reference.answer(pipe, params)
-    rows = answer.get_json()["data"]
+    response = client.get(f"/v0/pipes/{pipe}.json", query_string=params)
+    assert response.status_code == 200, (pipe, params, response.get_json())
+    expected = reference.rows(pipe, params)
+    rows = response.get_json()["data"]
     assert rounded(rows) == rounded(expected), (pipe, params)
     if pipe == "api_kpis":
         assert [row["date"] for row in rows] == [row["date"] for row in expected]

@@ -14,50 +14,50 @@ from tests.support.store_process import HEADERS, ROOT, environment, free_port, r
 
 def pageviews(port: int) -> int:
     query = "site_uuid=site&date_from=2026-11-22&date_to=2026-11-23"
-    answer = requests.get(f"http://127.0.0.1:{port}/v0/pipes/api_kpis.json?{query}", headers=HEADERS, timeout=30)
-    return sum(row["pageviews"] for row in answer.json()["data"])
+    response = requests.get(f"http://127.0.0.1:{port}/v0/pipes/api_kpis.json?{query}", headers=HEADERS, timeout=30)
+    return sum(row["pageviews"] for row in response.json()["data"])
 
 
 @pytest.mark.parametrize("size", [1, 50])
-def test_what_was_answered_survives_a_kill_and_what_is_sent_again_counts_once(tmp_path: Path, size: int) -> None:
+def test_committed_rows_survive_a_kill_and_rows_sent_again_count_once(tmp_path: Path, size: int) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/v0/events?name=analytics_events"
     bodies = [[ndjson([hit() for _ in range(size)]) for _ in range(200)] for _ in range(4)]
-    answered = [0] * 4
+    committed = [0] * 4
     enough = threading.Event()
 
     def send(sender: int) -> None:
         session = requests.Session()
         for body in bodies[sender]:
             try:
-                answer = session.post(url, data=body, headers=HEADERS, timeout=30)
+                response = session.post(url, data=body, headers=HEADERS, timeout=30)
             except requests.RequestException:
                 return
-            assert answer.json() == {"successful_rows": size, "quarantined_rows": 0}
-            answered[sender] += 1
-            if sum(answered) >= 40:
+            assert response.json() == {"successful_rows": size, "quarantined_rows": 0}
+            committed[sender] += 1
+            if sum(committed) >= 40:
                 enough.set()
 
     with running(tmp_path, port) as process:
-        senders = [threading.Thread(target=send, args=(sender,)) for sender in range(4)]
-        for sender in senders:
-            sender.start()
+        threads = [threading.Thread(target=send, args=(sender,)) for sender in range(4)]
+        for thread in threads:
+            thread.start()
         assert enough.wait(30)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
-        for sender in senders:
-            sender.join()
-    assert sum(answered) < 800, "the kill came too late to prove anything"
+        for thread in threads:
+            thread.join()
+    assert sum(committed) < 800, "the kill came too late to prove anything"
     with running(tmp_path, port):
-        # A request whose answer was lost may have been kept; one that was answered must have been.
-        assert sum(answered) * size <= pageviews(port) <= (sum(answered) + 4) * size
+        # The rows of a request whose response was lost may be stored; those of a request with a response must be.
+        assert sum(committed) * size <= pageviews(port) <= (sum(committed) + 4) * size
         for sender in range(4):
-            for body in bodies[sender][: answered[sender] + 1]:
+            for body in bodies[sender][: committed[sender] + 1]:
                 requests.post(url, data=body, headers=HEADERS, timeout=30).raise_for_status()
-        assert pageviews(port) == (sum(answered) + 4) * size
+        assert pageviews(port) == (sum(committed) + 4) * size
 
 
-def test_the_shell_reaches_the_store_that_serves_and_a_second_one_is_refused(tmp_path: Path) -> None:
+def test_commands_reach_the_running_store_and_a_second_process_is_refused(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "flask", "--app", "analytics_store.app", "store"]
     with running(tmp_path / "data", port):

@@ -51,8 +51,8 @@ def claims(*pipes: str, site: str | None = MINE, **changes: Any) -> dict[str, An
 def test_ghosts_token_reads_the_pipe_it_names_in_both_versions(client: FlaskClient) -> None:
     for resource in (PIPE, f"{PIPE}_v2"):
         for name in (PIPE, f"{PIPE}_v2"):
-            answer = client.get(f"/v0/pipes/{name}.json?{DATES}", headers=bearer(sign(claims(resource))))
-            assert [row["pathname"] for row in answer.get_json()["data"]] == ["/mine/"]
+            response = client.get(f"/v0/pipes/{name}.json?{DATES}", headers=bearer(sign(claims(resource))))
+            assert [row["pathname"] for row in response.get_json()["data"]] == ["/mine/"]
     assert client.get(f"/v0/pipes/{PIPE}.json?{DATES}&token={sign(claims())}").status_code == 200
 
 
@@ -117,24 +117,24 @@ def test_a_publication_reads_its_own_numbers_with_any_parameters(
         headers = bearer(sign(claims(pipe)))
         url = f"/v0/pipes/{pipe}.json?{DATES}&start_date=2026-11-01&end_date=2026-11-30&post_uuids=p"
         plain = client.get(f"{url}&{query}", headers=headers)
-        for answer in [plain] + ([client.post(f"{url}&{query}", headers=headers, **body)] if body else []):
-            assert OTHERS not in answer.get_data(as_text=True)
-            assert "/others/" not in answer.get_data(as_text=True)
-            if answer.status_code == 200:
-                counts = [row.get("visits", 0) for row in answer.get_json()["data"]]
+        for response in [plain] + ([client.post(f"{url}&{query}", headers=headers, **body)] if body else []):
+            assert OTHERS not in response.get_data(as_text=True)
+            assert "/others/" not in response.get_data(as_text=True)
+            if response.status_code == 200:
+                counts = [row.get("visits", 0) for row in response.get_json()["data"]]
                 assert sum(counts) <= 1
 
 
 def test_a_second_token_in_the_query_grants_nothing_more(client: FlaskClient) -> None:
     mine, others = sign(claims()), sign(claims("api_kpis", site=OTHERS))
-    answer = client.get(f"/v0/pipes/{PIPE}.json?{DATES}&token={others}", headers=bearer(mine))
-    assert [row["pathname"] for row in answer.get_json()["data"]] == ["/mine/"]
+    response = client.get(f"/v0/pipes/{PIPE}.json?{DATES}&token={others}", headers=bearer(mine))
+    assert [row["pathname"] for row in response.get_json()["data"]] == ["/mine/"]
 
 
 def test_a_token_without_fixed_parameters_reads_every_site(client: FlaskClient) -> None:
     headers = bearer(sign(claims(site=None)))
-    answer = client.get(f"/v0/pipes/{PIPE}.json?{DATES}&site_uuid={OTHERS}", headers=headers)
-    assert [row["pathname"] for row in answer.get_json()["data"]] == ["/others/"]
+    response = client.get(f"/v0/pipes/{PIPE}.json?{DATES}&site_uuid={OTHERS}", headers=headers)
+    assert [row["pathname"] for row in response.get_json()["data"]] == ["/others/"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,8 @@
 import json
-import logging
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,14 +13,17 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient
 
-from analytics_store.chores import Chore
+from analytics_store import maintenance, versions
 from analytics_store.errors import UnavailableError
+from analytics_store.maintenance import collapse
 from analytics_store.settings import Settings
-from analytics_store.upkeep import collapse
+from analytics_store.store import Store
 from analytics_store.versions import Versions
 from analytics_store.wiring import create_app
-from tests.support.store import NOW, Clock, ndjson, post_golden
+from tests.support.processes import wait_until
+from tests.support.store import NOW, Clock, ndjson, post_golden, read_log
 from tests.support.store_process import HEADERS, ROOT, free_port, running
+from traffic_analytics.runtime import background as background_module
 
 RUNS, STEPS = "automation_run_events", "automation_run_step_events"
 SITES = ("blog", "other-blog")
@@ -46,8 +47,8 @@ def step(number: int, updated: int = 0, site: str = "blog", status: str = "pendi
 def post(client: FlaskClient, name: str, rows: list[Row]) -> None:
     for start in range(0, len(rows), 1_000):
         some = rows[start : start + 1_000]
-        answer = client.post(f"/v0/events?name={name}&wait=true", data=ndjson(some))
-        assert answer.get_json() == {"successful_rows": len(some), "quarantined_rows": 0}
+        response = client.post(f"/v0/events?name={name}&wait=true", data=ndjson(some))
+        assert response.get_json() == {"successful_rows": len(some), "quarantined_rows": 0}
 
 
 def stats(client: FlaskClient) -> list[Any]:
@@ -55,15 +56,15 @@ def stats(client: FlaskClient) -> list[Any]:
     return [client.get(url + site).get_json()["data"] for site in SITES]
 
 
-def held(client: FlaskClient) -> int:
+def count_raw_rows(client: FlaskClient) -> int:
     rows: int = client.get("/v0/store/info").get_json()["rows_kept_whole"]
     return rows
 
 
 def exported(client: FlaskClient, name: str) -> list[Row]:
-    answer = client.get(f"/v0/store/export?name={name}")
-    rows = list(map(json.loads, answer.data.splitlines()))
-    assert int(answer.headers["x-store-rows"]) == len(rows)
+    response = client.get(f"/v0/store/export?name={name}")
+    rows = list(map(json.loads, response.data.splitlines()))
+    assert int(response.headers["x-store-rows"]) == len(rows)
     return rows
 
 
@@ -75,19 +76,12 @@ def collapsed(app: Flask) -> None:
     Versions(app.extensions["store"], room=0).collapse_if_grown()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 EITHER_WAY = pytest.mark.parametrize("tidy", [compacted, collapsed])
 
 
 @EITHER_WAY
 @pytest.mark.parametrize("seed", range(5))
-def test_only_the_newest_version_of_each_row_stays_and_no_answer_changes(
+def test_only_the_newest_version_of_each_row_stays_and_no_response_changes(
     app: Flask, client: FlaskClient, clock: Clock, seed: int, tidy: Callable[[Flask], None]
 ) -> None:
     rng = random.Random(seed)
@@ -116,17 +110,17 @@ def test_only_the_newest_version_of_each_row_stays_and_no_answer_changes(
             post(client, name, rows)
     before = stats(client)
     assert before[0] != before[1]
-    assert held(client) == sent
+    assert count_raw_rows(client) == sent
     tidy(app)
     assert stats(client) == before
-    assert held(client) == len(newest)
+    assert count_raw_rows(client) == len(newest)
     for name in (RUNS, STEPS):
         expected = [row for (of, _, _), (_, row) in newest.items() if of == name]
         assert sorted(exported(client, name), key=str) == sorted(expected, key=str)
 
 
 @EITHER_WAY
-def test_versions_that_come_after_a_collapse_are_told_by_their_age_as_ever(
+def test_versions_that_arrive_after_a_collapse_are_ordered_by_their_age_as_before(
     app: Flask, client: FlaskClient, tidy: Callable[[Flask], None]
 ) -> None:
     post(client, RUNS, [run(0)])
@@ -143,15 +137,13 @@ def test_versions_that_come_after_a_collapse_are_told_by_their_age_as_ever(
     for _ in range(2):
         assert stats(client)[0][0]["in_progress_run_count"] == 0
         tidy(app)
-    assert held(client) == 2
+    assert count_raw_rows(client) == 2
 
 
 @EITHER_WAY
-def test_what_is_no_row_of_an_automation_is_kept_however_often_it_came(
-    app: Flask, client: FlaskClient, tidy: Callable[[Flask], None]
-) -> None:
+def test_other_rows_are_never_collapsed(app: Flask, client: FlaskClient, tidy: Callable[[Flask], None]) -> None:
     post_golden(client)
-    event = {"timestamp": moment(0), "action": "signup", "version": "1", "session_id": "s", "id": "same"}
+    event: Row = {"timestamp": moment(0), "action": "signup", "version": "1", "session_id": "s", "id": "same"}
     event |= {"updated_at": moment(0), "site_uuid": "blog", "payload": {"site_uuid": "blog", "id": "same"}}
     for name in ("analytics_events_test", "analytics_events"):
         post(client, name, [event] * 3)
@@ -166,32 +158,35 @@ def test_a_collapse_is_due_when_the_rows_have_doubled_and_there_is_some_more(app
     post(client, RUNS, [run(number) for number in range(30)])
     post(client, RUNS, [run(number, 1) for number in range(20)])
     versions.collapse_if_grown()
-    assert held(client) == 50
+    assert count_raw_rows(client) == 50
     post(client, RUNS, [run(0, 2)])
     versions.collapse_if_grown()
-    assert held(client) == 30
+    assert count_raw_rows(client) == 30
     post(client, RUNS, [run(number % 30, 3) for number in range(80)])
     versions.collapse_if_grown()
-    assert held(client) == 110
+    assert count_raw_rows(client) == 110
     post(client, RUNS, [run(0, 4)])
     versions.collapse_if_grown()
-    assert held(client) == 30
+    assert count_raw_rows(client) == 30
 
 
-def test_rows_sent_again_and_again_are_collapsed_by_the_store_itself(app: Flask, client: FlaskClient) -> None:
-    chore = Chore("collapse", Versions(app.extensions["store"]).collapse_if_grown, seconds_between=0.05)
-    chore.start()
+def test_rows_sent_again_and_again_are_collapsed_in_the_background(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "SECONDS_BETWEEN", 0.05)
+    background = app.extensions["background"]
+    background.start()
     most = 0
     for resend in range(8):
         post(client, STEPS, [step(number, resend // 4) for number in range(4_000)])
-        most = max(most, held(client))
-    wait_until(lambda: held(client) < 18_001)
+        most = max(most, count_raw_rows(client))
+    wait_until(lambda: count_raw_rows(client) < 18_001, 20)
     assert most < 8 * 4_000
     post(client, STEPS, [step(number, 3) for number in range(4_000)] * 4)
-    wait_until(lambda: held(client) < 18_001)
-    chore.stop()
+    wait_until(lambda: count_raw_rows(client) < 18_001, 20)
+    background.stop(timeout=30)
     collapsed(app)
-    assert held(client) == 4_000
+    assert count_raw_rows(client) == 4_000
 
 
 def test_a_store_that_starts_with_many_versions_collapses_them(tmp_path: Path) -> None:
@@ -202,11 +197,11 @@ def test_a_store_that_starts_with_many_versions_collapses_them(tmp_path: Path) -
     port = free_port()
     with running(tmp_path, port):
 
-        def ask(path: str) -> Any:
+        def get(path: str) -> Any:
             return requests.get(f"http://127.0.0.1:{port}{path}", headers=HEADERS, timeout=30).json()
 
-        wait_until(lambda: ask("/v0/store/info")["rows_kept_whole"] == 3)
-        assert ask("/v0/pipes/api_automation_browse_stats.json?site_uuid=blog")["data"] == before[0]
+        wait_until(lambda: get("/v0/store/info")["rows_kept_whole"] == 3, 20)
+        assert get("/v0/pipes/api_automation_browse_stats.json?site_uuid=blog")["data"] == before[0]
 
 
 # The kernel kills it after so many seconds of CPU, however busy the machine is.
@@ -214,7 +209,7 @@ COLLAPSE = """
 import signal, sys
 from pathlib import Path
 from analytics_store.settings import Settings
-from analytics_store.upkeep import collapse
+from analytics_store.maintenance import collapse
 from analytics_store.wiring import create_app
 
 store = create_app(Settings(data_dir=Path(sys.argv[1]))).extensions["store"]
@@ -241,25 +236,37 @@ def test_a_kill_in_the_middle_of_a_collapse_loses_nothing(tmp_path: Path) -> Non
         assert ended in ({-signal.SIGPROF} if cpu_seconds == 0.01 else {-signal.SIGPROF, 0})
         assert stats(client) == expected
         # All or nothing.
-        assert held(client) - 1_000 in (before, after)
+        assert count_raw_rows(client) - 1_000 in (before, after)
     collapse(store)
-    assert (held(client) - 1_000, stats(client)) == (after, expected)
+    assert (count_raw_rows(client) - 1_000, stats(client)) == (after, expected)
     store.database.close()
 
 
-def test_a_chore_that_fails_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    times = []
+@pytest.mark.parametrize("error", [KeyError, UnavailableError])
+def test_no_error_ends_the_collapse(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: type[Exception],
+) -> None:
+    monkeypatch.setattr(background_module, "AFTER_FAILURE", 0.05)
+    monkeypatch.setattr(versions, "SECONDS_BETWEEN", 0.05)
+    failures = [error("no room"), error("no room")]
 
-    def work() -> None:
-        times.append(1)
-        if len(times) == 1:
-            raise UnavailableError("no room")
+    def count_versions(store: Store) -> int:
+        if failures:
+            raise failures.pop()
+        return maintenance.count_versions(store)
 
-    logger = logging.getLogger("analytics_store")
-    logger.addHandler(caplog.handler)
-    chore = Chore("collapse", work, seconds_between=0.01)
-    chore.start()
-    wait_until(lambda: len(times) > 2)
-    chore.stop()
-    logger.removeHandler(caplog.handler)
-    assert [record.getMessage() for record in caplog.records] == ["store.collapse_failed"]
+    monkeypatch.setattr(versions, "count_versions", count_versions)
+    app = create_app(Settings(data_dir=tmp_path))
+    client = app.test_client()
+    post(client, RUNS, [run(number % 3, number) for number in range(10_001)])
+    background = app.extensions["background"]
+    background.start()
+    wait_until(lambda: count_raw_rows(client) == 3, 20)
+    background.stop(timeout=30)
+    app.extensions["store"].database.close()
+
+    records = [record for record in read_log(capsys) if record["event"] == "ChoreFailed"]
+    assert [(record["chore"], record["error"]) for record in records] == [("collapse", error.__name__)] * 2

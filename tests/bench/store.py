@@ -25,7 +25,7 @@ from pathlib import Path
 import duckdb
 import requests
 
-from analytics_store.database import parameters_of, statement
+from analytics_store.database import list_parameters, read_sql
 
 SITE = "0d0f8d7e-5d0c-4d3f-9f57-0123456789ab"
 LAST = date(2026, 11, 20)
@@ -66,7 +66,7 @@ def load(directory: Path, hits: int, days: int) -> None:
     generate = Path(__file__).with_name("generate_hits.sql").read_text()
     sessions = int(hits / HITS_PER_SESSION)
     with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "1GB", "threads": 2}) as connection:
-        connection.execute(statement("sql/schema.sql"))
+        connection.execute(read_sql("sql/schema.sql"))
         for first in range(0, sessions, SESSIONS_AT_ONCE):
             values = {
                 "site": SITE,
@@ -77,7 +77,7 @@ def load(directory: Path, hits: int, days: int) -> None:
                 "last": min(sessions, first + SESSIONS_AT_ONCE),
             }
             for part in connection.extract_statements(generate):
-                connection.execute(part, {name: values[name] for name in parameters_of(part.query)})
+                connection.execute(part, {name: values[name] for name in list_parameters(part.query)})
         connection.execute("CHECKPOINT")
         print("hits", connection.execute("SELECT count(*) FROM hits").fetchall()[0][0])
 

@@ -139,5 +139,5 @@ def test_what_the_environment_says_wins_and_mistakes_stop_the_start(tmp_path: Pa
     development = Development(tmp_path, PROXY_TARGET="ftp://nowhere", STORE_MEMORY_MB="1")
     development.start()
     assert development.process.wait(30) == 1
-    assert "STORE_MEMORY_MB must be a whole number" in development.output
+    assert "STORE_MEMORY_MB: must be a whole number" in development.output
     assert "started" not in development.output

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from traffic_analytics.settings import Settings, read_environment
+from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
 from traffic_analytics.wiring.service import now_utc
 

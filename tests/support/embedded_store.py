@@ -1,4 +1,4 @@
-"""The embedded store as operators run it, and the service in front of it."""
+"""Run the embedded store as operators do, and query it through the service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADMIN = "p.the-admin-token-of-these-tests"
 
 
 class EmbeddedStore:
-    """One store on one directory. It may be started again after it was ended, on the same port."""
+    """One store on one directory; after its end it can be started again, on the same port."""
 
     def __init__(self, data_dir: Path) -> None:
         port = free_port()
@@ -40,7 +40,7 @@ class EmbeddedStore:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and return when it answers."""
+        """Start, and return when it responds."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "analytics_store" / "gunicorn.conf.py")],
@@ -53,7 +53,7 @@ class EmbeddedStore:
         wait_until(self.answers, 30)
 
     def answers(self) -> bool:
-        """Say whether it can be used."""
+        """Return whether it responds."""
         assert self._process is not None
         assert self._process.poll() is None, self.log_file.read_text()
         try:
@@ -62,21 +62,21 @@ class EmbeddedStore:
             return False
 
     def kill(self) -> None:
-        """Kill it in the midst of whatever it does."""
+        """Kill it without a warning."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def event_ids(self) -> list[str]:
-        """Name every hit that it holds."""
-        answer = requests.get(
+        """Return the event_id of every hit that it has stored."""
+        response = requests.get(
             f"{self.url}/v0/store/export?name=analytics_events",
             headers={"Authorization": f"Bearer {ADMIN}"},
             timeout=60,
         )
-        answer.raise_for_status()
-        return [json.loads(line)["payload"]["event_id"] for line in answer.text.splitlines()]
+        response.raise_for_status()
+        return [json.loads(line)["payload"]["event_id"] for line in response.text.splitlines()]
 
 
 def ghost_token(site: str, *pipes: str, secret: str = ADMIN, expires_in: float = 3600.0) -> str:
@@ -85,14 +85,14 @@ def ghost_token(site: str, *pipes: str, secret: str = ADMIN, expires_in: float =
     claims = {
         "workspace_id": "self-hosted",
         "name": f"tinybird-jwt-{site}",
-        "exp": int(time.time() + expires_in),  # noqa: TID251 - both processes go by this clock
+        "exp": int(time.time() + expires_in),  # noqa: TID251 - the clock of both processes
         "scopes": scopes,
     }
     return jwt.encode(claims, secret.encode().ljust(32, b"\0"), algorithm="HS256")
 
 
 def ask(port: int, pipe: str, token: str, **parameters: Any) -> requests.Response:
-    """Ask the service for statistics as Ghost's dashboard does."""
+    """Query the service for statistics as Ghost's dashboard does."""
     return requests.get(
         f"http://127.0.0.1:{port}/.ghost/analytics/v0/pipes/{pipe}.json",
         params=parameters,

@@ -1,4 +1,4 @@
-"""stats.md said again, as naively as it can be: lists and loops over every hit, nothing shared with the store."""
+"""Compute the statistics naively, with lists and loops over every hit; nothing is shared with the store."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, time, timedelta
@@ -13,23 +13,24 @@ Row = dict[str, Any]
 
 
 class Reference:
-    """The statistics of a list of hits; each hit is a dict with `at` (aware, UTC) and the columns of stats.md."""
+    """The statistics of a list of hits; each hit is a dict with `at` (aware, UTC) and the columns that queries read."""
 
     def __init__(self, hits: list[Hit], now: datetime) -> None:
         self.hits = hits
         self.now = now
 
     def sessions(self, site: str) -> dict[str, list[Hit]]:
-        found: dict[str, list[Hit]] = defaultdict(list)
+        sessions: dict[str, list[Hit]] = defaultdict(list)
         for hit in self.hits:
             if hit["site_uuid"] == site:
-                found[hit["session_id"]].append(hit)
-        return {name: sorted(hits, key=lambda hit: hit["at"]) for name, hits in found.items()}
+                sessions[hit["session_id"]].append(hit)
+        return {name: sorted(hits, key=lambda hit: hit["at"]) for name, hits in sessions.items()}
 
     def in_range(self, hit: Hit, params: dict[str, str]) -> bool:
         zone = ZoneInfo(params.get("timezone", "Etc/UTC"))
         first, last = self.days(params)
-        return first <= hit["at"].astimezone(zone).date() <= last
+        day: date = hit["at"].astimezone(zone).date()
+        return first <= day <= last
 
     def days(self, params: dict[str, str]) -> tuple[date, date]:
         today = self.now.astimezone(ZoneInfo(params.get("timezone", "Etc/UTC"))).date()
@@ -42,15 +43,15 @@ class Reference:
         if "gift_link" in params and (params["gift_link"] in ("false", "0")) == (hit["gift_link"] != ""):
             return False
         if "member_status" in params:
-            wanted = params["member_status"].split(",")
-            if hit["member_status"] not in wanted and not (
-                "paid" in wanted and hit["member_status"] in ("comped", "gift")
+            statuses = params["member_status"].split(",")
+            if hit["member_status"] not in statuses and not (
+                "paid" in statuses and hit["member_status"] in ("comped", "gift")
             ):
                 return False
         return self.in_range(hit, params)
 
     def qualified(self, params: dict[str, str]) -> dict[str, list[Hit]]:
-        found = {}
+        qualified = {}
         for name, hits in self.sessions(params["site_uuid"]).items():
             if not any(self.meets(hit, params) for hit in hits):
                 continue
@@ -58,15 +59,16 @@ class Reference:
             if given and not self.in_range(hits[0], params):
                 continue
             if all(hits[0][name] == params[name] for name in given):
-                found[name] = hits
-        return found
+                qualified[name] = hits
+        return qualified
 
     def api_kpis(self, params: dict[str, str]) -> list[Row]:
         zone = ZoneInfo(params.get("timezone", "Etc/UTC"))
         first, last = self.days(params)
         by_hit = any(name in params for name in ("pathname", "post_uuid", "gift_link"))
+        slots: list[Any]
         if first == last:
-            slots = self._hours(first, zone)
+            slots = list(self._hours(first, zone))
         else:
             slots = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
 
@@ -75,11 +77,11 @@ class Reference:
             return (local.date(), local.hour, local.fold) if first == last else local.date().isoformat()
 
         rows = []
-        for wanted in slots:
-            visits = [hits for hits in self.qualified(params).values() if slot(hits[0]) == wanted]
+        for current in slots:
+            visits = [hits for hits in self.qualified(params).values() if slot(hits[0]) == current]
             if by_hit:
                 pageviews = sum(
-                    self.meets(hit, params) and slot(hit) == wanted
+                    self.meets(hit, params) and slot(hit) == current
                     for hits in self.qualified(params).values()
                     for hit in hits
                 )
@@ -88,7 +90,7 @@ class Reference:
             seconds = sum(int(hits[-1]["at"].timestamp()) - int(hits[0]["at"].timestamp()) for hits in visits)
             rows.append(
                 {
-                    "date": wanted if isinstance(wanted, str) else f"{wanted[0]} {wanted[1]:02d}:00:00",
+                    "date": current if isinstance(current, str) else f"{current[0]} {current[1]:02d}:00:00",
                     "visits": len(visits),
                     "pageviews": pageviews,
                     "bounce_rate": cut(Fraction(sum(len(hits) == 1 for hits in visits), len(visits) or 1)),
@@ -98,16 +100,16 @@ class Reference:
         return rows
 
     def _hours(self, day: date, zone: ZoneInfo) -> list[tuple[date, int, int]]:
-        """List the hours that a minute-by-minute walk through the day comes across."""
-        found: list[tuple[date, int, int]] = []
+        """List the hours of a day, found minute by minute."""
+        hours: list[tuple[date, int, int]] = []
         at = datetime.combine(day, time(), UTC) - timedelta(hours=26)
         for _ in range(76 * 60):
             local = at.astimezone(zone)
-            begun = at <= self.now or day != self.now.astimezone(zone).date()
-            if local.date() == day and begun and (day, local.hour, local.fold) not in found:
-                found.append((day, local.hour, local.fold))
+            has_begun = at <= self.now or day != self.now.astimezone(zone).date()
+            if local.date() == day and has_begun and (day, local.hour, local.fold) not in hours:
+                hours.append((day, local.hour, local.fold))
             at += timedelta(minutes=1)
-        return found
+        return hours
 
     def top_of_sessions(self, params: dict[str, str], column: str) -> list[Row]:
         counts = Counter(hits[0][column] for hits in self.qualified(params).values())
@@ -168,7 +170,7 @@ class Reference:
             for link in {hit["gift_link"] for hit in used}
         ]
 
-    def answer(self, pipe: str, params: dict[str, str]) -> list[Row]:
+    def rows(self, pipe: str, params: dict[str, str]) -> list[Row]:
         of_sessions = {"api_top_sources": "source", "api_top_devices": "device"}
         of_sessions |= {f"api_top_utm_{n}s": f"utm_{n}" for n in ("source", "medium", "campaign", "term", "content")}
         of_hits = {

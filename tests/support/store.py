@@ -1,4 +1,4 @@
-"""The store in this process, with a clock that stands until it is moved."""
+"""Run the store in this process, with a clock that stands until a test moves it."""
 
 import json
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from flask.testing import FlaskClient
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -15,7 +16,7 @@ NOW = datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
 
 
 class Clock:
-    """A clock that stands until it is moved."""
+    """A clock that stands until a test moves it."""
 
     def __init__(self) -> None:
         self.now = NOW.timestamp()
@@ -27,8 +28,8 @@ class Clock:
 def post_golden(client: FlaskClient) -> None:
     for name in ("analytics_events", "automation_run_events", "automation_run_step_events"):
         body = (GOLDEN / f"{name}.ndjson").read_bytes()
-        answer = client.post(f"/v0/events?name={name}&wait=true", data=body)
-        assert answer.get_json() == {"successful_rows": body.count(b"\n"), "quarantined_rows": 0}
+        response = client.post(f"/v0/events?name={name}&wait=true", data=body)
+        assert response.get_json() == {"successful_rows": body.count(b"\n"), "quarantined_rows": 0}
 
 
 def ndjson(events: list[dict[str, Any]]) -> bytes:
@@ -44,3 +45,8 @@ def hit(**changes: Any) -> dict[str, Any]:
         "session_id": "s",
         "payload": payload,
     } | changes
+
+
+def read_log(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Return the records that an app of the test's body logged; pytest captures the output of fixtures apart."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -1,4 +1,4 @@
-"""The store as a process of its own."""
+"""Run the store as a process of its own."""
 
 import os
 import socket

@@ -11,10 +11,12 @@ import pytest
 
 from tests.support.processes import PATIENCE, ROOT, free_port, gunicorn
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.settings import SECRET, Settings, read_environment
+from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.settings import Settings
 
 TARGET = "https://api.tinybird.example/v0/events"
 VARIABLES = [field.metadata["name"] for field in fields(Settings)]
+SECRET = [field.metadata["name"] for field in fields(Settings) if field.metadata["is_secret"]]
 
 
 def read(**environment: str) -> Settings:
@@ -347,7 +349,6 @@ def test_settings_cannot_be_changed() -> None:
 def test_a_file_completes_the_environment_and_never_overrides_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "environ", dict(os.environ))  # noqa: TID251 - a copy to write to
     (tmp_path / ".env").write_text("PROXY_TARGET=http://file\n# PORT=1\nTHREADS='7'\nBUILD_LABEL=file\nLOG_LEVEL\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUILD_LABEL", "environment")

@@ -10,7 +10,8 @@ from flask import Blueprint, Response, request
 
 from traffic_analytics.hits.endpoint import HitEndpoint
 from traffic_analytics.runtime import logs
-from traffic_analytics.wsgi import CORS, JSON, PREFIX, PREFLIGHT, to_response
+from traffic_analytics.runtime.cors import ALLOW_ORIGIN, PREFLIGHT
+from traffic_analytics.wsgi import JSON, PREFIX, to_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -57,7 +58,7 @@ class HitMiddleware:
             if environ["REQUEST_METHOD"] != "POST" or environ.get("PATH_INFO") not in self._paths:
                 return self._app(environ, start_response)
             answer = self._hits(environ)
-        headers = [("content-type", JSON), ("content-length", str(len(answer.body))), CORS, *answer.headers]
+        headers = [("content-type", JSON), ("content-length", str(len(answer.body))), ALLOW_ORIGIN, *answer.headers]
         start_response(_STATUS_LINES[answer.status], headers)
         return [answer.body]
 

@@ -1,4 +1,4 @@
-"""What a process does beside answering: chores, each in a thread of its own, which no failure ends."""
+"""Run chores in threads of their own beside the requests; no failure ends a chore."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from traffic_analytics.errors import AnalyticsError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
 AFTER_FAILURE = 5.0
-"""Seconds until a chore that failed is called again."""
+"""Pause before a chore that failed is called again, in seconds."""
 
 
 class Service(Protocol):
-    """What lives as long as a process and has a thread of its own."""
+    """A part with a thread of its own, which lives as long as the process."""
 
     def start(self) -> None:
-        """Begin, in the process that is to have it."""
+        """Start, in the process that uses the service."""
 
     def stop(self, timeout: float) -> None:
         """End within `timeout` seconds."""
 
 
 class Background:
-    """Calls each chore, waits as long as it returned (seconds), and calls it again until told to stop."""
+    """Call each chore until the stop, with a pause of as many seconds as its call returned."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
-        self._chores: dict[str, tuple[Callable[[], float], Callable[[], None]]] = {}
+        self._chores: list[tuple[str, Callable[[], float], Callable[[], None]]] = []
         self._on_stop: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
-        self._companions: list[Service] = []
+        self._services: list[Service] = []
 
     def add(
         self,
@@ -44,42 +46,45 @@ class Background:
     ) -> None:
         """Add a chore before the start.
 
-        `finish` is called once, in the same thread, after its last call; `on_stop` at once when it is to end, in
-        another thread, while a call may be under way.
+        `finish` is called once, in the chore's thread, after its last call. `on_stop` is called at the stop, in another
+        thread, while a call of the chore may be in progress.
         """
-        self._chores[name] = chore, finish
+        self._chores.append((name, chore, finish))
         if on_stop is not None:
             self._on_stop.append(on_stop)
 
-    def add_service(self, companion: Service) -> None:
-        """Let something begin before the chores and end after them."""
-        self._companions.append(companion)
+    def add_service(self, service: Service) -> None:
+        """Add a service, which starts before the chores and stops after them."""
+        self._services.append(service)
 
     def start(self) -> None:
-        """Start the threads; call it in the process that is to run them, after any fork."""
-        for companion in self._companions:
-            companion.start()
-        for name, chore_and_finish in self._chores.items():
-            thread = threading.Thread(target=self._run, args=chore_and_finish, name=name, daemon=True)
+        """Start the threads. Call it in the process that uses them: a thread does not survive a fork."""
+        for service in self._services:
+            service.start()
+        for chore in self._chores:
+            thread = threading.Thread(target=self._run, args=chore, name=chore[0], daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Ask the threads to end and wait for them, at most `timeout` seconds each."""
+        """End the threads, and wait at most `timeout` seconds for each."""
         self.stopping.set()
         for on_stop in self._on_stop:
             on_stop()
         for thread in self._threads:
             thread.join(timeout)
-        for companion in self._companions:
-            companion.stop(timeout)
+        for service in self._services:
+            service.stop(timeout)
 
-    def _run(self, chore: Callable[[], float], finish: Callable[[], None]) -> None:
-        wait = 0.0
-        while not self.stopping.wait(wait):
+    def _run(self, name: str, chore: Callable[[], float], finish: Callable[[], None]) -> None:
+        pause = 0.0
+        while not self.stopping.wait(pause):
             try:
-                wait = chore()
+                pause = chore()
             except Exception as error:  # noqa: BLE001 - a chore that failed is tried again; a dead thread is not
-                _log.error("a chore failed", exc_info=error, extra={"event": "ChoreFailed"})
-                wait = AFTER_FAILURE
+                # Only the message of an error of ours is known to quote no client data.
+                reason = str(error) if isinstance(error, AnalyticsError) else "a defect"
+                extra = {"event": "ChoreFailed", "chore": name}
+                _log.error("the chore %s failed: %s", name, reason, exc_info=error, extra=extra)
+                pause = AFTER_FAILURE
         finish()

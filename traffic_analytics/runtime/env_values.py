@@ -1,16 +1,67 @@
-"""The text of a setting becomes a value, or is refused with the rule that it breaks."""
+"""Read the environment and turn the texts of variables into values, or name the rule that a text breaks."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from dataclasses import field
-from typing import Any, Literal
+from dataclasses import field, fields
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import requests
+from dotenv import dotenv_values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Read = Callable[[str], Any]
+"""A reader: it returns the value of a text, or raises ValueError with the rule that the text breaks."""
+
+
+def read_environment() -> dict[str, str]:
+    """Return the environment, completed by a `.env` file in the working directory; the environment takes precedence.
+
+    The process's own environment is not changed. An entry point whose libraries read variables themselves exports it.
+    """
+    in_file = {name: value or "" for name, value in dotenv_values(".env").items()}
+    return {**in_file, **os.environ}  # noqa: TID251 - the one place that reads it
+
+
+def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any:
+    """Declare one environment variable: its name, its reader, its meaning, its value if it is not set.
+
+    A variable whose reader is `secret` or `redis_url` is left out of the settings' representation.
+    """
+    is_secret = read in (secret, redis_url)
+    metadata = {"name": name, "read": read, "meaning": meaning, "is_secret": is_secret}
+    return field(default=default, repr=not is_secret, metadata=metadata)
+
+
+def set_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are set, stripped; an empty or blank one counts as not set."""
+    return {name: text.strip() for name, text in environment.items() if text.strip()}
+
+
+def read_variables(settings: type[Any], given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Read the variables that a settings class declares; return the values by field, and every mistake.
+
+    `given` holds the variables that are set. A mistake names the variable and the rule; it repeats the text unless that
+    is a secret, or a URL that may hold one.
+    """
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for each in fields(settings):
+        name = each.metadata["name"]
+        if name not in given:
+            continue
+        text = given[name]
+        try:
+            values[each.name] = each.metadata["read"](text)
+        except ValueError as error:
+            is_secret = each.metadata["is_secret"] or "@" in text or "?" in text  # credentials or a token in a URL
+            mistakes.append(f"{name}: {error}" + ("" if is_secret else f", but is {text[:80]!r}"))
+    return values, mistakes
 
 
 def whole_number(least: int, most: int) -> Read:
@@ -41,7 +92,7 @@ def one_of(*choices: str) -> Read:
 
 
 def trusted_proxies(text: str) -> bool | int:
-    """Read how many proxies stand in front: true for any number, false for none, or how many."""
+    """Read the number of proxies in front of the service: true for any number, false for none."""
     if text.isascii() and text.isdigit() and len(text) < 3:
         return int(text)
     try:
@@ -54,12 +105,12 @@ def http_url(text: str) -> str:
     """Read the URL of a server."""
     try:
         url = urlsplit(text)
-        known = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+        is_valid = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
         requests.Request("POST", text).prepare()
-        (url.hostname or "").encode("idna")  # what a look-up of the name would do
+        (url.hostname or "").encode("idna")  # the encoding that a look-up of the name uses
     except (ValueError, requests.RequestException):
-        known = False
-    if not known:
+        is_valid = False
+    if not is_valid:
         raise ValueError("must be a URL like https://api.tinybird.co/v0/events")
     if url.query or url.fragment or url.username or url.password:
         raise ValueError("must be a URL without query, fragment or credentials")
@@ -67,7 +118,7 @@ def http_url(text: str) -> str:
 
 
 def statistics_url(text: str) -> str:
-    """Read the URL of the host whose `/v0/pipes` are asked; the other addresses that Tinybird shows mean it too."""
+    """Read the URL of the host that serves `/v0/pipes`; Tinybird's other addresses are shortened to it."""
     url = http_url(text)
     for path in ("/v0/pipes", "/v0/events", "/v0"):
         url = url.removesuffix(path)
@@ -87,10 +138,10 @@ def redis_url(text: str) -> str:
     """Read the URL of a Redis, which may hold its password."""
     try:
         url = urlsplit(text)
-        known = url.scheme in ("redis", "rediss", "unix") and bool(url.hostname or url.path) and (url.port or 1) > 0
+        is_valid = url.scheme in ("redis", "rediss", "unix") and bool(url.hostname or url.path) and (url.port or 1) > 0
     except ValueError:
-        known = False
-    if not known:
+        is_valid = False
+    if not is_valid:
         raise ValueError("must be a URL like redis://redis:6379/0 or rediss://user:password@host:6380/0")
     return text
 
@@ -103,11 +154,11 @@ def google_id(text: str) -> str:
 
 
 def pubsub_name(kind: Literal["topics", "subscriptions"]) -> Read:
-    """Read the name of a topic or subscription, short or as a path that names its project, by Pub/Sub's own rules."""
-    known = re.compile(rf"(projects/[A-Za-z0-9._:-]+/{kind}/)?(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{{2,254}}")
+    """Read the name of a topic or subscription by Pub/Sub's rules: short, or a path that names its project."""
+    pattern = re.compile(rf"(projects/[A-Za-z0-9._:-]+/{kind}/)?(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{{2,254}}")
 
     def read(text: str) -> str:
-        if not known.fullmatch(text):
+        if not pattern.fullmatch(text):
             raise ValueError(
                 "must be a name of 3 to 255 letters, digits and - _ . ~ + %, which begins with a letter but not with"
                 f" goog, or a path like projects/my-project/{kind}/page-hits"
@@ -115,8 +166,3 @@ def pubsub_name(kind: Literal["topics", "subscriptions"]) -> Read:
         return text
 
     return read
-
-
-def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any:
-    """Declare one environment variable: its name, how to read it, what it does, its value if it is not set."""
-    return field(default=default, metadata={"name": name, "read": read, "meaning": meaning})

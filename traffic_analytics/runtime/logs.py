@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-_LEVELS = {
+LEVELS = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -26,6 +26,7 @@ _LEVELS = {
     "fatal": logging.CRITICAL,
     "silent": logging.CRITICAL + 1,
 }
+FORMATS = ("json", "gcp", "pretty")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "trace_sampled"}
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _TRACE = re.compile(r"([0-9a-f]{32})(?:[/-]([0-9a-f]{1,16}))?.*|00-([0-9a-f]{32})-([0-9a-f]{16})-.*", re.IGNORECASE)
@@ -172,7 +173,7 @@ def configuration(level: str, form: str, project: str | None, *, traces: bool = 
         "gcp": {"()": GcpFormatter, "project": project},
         "pretty": {"()": PrettyFormatter},
     }
-    own = {"level": _LEVELS[level], "handlers": ["out"], "propagate": False}
+    own = {"level": LEVELS[level], "handlers": ["out"], "propagate": False}
     dictionary: dict[str, Any] = {
         "version": 1,
         "disable_existing_loggers": False,
@@ -186,12 +187,12 @@ def configuration(level: str, form: str, project: str | None, *, traces: bool = 
                 "filters": ["rate_limit"],
             }
         },
-        "root": {"level": max(_LEVELS[level], logging.WARNING), "handlers": ["out"]},
+        "root": {"level": max(LEVELS[level], logging.WARNING), "handlers": ["out"]},
         # urllib3's warnings quote URLs, which may hold a client's token. transport.py reports every failure itself.
         "loggers": {
             "urllib3": {"level": "CRITICAL", "propagate": False},
             "traffic_analytics": own,
-            "gunicorn.error": own | {"level": max(_LEVELS[level], logging.INFO)},
+            "gunicorn.error": own | {"level": max(LEVELS[level], logging.INFO)},
         },
     }
     if traces:
@@ -203,7 +204,7 @@ def configuration(level: str, form: str, project: str | None, *, traces: bool = 
             "redact": {"()": "traffic_analytics.observability.log_correlation.RedactFilter"},
         }
         dictionary["loggers"]["opentelemetry"] = {
-            "level": max(_LEVELS[level], logging.WARNING),
+            "level": max(LEVELS[level], logging.WARNING),
             "handlers": ["sdk"],
             "propagate": False,
         }

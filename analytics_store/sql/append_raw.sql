@@ -1,4 +1,4 @@
--- Adds rows that are kept as they came ($name: one list per column).
+-- Adds rows that are stored as they came (one list for each column).
 INSERT INTO whole
 SELECT
     unnest($name::VARCHAR[]),

@@ -1,4 +1,4 @@
--- Sets rows aside with the reason ($name: one list per column).
+-- Adds rows to the quarantine with their reasons (one list for each column).
 INSERT INTO quarantine
 SELECT
     unnest($name::VARCHAR[]),

@@ -1,0 +1,130 @@
+"""Maintain a store that goes on serving: info, export, compaction, collapse of versions, retention."""
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from analytics_store.database import read_sql
+from analytics_store.endpoints import AUTOMATIONS
+from analytics_store.errors import DataSourceError
+from analytics_store.events import DATA_SOURCES, PAGE_HITS
+from analytics_store.hits import run
+from analytics_store.store import Store
+
+_log = logging.getLogger(__name__)
+
+LINES_AT_ONCE = 1_000
+DAY = timedelta(days=1)
+SECONDS_BETWEEN_RETENTIONS = 3_600.0
+
+
+def info(store: Store) -> dict[str, Any]:
+    """Return the counts of the store's content, and its size on disk."""
+    result = store.database.query(read_sql("sql/info.sql"), {})
+    facts = dict(zip([name for name, _ in result.columns], result.rows[0], strict=True))
+    facts["bytes_on_disk"] = sum(path.stat().st_size for path in store.settings.data_dir.glob("store.duckdb*"))
+    facts["retention_days"] = store.settings.retention_days
+    facts["memory_mb"] = store.settings.memory_mb
+    return facts
+
+
+def count(store: Store, name: str) -> int:
+    """Return the number of rows in an export of a data source."""
+    if name not in DATA_SOURCES:
+        raise DataSourceError("there is no data source of this name")
+    result = store.database.query("SELECT count(*) FROM whole WHERE name = $name", {"name": name})
+    rows: int = result.rows[0][0]
+    if name == PAGE_HITS:
+        rows += store.database.query("SELECT count(*) FROM hits", {}).rows[0][0]
+    return rows
+
+
+def export(store: Store, name: str) -> Iterator[bytes]:
+    """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is constant."""
+    with store.database.cursor() as cursor:
+        cursor.execute("BEGIN")
+        if name == PAGE_HITS:
+            days: list[datetime] = [
+                row[0]
+                for row in cursor.execute("SELECT DISTINCT date_trunc('day', ts) FROM hits ORDER BY 1").fetchall()
+            ]
+            for day in days:
+                start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - UTC, as everywhere in the store
+                cursor.execute(read_sql("sql/export_hits.sql"), {"since": start, "until": start + DAY})
+                while lines := cursor.fetchmany(LINES_AT_ONCE):
+                    yield "".join([f"{line}\n" for (line,) in lines]).encode()
+        cursor.execute("SELECT event FROM whole WHERE name = $name ORDER BY ts, inserted_at", {"name": name})
+        while lines := cursor.fetchmany(LINES_AT_ONCE):
+            yield "".join([f"{line}\n" for (line,) in lines]).encode()
+
+
+def compact(store: Store) -> None:
+    """Collapse, then write a new file in the order of time and without unused space, in place of the old one.
+
+    Appends wait meanwhile, or are refused and sent again; queries wait only while the files are exchanged. The second
+    file needs space. If the compaction breaks off, the old file is unchanged.
+    """
+    with store.hits.paused():
+        _collapse(store)
+        file = store.database.compaction_file
+        file.unlink(missing_ok=True)
+        with store.database.cursor() as cursor:
+            cursor.execute("ATTACH $file AS compacted", {"file": str(file)})
+            try:
+                cursor.execute("USE compacted")
+                run(cursor, "sql/schema.sql", {})
+                run(cursor, "sql/compact.sql", {})
+            finally:
+                cursor.execute("USE store")
+                cursor.execute("DETACH compacted")
+        store.database.replace(file)
+    _log.info("the file was compacted", extra={"event": "StoreCompacted"})
+
+
+def count_versions(store: Store) -> int:
+    """Return the number of rows of automations, with every version counted."""
+    result = store.database.query(read_sql(AUTOMATIONS) + read_sql("sql/count_versions.sql"), {})
+    rows: int = result.rows[0][0]
+    return rows
+
+
+def collapse(store: Store) -> int:
+    """Delete all versions of automations' rows but the newest, which alone counts; return how many were deleted.
+
+    It is one statement, so a store that is killed meanwhile still has them all. Appends wait.
+    """
+    with store.hits.paused():
+        return _collapse(store)
+
+
+def _collapse(store: Store) -> int:
+    with store.database.cursor() as cursor:
+        deleted = cursor.execute(read_sql(AUTOMATIONS) + read_sql("sql/collapse.sql")).fetchall()
+    rows: int = deleted[0][0]
+    if rows:
+        _log.info("old versions of rows were deleted", extra={"event": "VersionsCollapsed", "versions": rows})
+    return rows
+
+
+def apply_retention(store: Store) -> float:
+    """Delete expired rows; return the seconds until the next call."""
+    delete_expired(store)
+    return SECONDS_BETWEEN_RETENTIONS
+
+
+def delete_expired(store: Store) -> int:
+    """Delete the rows that are older than STORE_RETENTION_DAYS; return how many hits were deleted."""
+    days = store.settings.retention_days
+    if days is None:
+        return 0
+    before = store.now() - timedelta(days=days)
+    with store.hits.paused(), store.database.cursor() as cursor:
+        cursor.execute("BEGIN")
+        counted = cursor.execute("SELECT count(*) FROM hits WHERE ts < $before", {"before": before}).fetchall()
+        run(cursor, "sql/delete_expired.sql", {"before": before})
+        cursor.execute("COMMIT")
+    hits: int = counted[0][0]
+    facts = {"hits": hits, "before": before.isoformat()}
+    _log.info("hits older than the retention were deleted", extra={"event": "RetentionApplied", **facts})
+    return hits

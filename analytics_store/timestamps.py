@@ -1,0 +1,26 @@
+"""Read timestamps in the forms that Tinybird's DateTime accepts; the store holds them in UTC without a zone."""
+
+from datetime import UTC, datetime
+
+EARLIEST = datetime(1980, 1, 1)  # noqa: DTZ001 - UTC without a zone, as in the whole store
+LATEST = datetime(2299, 12, 31)  # noqa: DTZ001
+
+
+def parse_timestamp(text: str) -> datetime:
+    """Read `2026-11-22T00:30:13.714Z`, `2026-11-22 00:30:13` and similar forms; without a zone it is UTC.
+
+    Raises ValueError for any other text, and for years outside the range of Tinybird's type.
+    """
+    if len(text) < len("2026-11-22 00:30:13"):
+        raise ValueError("no date and time")
+    timestamp = datetime.fromisoformat(text)
+    if timestamp.tzinfo is not None:
+        timestamp = timestamp.astimezone(UTC).replace(tzinfo=None)
+    if not EARLIEST <= timestamp <= LATEST:
+        raise ValueError("out of range")
+    return timestamp
+
+
+def format_timestamp(timestamp: datetime) -> str:
+    """Write a timestamp as browsers do, to the millisecond."""
+    return f"{timestamp.isoformat(timespec='milliseconds')}Z"
