@@ -31,7 +31,7 @@ test: .venv/ready
 e2e: .venv/ready
 	$(BIN)/python -m pytest -m e2e || test $$? -eq 5
 
-# A real Ghost against store and service. The program that drives it is no part of this project: see docs/ghost.md.
+# A real Ghost against store and service. The program that drives it is no part of this project: see docs/develop/testing.md.
 ghost: .venv/ready
 	@$(BIN)/python -m tests.ghost "$(GHOST_E2E)"
 

@@ -30,7 +30,7 @@ from traffic_analytics.runtime.logs import FORMATS, LEVELS
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting of the service; docs/configuration.md says the same to operators."""
+    """Every setting of the service; docs/operate/configuration.md says the same to operators."""
 
     proxy_target: str = variable(
         "PROXY_TARGET",

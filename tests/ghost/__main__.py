@@ -1,6 +1,6 @@
 """Run a program that drives a real Ghost against store and service: `make ghost GHOST_E2E=/path/to/program`.
 
-docs/ghost.md says what the program is told and what it has to do.
+docs/develop/testing.md says what the program is told and what it has to do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WAYS = {
 def main(program: str) -> int:
     """Return 0 if the program says in each way that Ghost and the service agree."""
     if shutil.which(program) is None:
-        print("GHOST_E2E must name a program that drives a Ghost; docs/ghost.md says what it has to do.")
+        print("GHOST_E2E must name a program that drives a Ghost; docs/develop/testing.md says what it has to do.")
         return 2
     with tempfile.TemporaryDirectory() as data_dir:
         port, store_port = free_port(), free_port()

@@ -17,9 +17,9 @@ from traffic_analytics.observability.collectors import BuildInfo, SpoolState
 from traffic_analytics.observability.metrics import MessageMetrics, Metrics
 
 PROJECT = Path(__file__).parents[2]
-DASHBOARD = PROJECT / "docs" / "monitoring" / "grafana-dashboard.json"
-ALERTS = PROJECT / "docs" / "monitoring" / "alerts.yaml"
-PAGE = PROJECT / "docs" / "monitoring.md"
+DASHBOARD = PROJECT / "docs" / "operate" / "monitoring" / "grafana-dashboard.json"
+ALERTS = PROJECT / "docs" / "operate" / "monitoring" / "alerts.yaml"
+PAGE = PROJECT / "docs" / "operate" / "monitoring.md"
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from traffic_analytics.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[1]
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
 
 
@@ -66,11 +66,11 @@ def paste(what: str, lines: list[str]) -> str:
 
 
 def test_the_tables_of_the_configuration_page_are_what_settings_say() -> None:
-    table = [line for line in text("docs/configuration.md").splitlines() if line.startswith("|")]
+    table = [line for line in text("docs/operate/configuration.md").splitlines() if line.startswith("|")]
     expected = [*settings_table(SERVICE), *settings_table(STORE)]
 
     if table != expected:
-        pytest.fail(paste("The tables of docs/configuration.md", expected), pytrace=False)
+        pytest.fail(paste("The tables of docs/operate/configuration.md", expected), pytrace=False)
 
 
 def test_the_example_environment_is_what_settings_say() -> None:
