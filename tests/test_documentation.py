@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
+GLOSSARY = "docs/reference/glossary.md"
+RECORDS = sorted(PROJECT.glob("docs/develop/decisions/*.md"))
+MENTION_PAGES = {"", ".example", ".md", ".py", ".sql", ".toml", ".yaml", ".yml"}
 
 
 def text(name: str) -> str:
@@ -66,7 +70,9 @@ def paste(what: str, lines: list[str]) -> str:
 
 
 def test_the_tables_of_the_configuration_page_are_what_settings_say() -> None:
-    table = [line for line in text("docs/operate/configuration.md").splitlines() if line.startswith("|")]
+    page = text("docs/operate/configuration.md")
+    tables = re.findall(r"^\| name \| default \| meaning \|\n(?:\|.*\n)+", page, re.MULTILINE)
+    table = "".join(tables).splitlines()
     expected = [*settings_table(SERVICE), *settings_table(STORE)]
 
     if table != expected:
@@ -78,6 +84,16 @@ def test_the_example_environment_is_what_settings_say() -> None:
 
     if lines[lines.index("") :] != example_settings():
         pytest.fail(paste(".env.example, from its first empty line,", example_settings()), pytrace=False)
+
+
+def test_the_configuration_page_lists_log_events_that_the_service_logs() -> None:
+    rows = re.findall(r"^\| (`[A-Z][a-z]\w+`.*?) \|", text("docs/operate/configuration.md"), re.MULTILINE)
+    listed = {event for row in rows for event in re.findall(r"`(\w+)`", row)}
+    code = "".join(path.read_text(encoding="utf-8") for path in PROJECT.glob("traffic_analytics/**/*.py"))
+    code += text("gunicorn.conf.py")
+
+    assert listed
+    assert {event for event in listed if f'"{event}"' not in code} == set()
 
 
 def test_every_setting_says_what_it_means_in_one_line_of_a_table() -> None:
@@ -170,9 +186,105 @@ def test_the_image_copies_what_exists_and_what_its_context_lets_through() -> Non
     assert [source for source in copied if not (PROJECT / source).exists()] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
-    local = [link.partition("#")[0] for link in links if "://" not in link and not link.startswith(("#", "mailto:"))]
+def headings_of(page: Path) -> set[str]:
+    """Return the anchors of a page, as GitHub makes them from its headings."""
+    without_code = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", without_code, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
-    assert [link for link in local if not (page.parent / link).exists()] == []
+
+def local_links(page: Path) -> list[tuple[str, str]]:
+    """Return the file and the anchor of each link that stays in the project."""
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    parts = [link.partition("#") for link in links if "://" not in link and not link.startswith("mailto:")]
+    return [(path, anchor) for path, _, anchor in parts]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_local_link_names_a_file_and_a_heading_that_exist(page: Path) -> None:
+    dead = [path for path, _ in local_links(page) if not (page.parent / path).exists()]
+    dead += [
+        f"{path}#{anchor}"
+        for path, anchor in local_links(page)
+        if anchor and anchor not in headings_of(page.parent / path if path else page)
+    ]
+
+    assert dead == []
+
+
+def test_the_index_links_every_page_of_the_documentation() -> None:
+    """The architecture page has the index of the decision records."""
+    docs = PROJECT / "docs"
+    linked = {
+        (index.parent / path).resolve()
+        for index in (docs / "README.md", docs / "develop" / "architecture.md")
+        for path, _ in local_links(index)
+    }
+
+    assert {page for page in PAGES if page.is_relative_to(docs)} - linked == {docs / "README.md"}
+
+
+def test_the_architecture_page_has_the_table_of_imports_that_is_enforced() -> None:
+    tree = ast.parse(text("tests/test_boundaries.py"))
+    allowed: dict[str, list[str]] = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ALLOWED"
+    )
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*?) \|$", text("docs/develop/architecture.md"), re.MULTILINE)
+    written: dict[str, list[str]] = {}
+    for package, imports in rows:
+        written[package] = list(written) if imports == "all of the above" else re.findall(r"`([\w.]+)`", imports)
+    allowed["wiring"] = [package for package in allowed if package != "wiring"]
+
+    assert {package: sorted(imports) for package, imports in written.items()} == {
+        package: sorted(imports) for package, imports in allowed.items()
+    }
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
+def test_a_decision_record_has_its_number_status_and_date(record: Path) -> None:
+    head = record.read_text(encoding="utf-8").partition("## ")[0]
+
+    assert re.match(rf"# {int(record.name[:4])}\. \S", head)
+    assert re.search(r"^- Status: (Accepted|Proposed|Superseded)\b", head, re.MULTILINE)
+    assert re.search(r"^- Date: \d{4}-\d\d-\d\d\b", head, re.MULTILINE)
+
+
+def test_every_page_that_a_file_mentions_exists() -> None:
+    folders = ("analytics_store", "development", "tests", "traffic_analytics", ".github")
+    files = [path for folder in folders for path in (PROJECT / folder).rglob("*")]
+    files += PROJECT.iterdir()
+
+    dead = {
+        (str(path.relative_to(PROJECT)), page)
+        for path in files
+        if path.is_file() and path.suffix in MENTION_PAGES
+        for page in re.findall(r"\bdocs/[\w./-]*\w", path.read_text(encoding="utf-8"))
+        if not (PROJECT / page).exists()
+    }
+
+    assert dead == set()
+
+
+def banned_words() -> list[str]:
+    """Return the words of the glossary's column "not", and the indefinite persons that hide the actor."""
+    columns = re.findall(r"^\| [^|]+ \| ((?:`[^`]+`(?:, )?)+) \| [^|]+ \|$", text(GLOSSARY), re.MULTILINE)
+    return [word for column in columns for word in re.findall(r"`([^`]+)`", column)] + [
+        "everybody",
+        "nobody",
+        "somebody",
+        "whoever",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_the_documentation_uses_the_words_of_the_glossary(page: Path) -> None:
+    if page == PROJECT / GLOSSARY:
+        return
+    prose = re.sub(r"^```.*?^```|`[^`\n]+`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    words = banned_words()
+    used = {word for word in words if re.search(rf"\b{re.escape(word)}\b", prose, re.IGNORECASE)}
+
+    assert len(words) > 10
+    assert used == set()
