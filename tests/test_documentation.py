@@ -1,4 +1,4 @@
-"""What the documentation says of settings, commands and files is true."""
+"""Hold the documentation against settings, commands, files and words."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def text(name: str) -> str:
 
 
 def default(each: Field[Any]) -> str:
-    """Write a default as one would set it; what cannot be set (nothing, no number yet) means that there is none."""
+    """Return a default as an operator would set it, or "" if no text stands for it."""
     if each.default is None:
         return ""
     written = str(each.default).lower() if isinstance(each.default, bool) else str(each.default)
@@ -47,7 +47,7 @@ def default(each: Field[Any]) -> str:
 
 SERVICE = fields(Settings)
 STORE = [each for each in fields(StoreSettings) if each.metadata["name"].startswith("STORE_")]
-"""The store's own; what else it reads, both read."""
+"""Settings of the store that the service does not read."""
 
 
 def settings_table(settings: Iterable[Field[Any]]) -> list[str]:
@@ -65,25 +65,25 @@ def example_settings() -> list[str]:
     return lines
 
 
-def paste(what: str, lines: list[str]) -> str:
-    return f"{what} differs from Settings; it should read:\n\n" + "\n".join(lines)
+def difference(place: str, lines: list[str]) -> str:
+    return f"{place} differs from Settings; expected:\n\n" + "\n".join(lines)
 
 
-def test_the_tables_of_the_configuration_page_are_what_settings_say() -> None:
+def test_the_tables_of_the_configuration_page_match_the_settings() -> None:
     page = text("docs/operate/configuration.md")
     tables = re.findall(r"^\| name \| default \| meaning \|\n(?:\|.*\n)+", page, re.MULTILINE)
     table = "".join(tables).splitlines()
     expected = [*settings_table(SERVICE), *settings_table(STORE)]
 
     if table != expected:
-        pytest.fail(paste("The tables of docs/operate/configuration.md", expected), pytrace=False)
+        pytest.fail(difference("The tables of docs/operate/configuration.md", expected), pytrace=False)
 
 
-def test_the_example_environment_is_what_settings_say() -> None:
+def test_the_example_environment_matches_the_settings() -> None:
     lines = text(".env.example").splitlines()
 
     if lines[lines.index("") :] != example_settings():
-        pytest.fail(paste(".env.example, from its first empty line,", example_settings()), pytrace=False)
+        pytest.fail(difference(".env.example, from its first empty line,", example_settings()), pytrace=False)
 
 
 def test_the_configuration_page_lists_log_events_that_the_service_logs() -> None:
@@ -96,7 +96,7 @@ def test_the_configuration_page_lists_log_events_that_the_service_logs() -> None
     assert {event for event in listed if f'"{event}"' not in code} == set()
 
 
-def test_every_setting_says_what_it_means_in_one_line_of_a_table() -> None:
+def test_the_meaning_of_every_setting_is_one_line_and_one_sentence() -> None:
     for each in [*SERVICE, *STORE]:
         assert re.fullmatch(r"[^|\n]+\.", each.metadata["meaning"]), each.name
 
@@ -104,8 +104,8 @@ def test_every_setting_says_what_it_means_in_one_line_of_a_table() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_make_command_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", text("Makefile"), re.MULTILINE))
-    words = page.read_text(encoding="utf-8")
-    code = re.findall(r"`([^`\n]+)`", words) + re.findall(r"^```sh\n(.*?)^```", words, re.MULTILINE | re.DOTALL)
+    content = page.read_text(encoding="utf-8")
+    code = re.findall(r"`([^`\n]+)`", content) + re.findall(r"^```sh\n(.*?)^```", content, re.MULTILINE | re.DOTALL)
     named = {match[1] for line in code for match in re.finditer(r"\bmake ([a-z0-9]+)\b", line)}
 
     assert named <= targets
@@ -119,7 +119,7 @@ def test_phony_targets_and_their_recipes_are_the_same() -> None:
     assert set(phony[1].split()) == set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
 
 
-def started_by(name: str) -> list[list[str]]:
+def start_commands(name: str) -> list[list[str]]:
     if name == "Dockerfile":
         return [json.loads(text(name).rpartition("\nCMD ")[2])]
     if name == "compose.yaml":
@@ -148,9 +148,15 @@ def test_a_worker_is_started_by_the_same_command() -> None:
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [(name, each) for name in ("Procfile", "Procfile.dev", "Dockerfile", "compose.yaml") for each in started_by(name)],
+    [
+        (name, each)
+        for name in ("Procfile", "Procfile.dev", "Dockerfile", "compose.yaml")
+        for each in start_commands(name)
+    ],
 )
-def test_what_starts_service_and_store_is_accepted_by_gunicorn(name: str, command: list[str], tmp_path: Path) -> None:
+def test_gunicorn_accepts_the_commands_that_start_service_and_store(
+    name: str, command: list[str], tmp_path: Path
+) -> None:
     environment = {"PROXY_TARGET": "http://tinybird.example", "DATA_DIR": str(tmp_path), "PATH": os.defpath}
     done = subprocess.run(
         [sys.executable, "-m", *command, "--check-config"],
@@ -173,16 +179,16 @@ def test_compose_builds_the_image_as_it_is_by_default() -> None:
     assert image == compose
 
 
-def test_the_image_copies_what_exists_and_what_its_context_lets_through() -> None:
+def test_the_image_copies_existing_files_that_dockerignore_includes() -> None:
     copied = [
         source
         for line in re.findall(r"^COPY (?!--from)(.*)$", text("Dockerfile"), re.MULTILINE)
         for source in line.split()[:-1]
     ]
-    let_through = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
+    included = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
 
     assert copied
-    assert set(copied) == let_through
+    assert set(copied) == included
     assert [source for source in copied if not (PROJECT / source).exists()] == []
 
 
