@@ -30,12 +30,12 @@ from traffic_analytics.runtime.logs import FORMATS, LEVELS
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting of the service; docs/operate/configuration.md says the same to operators."""
+    """Every setting of the service; docs/operate/configuration.md has the same table."""
 
     proxy_target: str = variable(
         "PROXY_TARGET",
         http_url,
-        "Where events go: Tinybird's host or its `/v0/events`. Required, unless all that this process does is publish.",
+        "Target of events: Tinybird's host or its `/v0/events`. Required, unless this process only publishes.",
         default="",
     )
     tinybird_tracker_token: str | None = variable(
@@ -49,32 +49,32 @@ class Settings:
     tinybird_sync_auth: str | None = variable(
         "TINYBIRD_SYNC_AUTH",
         secret,
-        "Ghost's `tinybird__sync_auth_key`. If set, `/api/v1/tinybird-sync` takes the rows of Ghost's automations.",
+        "Ghost's `tinybird__sync_auth_key`. If set, `/api/v1/tinybird-sync` accepts the rows of Ghost's automations.",
     )
     stats_target: str | None = variable(
         "STATS_TARGET",
         statistics_url,
-        "Where statistics come from: Tinybird's host or the store. If set, `/v0/pipes/` is served.",
+        "Target of queries: Tinybird's host or the store. If set, `/v0/pipes/` is served.",
     )
     stats_cache_seconds: int = variable(
         "STATS_CACHE_SECONDS",
         whole_number(0, 3600),
-        "How long an answer about statistics is given again, in seconds; 0 keeps none.",
+        "How long a response to a query is cached, in seconds; 0 caches none.",
         default=60,
     )
     tinybird_admin_token: str | None = variable(
         "TINYBIRD_ADMIN_TOKEN",
         secret,
         "The workspace's admin token, Ghost's `tinybird__adminToken`. With it Ghost's tokens are checked here, and "
-        "those of equal rights share answers; without it each token has its own.",
+        "tokens of equal access share cached responses; without it each token has its own.",
     )
     port: int = variable("PORT", whole_number(1, 65535), "Port to listen on.", default=3000)
     listen_host: str = variable("LISTEN_HOST", str, "Address to listen on.", default="0.0.0.0")  # noqa: S104
     trust_proxy: bool | int = variable(
         "TRUST_PROXY",
         trusted_proxies,
-        "Whom to believe about visitors' addresses: `true` takes the leftmost X-Forwarded-For entry, a number N the "
-        "Nth from the right, `false` the connection's own address.",
+        "Source of visitors' addresses: `true` is the leftmost X-Forwarded-For entry, a number N the Nth from the "
+        "right, `false` the connection's own address.",
         default=True,
     )
     hmac_secret: str | None = variable("HMAC_SECRET", secret, "If set, only signed URLs are accepted.")
@@ -82,32 +82,30 @@ class Settings:
         "HMAC_VALIDATION_LOG_ONLY", yes_or_no, "Log bad signatures, but accept the hits.", default=False
     )
     enable_bot_detection_header: bool = variable(
-        "ENABLE_BOT_DETECTION_HEADER", yes_or_no, "Tell bots with `x-ghost-bot-detected: true`.", default=False
+        "ENABLE_BOT_DETECTION_HEADER", yes_or_no, "Answer bots with `x-ghost-bot-detected: true`.", default=False
     )
-    data_dir: Path = variable("DATA_DIR", Path, "Directory for what must survive a restart.", default=Path("data"))
+    data_dir: Path = variable("DATA_DIR", Path, "Directory of files that must survive a restart.", default=Path("data"))
     salt_store_type: str = variable(
         "SALT_STORE_TYPE",
         one_of("sqlite", "file", "memory", "redis", "firestore"),
-        "Where salts are kept: `sqlite` (`file` means the same) for one machine, `redis` or `firestore` for several; "
+        "Backend of the salts: `sqlite` (`file` means the same) for one machine, `redis` or `firestore` for several; "
         "`memory` is for tests and single processes.",
         default="sqlite",
     )
     salt_store_file_path: Path | None = variable(
         "SALT_STORE_FILE_PATH", Path, "The salts' file, if not `salts.sqlite3` in DATA_DIR."
     )
-    redis_url: str | None = variable(
-        "REDIS_URL", redis_url, "The Redis that keeps the salts, with SALT_STORE_TYPE=redis."
-    )
+    redis_url: str | None = variable("REDIS_URL", redis_url, "Redis for the salts, with SALT_STORE_TYPE=redis.")
     firestore_database_id: str = variable(
         "FIRESTORE_DATABASE_ID",
         google_id,
-        "The Firestore database that keeps the salts, with SALT_STORE_TYPE=firestore.",
+        "Firestore database for the salts, with SALT_STORE_TYPE=firestore.",
         default="(default)",
     )
     firestore_cleanup_batch_size: int = variable(
         "FIRESTORE_CLEANUP_BATCH_SIZE",
         whole_number(1, 500),
-        "How many salts of past days are deleted from Firestore in one request.",
+        "Salts of past days that are deleted from Firestore in one request.",
         default=500,
     )
     enable_salt_cleanup_scheduler: bool = variable(
@@ -116,13 +114,13 @@ class Settings:
     delivery: str = variable(
         "DELIVERY",
         one_of("direct", "spool", "pubsub"),
-        "`direct` forwards each hit within its request and spools what Tinybird does not take; `spool` spools every "
-        "hit and sends batches, which needs TINYBIRD_TRACKER_TOKEN; `pubsub` publishes each hit for workers to "
-        "deliver, and is the default if PUBSUB_TOPIC_PAGE_HITS_RAW is set.",
+        "`direct` forwards each hit within its request and spools events that Tinybird does not accept; `spool` "
+        "spools every hit and sends batches, which needs TINYBIRD_TRACKER_TOKEN; `pubsub` publishes each hit for "
+        "workers to deliver, and is the default if PUBSUB_TOPIC_PAGE_HITS_RAW is set.",
         default="direct",
     )
     pubsub_topic_page_hits_raw: str | None = variable(
-        "PUBSUB_TOPIC_PAGE_HITS_RAW", pubsub_name("topics"), "The Pub/Sub topic to which hits are published."
+        "PUBSUB_TOPIC_PAGE_HITS_RAW", pubsub_name("topics"), "Pub/Sub topic to which hits are published."
     )
     pubsub_emulator_host: str | None = variable(
         "PUBSUB_EMULATOR_HOST", str, "Host and port of a Pub/Sub emulator to use instead of Google's Pub/Sub."
@@ -130,37 +128,39 @@ class Settings:
     worker_mode: bool = variable(
         "WORKER_MODE",
         yes_or_no,
-        "Take no hits, but deliver to Tinybird what was published. Needs TINYBIRD_TRACKER_TOKEN.",
+        "Accept no hits, but deliver published hits to Tinybird. Needs TINYBIRD_TRACKER_TOKEN.",
         default=False,
     )
     pubsub_subscription_page_hits_raw: str | None = variable(
         "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW",
         pubsub_name("subscriptions"),
-        "The Pub/Sub subscription from which a worker takes hits.",
+        "Pub/Sub subscription from which a worker receives hits.",
     )
     pubsub_topic_set_aside: str | None = variable(
         "PUBSUB_TOPIC_SET_ASIDE",
         pubsub_name("topics"),
-        "The Pub/Sub topic for what a worker cannot deliver; without it, it is set aside in DATA_DIR.",
+        "Pub/Sub topic for a worker's dead letters; without it, they are stored in DATA_DIR.",
     )
     spool_sync: str = variable(
         "SPOOL_SYNC",
         one_of("full", "normal"),
-        "`full` waits for the disk before a hit counts as kept; `normal` survives killed processes, but a power cut "
-        "may take the last moments.",
+        "`full` waits for the disk before a hit counts as stored; `normal` survives killed processes, but may lose the "
+        "last moments before a power cut.",
         default="full",
     )
     spool_max_mb: int = variable(
         "SPOOL_MAX_MB",
         whole_number(1, 1_000_000),
-        "Most that the spool may hold, in MiB (about 800 events each).",
+        "Maximum size of the spool, in MiB (about 800 events each).",
         default=1024,
     )
-    batch_size: int = variable("BATCH_SIZE", whole_number(1, 10_000), "Most events that one batch holds.", default=500)
+    batch_size: int = variable(
+        "BATCH_SIZE", whole_number(1, 10_000), "Maximum number of events in a batch.", default=500
+    )
     batch_flush_interval_ms: int = variable(
         "BATCH_FLUSH_INTERVAL_MS",
         whole_number(10, 60_000),
-        "Longest that an event waits for its batch, in ms.",
+        "Maximum time that an event waits for its batch, in ms.",
         default=1000,
     )
     log_level: str = variable(
@@ -176,7 +176,7 @@ class Settings:
         default="json",
     )
     log_events: bool = variable(
-        "LOG_EVENTS", yes_or_no, "Log each accepted event as it is sent on; for development.", default=False
+        "LOG_EVENTS", yes_or_no, "Log each accepted event as it is forwarded; for development.", default=False
     )
     google_cloud_project: str | None = variable(
         "GOOGLE_CLOUD_PROJECT",
@@ -184,36 +184,35 @@ class Settings:
         "Google Cloud project of topics, subscriptions, salts and traces.",
     )
     metrics: bool = variable("METRICS", yes_or_no, "Serve `/metrics` for Prometheus.", default=False)
-    metrics_token: str | None = variable(
-        "METRICS_TOKEN", secret, "If set, `/metrics` is shown only to who brings this as a bearer token."
-    )
+    metrics_token: str | None = variable("METRICS_TOKEN", secret, "If set, `/metrics` requires this bearer token.")
     otel_traces_exporter: str = variable(
         "OTEL_TRACES_EXPORTER",
         one_of("none", "otlp", "gcp"),
-        "Where traces go: `otlp` to OTEL_EXPORTER_OTLP_ENDPOINT (the default if that is set), `gcp` to Google Cloud "
-        "Trace, `none` nowhere. OpenTelemetry's other variables hold too.",
+        "Destination of traces: `otlp` to OTEL_EXPORTER_OTLP_ENDPOINT (the default if that is set), `gcp` to Google "
+        "Cloud Trace, `none` nowhere. OpenTelemetry's other variables apply too.",
         default="none",
     )
     otel_trace_exporter: str | None = variable(
         "OTEL_TRACE_EXPORTER",
         one_of("gcp", "jaeger"),
-        "The original's name for OTEL_TRACES_EXPORTER; `jaeger` means `otlp`, to `http://jaeger:4318` if nothing else "
-        "is said.",
+        "The original's name for OTEL_TRACES_EXPORTER; `jaeger` means `otlp`, by default to `http://jaeger:4318`.",
     )
     otel_exporter_otlp_endpoint: str | None = variable(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", http_url, "Where a collector takes traces over HTTP, without `/v1/traces`."
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        http_url,
+        "URL of a collector that accepts traces over HTTP, without `/v1/traces`.",
     )
     otel_exporter_otlp_traces_endpoint: str | None = variable(
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", http_url, "Where a collector takes traces, the whole URL."
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", http_url, "The whole URL of a collector that accepts traces."
     )
     otel_service_name: str | None = variable(
         "OTEL_SERVICE_NAME",
         str,
-        "What traces call this service; unset, `analytics-service`, or `analytics-worker` with WORKER_MODE.",
+        "Name of this service in traces; unset, `analytics-service`, or `analytics-worker` with WORKER_MODE.",
     )
-    build_label: str = variable("BUILD_LABEL", str, "What `/info` calls this build.", default="")
+    build_label: str = variable("BUILD_LABEL", str, "Name of this build in `/info`.", default="")
     local_proxy: bool = variable(
-        "LOCAL_PROXY", yes_or_no, "Serve `/local-proxy`, which logs events as Tinybird would take them.", default=False
+        "LOCAL_PROXY", yes_or_no, "Serve `/local-proxy`, which logs events in place of Tinybird.", default=False
     )
     web_concurrency: int = variable(
         "WEB_CONCURRENCY",
