@@ -36,7 +36,7 @@ def when_ready(server: Any) -> None:  # noqa: ARG001
         said += [
             "What is counted by now:",
             f"curl '{service}/v0/pipes/api_top_pages.json?site_uuid={_SITE}&token={store.stats_token}'",
-            "Configuration of a Ghost in development on this machine (one in production: docs/operate/self-hosting.md):",
+            "Configuration of a Ghost in development on this machine (production: docs/operate/self-hosting.md):",
             "\n".join(_configuration(service, store)),
         ]
     elif settings.stats_target is None:
