@@ -1,6 +1,6 @@
 """Send HTTP requests over kept-alive connections, with a deadline for the whole response.
 
-docs/decisions/0007-own-http-transport-to-tinybird.md has the reasons and the measurement.
+docs/develop/decisions/0007-own-http-transport-to-tinybird.md has the reasons and the measurement.
 """
 
 from __future__ import annotations
