@@ -86,11 +86,15 @@ def test_the_example_environment_matches_the_settings() -> None:
         pytest.fail(difference(".env.example, from its first empty line,", example_settings()), pytrace=False)
 
 
-def test_the_configuration_page_lists_log_events_that_the_service_logs() -> None:
-    rows = re.findall(r"^\| (`[A-Z][a-z]\w+`.*?) \|", text("docs/operate/configuration.md"), re.MULTILINE)
+@pytest.mark.parametrize(
+    ("page", "package"),
+    [("docs/operate/configuration.md", "traffic_analytics"), ("docs/reference/store.md", "analytics_store")],
+)
+def test_a_page_lists_log_events_that_the_code_logs(page: str, package: str) -> None:
+    rows = re.findall(r"^\| (`[A-Z][a-z]\w+`.*?) \|", text(page), re.MULTILINE)
     listed = {event for row in rows for event in re.findall(r"`(\w+)`", row)}
-    code = "".join(path.read_text(encoding="utf-8") for path in PROJECT.glob("traffic_analytics/**/*.py"))
-    code += text("gunicorn.conf.py")
+    files = [*(PROJECT / package).rglob("*.py"), *PROJECT.glob("traffic_analytics/runtime/*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in [*files, PROJECT / "gunicorn.conf.py"])
 
     assert listed
     assert {event for event in listed if f'"{event}"' not in code} == set()
