@@ -30,7 +30,7 @@ ALLOWED = {
     "statistics": ["tinybird", "runtime", "wsgi", "errors"],
     "automation_sync": ["hits", "delivery.target", "gunicorn_worker.body_limits", "wsgi", "errors"],
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
-    "cli": ["delivery", "salts", "tinybird", "settings", "errors"],
+    "cli": ["delivery", "salts", "hits", "tinybird", "settings", "errors"],
     "observability": [
         "errors",
         "gunicorn_worker",

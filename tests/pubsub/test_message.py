@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UnsetType, structs
 
-from tests.support.app import FIREFOX
+from tests.support.app import FIREFOX, page_hit
 from tests.support.messages import EVENT, RAW, encoded
 from traffic_analytics.errors import NoEvent
+from traffic_analytics.hits import page_hit as page_hit_module
 from traffic_analytics.pubsub import message
 
 ADDRESS = "203.0.113.77"
@@ -42,6 +44,28 @@ def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> 
     assert unenriched.hit.started_at == "1795307413714"
 
 
+def test_a_hit_of_the_node_service_has_the_fields_of_a_hit_that_comes_directly() -> None:
+    fields = page_hit(gift_link="g", utm_source="u", referrer="https://r.example/", event_id="e")["payload"]
+    raw_fields = {name: value for name, value in fields.items() if name not in ("site_uuid", "user-agent")}
+
+    unenriched = message.read(encoded({**RAW, "payload": raw_fields}), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    direct = page_hit_module.parse_body(encoded(page_hit(**fields))).payload
+    assert structs.replace(unenriched.hit.payload, event_id=b"") == structs.replace(direct, event_id=b"")
+
+
+def test_a_hit_of_the_node_service_may_have_no_referrer_and_no_time_of_arrival() -> None:
+    fields = {**RAW["payload"], "parsedReferrer": None}
+    del fields["meta"]
+
+    unenriched = message.read(encoded({**RAW, "payload": fields}), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    assert unenriched.hit.started_at is None
+    assert isinstance(unenriched.hit.payload.parsedReferrer, UnsetType)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -56,6 +80,7 @@ def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> 
         encoded({**RAW, "meta": {"ip": "", "user-agent": FIREFOX}}),
         encoded({**RAW, "meta": {"user-agent": FIREFOX}}),
         encoded({**RAW, "payload": {}}),
+        encoded({**RAW, "payload": {**RAW["payload"], "meta": {"received_timestamp": 1}}}),
         encoded({**RAW, "timestamp": "0001-01-01T00:00:00+14:00"}),
         encoded({**EVENT, "meta": {"ip": ADDRESS}}),
         encoded({**EVENT, "ip": ADDRESS}),
