@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from google.protobuf.empty_pb2 import Empty
 from google.pubsub_v1.types import ModifyAckDeadlineRequest, StreamingPullRequest, StreamingPullResponse
 
 from tests.support.processes import PATIENCE, wait_until
-from traffic_analytics.pubsub.subscription import READER, READER_MISSED_AFTER, Subscription
+from traffic_analytics.pubsub.subscription import READER, READER_GRACE, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +26,8 @@ class Server:
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
         methods = {
             "ModifyAckDeadline": grpc.unary_unary_rpc_method_handler(
-                lambda _request, _context: Empty(),
+                lambda _request, _context: b"",  # an empty message
                 request_deserializer=ModifyAckDeadlineRequest.deserialize,
-                response_serializer=Empty.SerializeToString,
             ),
             "StreamingPull": grpc.stream_stream_rpc_method_handler(
                 self._stream,
@@ -60,7 +58,7 @@ def server() -> Iterator[Server]:
 
 def test_the_thread_that_reads_a_stream_is_found_by_its_name(server: Server) -> None:
     subscription = Subscription(
-        "page-hits", "project", server.address, most_messages=10, most_bytes=1000, monotonic=lambda: 0.0
+        "page-hits", "project", server.address, max_messages=10, max_bytes=1000, monotonic=lambda: 0.0
     )
 
     assert subscription.open() is None
@@ -74,13 +72,13 @@ def test_the_thread_that_reads_a_stream_is_found_by_its_name(server: Server) -> 
 def test_a_stream_whose_reader_dies_is_ended(server: Server) -> None:
     now = 0.0
     subscription = Subscription(
-        "page-hits", "project", server.address, most_messages=10, most_bytes=1000, monotonic=lambda: now
+        "page-hits", "project", server.address, max_messages=10, max_bytes=1000, monotonic=lambda: now
     )
     assert subscription.open() is None
     subscription._reader = threading.Thread()  # not alive, as one that ended by a defect
 
     assert subscription.ended() is None
-    now = READER_MISSED_AFTER + 0.1
+    now = READER_GRACE + 0.1
     assert subscription.ended() is None
     wait_until(subscription.inbox.ending.is_set)
     subscription.inbox.done([])
