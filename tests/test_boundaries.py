@@ -28,7 +28,14 @@ ALLOWED = {
     "hits": ["delivery.target", "salts.cache", "settings", "runtime.cors", "runtime.logs", "wsgi", "errors"],
     "health": ["settings", "errors"],
     "statistics": ["tinybird", "runtime", "wsgi", "errors"],
-    "automation_sync": ["hits", "delivery.target", "gunicorn_worker.body_limits", "wsgi", "errors"],
+    "automation_sync": [
+        "hits",
+        "delivery.target",
+        "gunicorn_worker.body_limits",
+        "runtime.authorization",
+        "wsgi",
+        "errors",
+    ],
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
     "cli": ["delivery", "salts", "hits", "tinybird", "settings", "errors"],
     "observability": [
