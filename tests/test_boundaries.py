@@ -24,7 +24,7 @@ ALLOWED = {
     "settings": ["runtime", "errors"],
     "salts": ["runtime", "errors"],
     "delivery": ["runtime", "errors"],
-    "tinybird": ["delivery.target", "errors"],
+    "tinybird": ["delivery.target", "runtime.authorization", "errors"],
     "hits": ["delivery.target", "salts.cache", "settings", "runtime.cors", "runtime.logs", "wsgi", "errors"],
     "health": ["settings", "errors"],
     "statistics": ["tinybird", "runtime", "wsgi", "errors"],
