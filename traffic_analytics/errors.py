@@ -1,20 +1,20 @@
-"""Everything that can go wrong has a name here; hit_endpoint.py alone knows which status each one is."""
+"""Define the errors of the service; `wsgi.STATUS` maps those of requests to HTTP statuses."""
 
 from __future__ import annotations
 
 
 class AnalyticsError(Exception):
-    """The root of what this service raises on purpose."""
+    """Base class of all errors that this service raises on purpose."""
 
 
 class RefusedHit(AnalyticsError):
-    """The request is not a hit that we accept; the message may be shown to whoever sent it."""
+    """The request is no acceptable hit; the message may be shown to the client."""
 
 
 class InvalidHit(RefusedHit):
     """A part of the request breaks the contract.
 
-    `place` names the part (`body.payload.pathname`), `rule` what it must be. Neither repeats what was sent.
+    `place` names the part (`body.payload.pathname`), `rule` its requirement. Neither quotes the client's data.
     """
 
     def __init__(self, place: str, rule: str) -> None:
@@ -24,21 +24,21 @@ class InvalidHit(RefusedHit):
 
 
 class UnsupportedMediaType(RefusedHit):
-    """The body claims to be something other than JSON as we take it."""
+    """The headers announce a body in a format that is not accepted."""
 
 
 class BodyTooLarge(RefusedHit):
-    """The body is longer than what is taken."""
+    """The body is longer than the limit."""
 
 
 class UnsignedUrl(RefusedHit):
-    """The URL is not signed by the shared secret, or was not signed recently."""
+    """The URL is not signed with the shared secret, or its signature has expired."""
 
 
 class SaltUnavailable(AnalyticsError):
-    """No salt can be had, so the visitor cannot be named without naming them wrongly.
+    """The store returned no salt, so the session id of the visitor cannot be derived.
 
-    `store_answered` tells a store that answers, but with something that is no salt, from one that cannot be used.
+    `store_answered` is True if the store can be used but returned an invalid salt.
     """
 
     def __init__(self, message: str, *, store_answered: bool = False) -> None:
@@ -47,23 +47,23 @@ class SaltUnavailable(AnalyticsError):
 
 
 class SpoolUnavailable(AnalyticsError):
-    """The spool is full or cannot be written, so nothing can be promised."""
+    """The spool is full or cannot be written, so no event can be accepted."""
 
 
 class NotSubscribed(AnalyticsError):
-    """No messages can come, so this worker delivers nothing; the message names why."""
+    """No messages can arrive, so this worker delivers nothing; the message names the reason."""
 
 
 class UpstreamFailed(AnalyticsError):
-    """Tinybird did not take the event and there is no spool; the message names why, without client data."""
+    """Tinybird did not accept the event and there is no spool; the message names the reason, without client data."""
 
 
 class NoEvent(AnalyticsError):
-    """A Pub/Sub message brings nothing that could be delivered; the reason quotes nothing of it."""
+    """A Pub/Sub message holds no event and no hit; the reason quotes nothing of it."""
 
 
 class InvalidQuery(AnalyticsError):
-    """The question is not one that any pipe could answer."""
+    """The query is not valid for any pipe."""
 
 
 class UnknownPipe(AnalyticsError):
@@ -71,23 +71,31 @@ class UnknownPipe(AnalyticsError):
 
 
 class TokenRefused(AnalyticsError):
-    """The token does not let its bearer see what is asked for."""
+    """The token does not grant access to the queried pipe."""
 
 
 class TargetIsOurselves(AnalyticsError):
-    """The question was sent by this service: what it takes for the statistics' source leads back to it."""
+    """The query was sent by this service itself: the target of the statistics leads back to it."""
 
 
 class KeyRefused(AnalyticsError):
-    """The request brings no key, or not the one that lets rows be sent."""
+    """The request lacks the key for syncs."""
 
 
 class InvalidRows(AnalyticsError):
-    """The rows of a sync break the contract; the message names the line and the rule, and repeats nothing of it."""
+    """The rows of a sync break the contract.
+
+    `place` names the line and field (`line 3.payload.created_at`), `rule` its requirement. Neither quotes the rows.
+    """
+
+    def __init__(self, place: str, rule: str) -> None:
+        super().__init__(f"{place}: {rule}")
+        self.place = place
+        self.rule = rule
 
 
 class SyncDelayed(AnalyticsError):
-    """Rows cannot be taken now, and can be in `retry_after` seconds; the message may be shown to whoever sent them."""
+    """Rows can be accepted in `retry_after` seconds, but not now; the message may be shown to the client."""
 
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
@@ -95,15 +103,15 @@ class SyncDelayed(AnalyticsError):
 
 
 class SyncFailed(AnalyticsError):
-    """Tinybird does not take the rows, and will not until somebody acts; the message may be shown to their sender."""
+    """Tinybird will not accept the rows until the operator acts; the message may be shown to the client."""
 
 
 class DamagedFile(AnalyticsError):
-    """A file of ours is not what it should be; only a person may replace it."""
+    """A data file is damaged or of a foreign format; only the operator may replace it."""
 
 
 class ConfigurationError(AnalyticsError):
-    """The settings hold mistakes, all of which are listed."""
+    """The settings hold mistakes; the message lists all of them."""
 
     def __init__(self, mistakes: list[str]) -> None:
         super().__init__("\n".join(f"  - {mistake}" for mistake in mistakes))

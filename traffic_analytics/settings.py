@@ -1,4 +1,4 @@
-"""The environment is read once, into a frozen object, or every mistake in it is listed and nothing starts."""
+"""Read the settings of the service once, into a frozen object; report all mistakes together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from traffic_analytics.runtime.logs import FORMATS, LEVELS
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting of the service; docs/operate/configuration.md has the same table."""
+    """All settings of the service; docs/operate/configuration.md repeats their descriptions for operators."""
 
     proxy_target: str = variable(
         "PROXY_TARGET",
@@ -239,12 +239,12 @@ class Settings:
 
     @property
     def salt_file(self) -> Path:
-        """Where the salts' file is."""
+        """Path of the salts' file."""
         return self.salt_store_file_path or self.data_dir / "salts.sqlite3"
 
 
 def _settle(values: dict[str, Any], given: Set[str]) -> None:
-    """Decide what nobody has said, where it depends on something else."""
+    """Set the defaults that depend on other variables."""
     if "pubsub_topic_page_hits_raw" in values:
         values.setdefault("delivery", "pubsub")
     one_process = values.get("salt_store_type") == "memory" or values.get("worker_mode")
@@ -261,7 +261,7 @@ def _settle(values: dict[str, Any], given: Set[str]) -> None:
 
 
 def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
-    """List what does not go together. A variable that is given but could not be read is not said to be missing."""
+    """Yield contradictions. A variable that is given but invalid is not reported as missing."""
     publishes = settings.delivery == "pubsub" and not settings.worker_mode
     no_token = "TINYBIRD_TRACKER_TOKEN" not in given
     on_google = (
@@ -272,11 +272,11 @@ def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
     if not (publishes and settings.tinybird_sync_auth is None) and "PROXY_TARGET" not in given:
         yield "PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events"
     if settings.delivery == "spool" and no_token:
-        yield "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens that requests bring are not stored"
+        yield "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens of requests are not stored"
     if settings.worker_mode and no_token:
-        yield "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN, since messages bring no token"
+        yield "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN, since messages hold no token"
     if settings.tinybird_sync_auth is not None and no_token:
-        yield "TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN, to send the rows on"
+        yield "TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN, to send the rows to Tinybird"
     if publishes and "PUBSUB_TOPIC_PAGE_HITS_RAW" not in given:
         yield "PUBSUB_TOPIC_PAGE_HITS_RAW: must be set with DELIVERY=pubsub"
     if settings.worker_mode and "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW" not in given:
@@ -286,12 +286,13 @@ def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
     if any(on_google) and "GOOGLE_CLOUD_PROJECT" not in given:
         yield f"GOOGLE_CLOUD_PROJECT: must be set with {next(filter(None, on_google))}"
     if settings.salt_store_type == "memory" and settings.web_concurrency > 1:
-        yield "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process names visitors anew"
+        yield "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process has salts of its own"
     if settings.metrics_token is not None and not settings.metrics:
-        yield "METRICS_TOKEN: guards nothing without METRICS=true"
+        yield "METRICS_TOKEN: has no effect without METRICS=true"
 
 
 def _missing_packages(settings: Settings) -> Iterator[str]:
+    """Yield the optional packages that the settings need and that are not installed."""
     publishes = settings.delivery == "pubsub" and not settings.worker_mode
     pubsub = ("google.cloud.pubsub_v1", "google-cloud-pubsub", "gcp")
     traces = "OTEL_TRACES_EXPORTER"
@@ -328,5 +329,5 @@ def _missing_packages(settings: Settings) -> Iterator[str]:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package around it
+    except ModuleNotFoundError:  # the parent package is missing too
         return False

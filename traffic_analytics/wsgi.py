@@ -39,11 +39,11 @@ STATUS: dict[type[errors.AnalyticsError], tuple[int, str]] = {
     errors.SyncDelayed: (503, "Service Unavailable"),
     errors.SyncFailed: (502, "Bad Gateway"),
 }
-"""What each error means to the sender. Those that are not here stop the start and never meet a request."""
+"""Status and name of each error that a request can raise; other errors only stop the start or a worker."""
 
 
 class Answer(NamedTuple):
-    """What the sender gets: always JSON, readable by any page."""
+    """Response to a client: always JSON, readable by a script of any page."""
 
     status: int
     body: bytes
@@ -51,20 +51,20 @@ class Answer(NamedTuple):
 
 
 def answer_to(error: Exception) -> Answer:
-    """Turn an error into what the sender is told, and tell the operator what is none of the sender's business."""
+    """Map an error to its response, and log the facts that only concern the operator."""
     if not isinstance(error, errors.AnalyticsError) or type(error) not in STATUS:
-        _log.error("a defect of this service", exc_info=error, extra={"event": "UnhandledError"})
-        return error_answer(500, "Internal Server Error", "this is a defect of the service")
+        _log.error("defect of this service", exc_info=error, extra={"event": "UnhandledError"})
+        return error_answer(500, "Internal Server Error", "defect of this service")
     status, name = STATUS[type(error)]
     match error:
         case errors.UpstreamFailed():
-            _log.error("an event was not taken: %s", error, extra={"event": "ProxyError"})
+            _log.error("Tinybird did not accept an event: %s", error, extra={"event": "ProxyError"})
             return Answer(status, b'{"error":"Proxy error"}')
         case errors.SaltUnavailable():
-            _log.error("no salt: %s", error, extra={"event": "SaltUnavailable"})
+            _log.error("no salt available: %s", error, extra={"event": "SaltUnavailable"})
             return error_answer(status, name, "the salt store cannot be used", (("retry-after", "5"),))
         case errors.SpoolUnavailable():
-            _log.error("no spool: %s", error, extra={"event": "SpoolUnavailable"})
+            _log.error("the spool cannot be used: %s", error, extra={"event": "SpoolUnavailable"})
             return error_answer(status, name, "the spool is full or cannot be used", (("retry-after", "5"),))
         case errors.SyncDelayed(retry_after=seconds):
             return error_answer(status, name, str(error), (("retry-after", str(math.ceil(seconds))),))
@@ -72,20 +72,20 @@ def answer_to(error: Exception) -> Answer:
 
 
 def error_answer(status: int, name: str, message: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    """Return an error in the one shape that all errors have."""
-    said = {"error": name, "message": message, "statusCode": status}
-    return Answer(status, json.dumps(said).encode(), headers)
+    """Build the response that all errors share: name, message and status."""
+    fields = {"error": name, "message": message, "statusCode": status}
+    return Answer(status, json.dumps(fields).encode(), headers)
 
 
 PREFIX = "/.ghost/analytics"
-"""Where Ghost's page reaches us; ghost-docker's proxy strips it, others do not."""
+"""Path prefix that Ghost's pages use; ghost-docker's proxy strips it, other proxies do not."""
 
 
 def handle_errors(app: Flask) -> None:
-    """Answer every error as JSON, and every request so that a browser lets the page see the answer."""
+    """Respond to every error with JSON, and allow every origin to read every response."""
 
     @app.errorhandler(Exception)
-    def refuse(error: Exception) -> Response:
+    def respond(error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             return to_response(answer_to(error))
         code = error.code or 500
@@ -99,5 +99,5 @@ def handle_errors(app: Flask) -> None:
 
 
 def to_response(answer: Answer) -> Response:
-    """Return an answer as Flask takes it."""
+    """Convert an answer to Flask's response."""
     return Response(answer.body, answer.status, answer.headers, content_type=JSON)

@@ -25,12 +25,12 @@ def without(row: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def service(start: Any) -> Service:
+def service(start: Start) -> Service:
     return start(TINYBIRD_SYNC_AUTH=KEY)
 
 
 def sync(service: Service, *rows: Any, path: str = PATH, **headers: str | None) -> Any:
-    """Post rows as Ghost does; a header that is None is left out."""
+    """Post rows as Ghost does; a header that is None is omitted."""
     sent = {
         "Authorization": f"Bearer {KEY}",
         "Content-Type": "application/x-ndjson",
@@ -41,7 +41,7 @@ def sync(service: Service, *rows: Any, path: str = PATH, **headers: str | None) 
 
 
 def forwarded(service: Service) -> list[tuple[str, list[Any]]]:
-    """Return what Tinybird was sent: data sources with their rows."""
+    """Return the rows sent to Tinybird with their data sources."""
     return [
         (request.qs["name"][0], [json.loads(line) for line in request.body.splitlines()])
         for request in service.tinybird.request_history
@@ -69,11 +69,11 @@ def test_rows_as_ghost_sends_them_reach_their_data_source_without_their_type(ser
     assert forwarded(service) == [("automation_run_events", [without(row, "type") for row in runs])]
     (request,) = service.tinybird.request_history
     assert request.headers["Authorization"] == "Bearer test-token"
-    assert request.qs["wait"] == ["true"]  # Ghost forgets what was taken, so it must be committed
+    assert request.qs["wait"] == ["true"]  # Ghost deletes rows after a success, so they must be committed
     assert KEY not in str(request.headers) + request.url + request.text
 
 
-def test_steps_with_all_their_columns_reach_theirs(service: Service) -> None:
+def test_steps_with_all_columns_reach_their_data_source(service: Service) -> None:
     steps = [
         step(1),
         step(2, status="finished", step_attempts=2, finished_at="2026-11-22T00:30:13.714Z", ready_at=None),
@@ -84,7 +84,7 @@ def test_steps_with_all_their_columns_reach_theirs(service: Service) -> None:
     assert forwarded(service) == [("automation_run_step_events", [without(row, "type") for row in steps])]
 
 
-def test_rows_of_both_kinds_are_sent_on_apart_each_in_their_order(service: Service) -> None:
+def test_rows_of_both_kinds_are_sent_separately_and_in_order(service: Service) -> None:
     answer = sync(service, run(1), step(1), run(2), step(2), run(3))
 
     assert answer.json == {"rows": 5, "quarantined_rows": 0}
@@ -94,7 +94,7 @@ def test_rows_of_both_kinds_are_sent_on_apart_each_in_their_order(service: Servi
 
 @pytest.mark.parametrize("name", ["automation_run_events", "automation_run_step_events"])
 @pytest.mark.parametrize("named", [False, True])
-def test_the_golden_rows_are_taken_and_sent_on_as_they_are(name: str, named: bool, service: Service) -> None:
+def test_the_golden_rows_are_forwarded_unchanged(name: str, named: bool, service: Service) -> None:
     rows = golden(f"{name}.ndjson")
     site = rows[0]["site_uuid"]
     rows = [row for row in rows if row["site_uuid"] == site]
@@ -108,7 +108,7 @@ def test_the_golden_rows_are_taken_and_sent_on_as_they_are(name: str, named: boo
 
 @pytest.mark.parametrize("prefix", ["", "/.ghost/analytics"])
 @pytest.mark.parametrize("end", ["", "/"])
-def test_it_answers_on_both_paths_with_and_without_a_slash(prefix: str, end: str, service: Service) -> None:
+def test_the_route_exists_on_both_paths_with_and_without_a_slash(prefix: str, end: str, service: Service) -> None:
     assert sync(service, run(), path=prefix + PATH + end).status_code == 202
     assert service.client.get(prefix + PATH + end).status_code == 405
 
@@ -142,9 +142,7 @@ def test_without_the_setting_there_is_no_such_route(prefix: str, start: Start) -
     ],
     ids=itertools.count(),
 )
-def test_without_the_key_nothing_is_taken_and_nothing_is_read(
-    authorization: str | None, start: Start, log: Any
-) -> None:
+def test_without_the_key_no_rows_are_accepted_or_read(authorization: str | None, start: Start, log: Any) -> None:
     service = start(TINYBIRD_SYNC_AUTH=KEY)
     answer = sync(service, b"no json", Content_Type="text/plain", x_site_uuid=None, Authorization=authorization)
 
@@ -154,7 +152,7 @@ def test_without_the_key_nothing_is_taken_and_nothing_is_read(
     assert [record["event"] for record in log.records] == ["SyncKeyRefused"]
 
 
-def test_the_scheme_is_known_in_any_case(service: Service) -> None:
+def test_the_scheme_is_accepted_in_any_case(service: Service) -> None:
     assert sync(service, run(), Authorization=f"bearer  {KEY} ").status_code == 202
 
 
@@ -171,7 +169,7 @@ def test_the_scheme_is_known_in_any_case(service: Service) -> None:
         (None, 415),
     ],
 )
-def test_the_body_must_call_itself_ndjson(content_type: str | None, status: int, service: Service) -> None:
+def test_the_content_type_must_be_ndjson(content_type: str | None, status: int, service: Service) -> None:
     answer = sync(service, run(), Content_Type=content_type)
 
     assert answer.status_code == status
@@ -185,7 +183,7 @@ def test_the_body_must_not_be_compressed(encoding: str, status: int, service: Se
 
     assert answer.status_code == status
     if status == 415:
-        assert refused(answer, 415).startswith("headers.content-encoding: must be left out")
+        assert refused(answer, 415).startswith("headers.content-encoding: must be absent")
 
 
 MUST_BE_DATE = "must be a date and time like 2026-01-31T23:59:59.999Z"
@@ -244,7 +242,7 @@ NAMES = "automation_run_events, automation_run_step_events"
     ],
     ids=itertools.count(),
 )
-def test_one_wrong_row_refuses_all_and_is_named(row: Any, message: str, start: Start, log: Any) -> None:
+def test_one_invalid_row_refuses_all_rows_and_is_named(row: Any, message: str, start: Start, log: Any) -> None:
     service = start(TINYBIRD_SYNC_AUTH=KEY)
     answer = sync(service, run(1), step(1), row, run(2))
 
@@ -256,12 +254,12 @@ def test_one_wrong_row_refuses_all_and_is_named(row: Any, message: str, start: S
 @pytest.mark.parametrize(
     ("query", "row", "message"),
     [
-        ("?name=analytics_events", run(), f"query.name: must be left out or be exactly one of {NAMES}"),
-        ("?name=", run(), f"query.name: must be left out or be exactly one of {NAMES}"),
+        ("?name=analytics_events", run(), f"query.name: must be absent or exactly one of {NAMES}"),
+        ("?name=", run(), f"query.name: must be absent or exactly one of {NAMES}"),
         (
             "?name=automation_run_events&name=automation_run_events",
             run(),
-            f"query.name: must be left out or be exactly one of {NAMES}",
+            f"query.name: must be absent or exactly one of {NAMES}",
         ),
         (
             "?name=automation_run_step_events",
@@ -283,7 +281,7 @@ def test_the_data_source_of_the_query_must_be_that_of_the_rows(
 
 
 @pytest.mark.parametrize("site", [None, "", "1", SITE + "0", f"{{{SITE}}}"])
-def test_the_site_must_be_named_by_a_uuid(site: str | None, service: Service) -> None:
+def test_the_site_must_be_a_uuid(site: str | None, service: Service) -> None:
     assert refused(sync(service, run(), x_site_uuid=site), 400) == "headers.x-site-uuid: must be a UUID"
 
 
@@ -299,19 +297,19 @@ def test_a_body_without_rows_is_refused(body: bytes, service: Service) -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n", b"\n \n"])
-def test_blank_lines_are_no_rows(end: bytes, service: Service) -> None:
+def test_blank_lines_are_not_counted_as_rows(end: bytes, service: Service) -> None:
     assert sync(service, b"", run(1), b"\r", run(2), end).json["rows"] == 2
 
 
 @pytest.mark.parametrize("row", [without(run(), "type"), without(step(), "type")])
-def test_a_row_without_a_type_is_known_by_its_shape(row: dict[str, Any], service: Service) -> None:
+def test_the_kind_of_a_row_without_a_type_is_derived_from_its_fields(row: dict[str, Any], service: Service) -> None:
     assert sync(service, row).status_code == 202
 
     of_steps = "automation_run_id" in row["payload"]
     assert forwarded(service) == [("automation_run_step_events" if of_steps else "automation_run_events", [row])]
 
 
-def test_what_a_newer_ghost_adds_passes_as_it_came(service: Service) -> None:
+def test_unknown_fields_pass_unchanged(service: Service) -> None:
     row = {**run(colour="grün", depth=1.50, big=12345678901234567890123), "member": {"a": [1, None]}}
 
     assert sync(service, row).status_code == 202
@@ -319,15 +317,15 @@ def test_what_a_newer_ghost_adds_passes_as_it_came(service: Service) -> None:
     assert forwarded(service)[0][1] == [without(row, "type")]
 
 
-def test_of_two_members_of_one_name_the_one_that_was_checked_is_sent_on(service: Service) -> None:
+def test_of_two_members_with_one_name_only_the_checked_one_is_forwarded(service: Service) -> None:
     twice = json.dumps(run()).replace('"site_uuid"', f'"site_uuid": "{OTHER_SITE}", "site_uuid"').encode()
 
     assert sync(service, twice).status_code == 202
 
-    assert OTHER_SITE not in service.tinybird.last_request.text
+    assert OTHER_SITE not in service.tinybird.request_history[-1].text
 
 
-def test_a_thousand_rows_are_taken_and_one_more_is_not(service: Service) -> None:
+def test_a_thousand_rows_are_accepted_and_one_more_is_not(service: Service) -> None:
     rows = [run(number) for number in range(1000)]
 
     assert sync(service, *rows).json["rows"] == 1000
@@ -335,7 +333,7 @@ def test_a_thousand_rows_are_taken_and_one_more_is_not(service: Service) -> None
     assert refused(sync(service, *rows, run(1000)), 413) == "body: must be at most 1000 lines"
 
 
-def test_nine_mebibytes_are_taken_and_one_byte_more_is_not(service: Service) -> None:
+def test_nine_mebibytes_are_accepted_and_one_byte_more_is_not(service: Service) -> None:
     limit = 9 * 1024 * 1024
     fitting = body_of(*[run(number, note="x" * 9000) for number in range(1000)])
     fitting += b" " * (limit - len(fitting))
@@ -362,24 +360,24 @@ def test_nine_mebibytes_are_taken_and_one_byte_more_is_not(service: Service) -> 
         ({"status_code": 200, "json": {"successful_rows": 0, "quarantined_rows": 1}}, 502, None, "SyncMisconfigured"),
     ],
 )
-def test_what_tinybird_does_not_take_is_not_said_to_be_taken(
+def test_a_sync_fails_if_tinybird_does_not_accept_its_rows(
     answer: dict[str, Any], status: int, retry_after: str | None, event: str, start: Start, log: Any
 ) -> None:
     service = start(TINYBIRD_SYNC_AUTH=KEY)
     service.tinybird.post(requests_mock.ANY, **answer)
 
-    said = sync(service, run())
+    response = sync(service, run())
 
-    message = refused(said, status)
-    assert message.startswith("Tinybird did not take the rows for automation_run_events: ")
-    assert said.headers.get("retry-after") == retry_after
+    message = refused(response, status)
+    assert message.startswith("Tinybird did not accept the rows for automation_run_events: ")
+    assert response.headers.get("retry-after") == retry_after
     (record,) = log.records
     assert record["event"] == event
     assert "secret" not in message + log.text
     assert "test-token" not in log.text
 
 
-def test_the_log_says_what_the_token_must_be_allowed(start: Start, log: Any) -> None:
+def test_the_log_names_the_permission_that_the_token_lacks(start: Start, log: Any) -> None:
     service = start(TINYBIRD_SYNC_AUTH=KEY)
     service.tinybird.post(requests_mock.ANY, status_code=403)
 
@@ -389,7 +387,7 @@ def test_the_log_says_what_the_token_must_be_allowed(start: Start, log: Any) -> 
     assert words in log.records[0]["message"]
 
 
-def test_if_only_the_first_data_source_is_taken_the_answer_is_a_failure(service: Service) -> None:
+def test_a_sync_fails_if_tinybird_accepts_only_one_of_its_data_sources(service: Service) -> None:
     service.tinybird.post(requests_mock.ANY, [{"json": all_rows_fit}, {"status_code": 503}])
 
     assert "automation_run_step_events" in refused(sync(service, run(), step()), 503)
@@ -406,7 +404,7 @@ def test_rows_in_quarantine_are_counted_and_logged(start: Start, log: Any) -> No
     assert [record["event"] for record in log.records] == ["RowsQuarantined", "RowsSynced"]
 
 
-def test_a_failed_sync_gives_its_place_back(service: Service) -> None:
+def test_a_failed_sync_releases_its_slot(service: Service) -> None:
     for _ in range(5):
         assert refused(sync(service, b"{"), 400)
 
@@ -444,13 +442,15 @@ def hostile_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
     st.sampled_from(["", "?name=automation_run_events", "?name=%FF", "?name", "?" + "&" * 50]),
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_no_rows_make_it_fail_and_what_goes_on_is_json(hostile_service: Service, sent: list[bytes], query: str) -> None:
+def test_any_input_is_handled_and_only_json_is_forwarded(
+    hostile_service: Service, sent: list[bytes], query: str
+) -> None:
     service = hostile_service
     service.tinybird.reset_mock()
 
     answer = sync(service, *sent, path=PATH + query)
 
     assert answer.status_code in (202, 400)
-    going_on = [row for _, rows in forwarded(service) for row in rows]
-    assert len(going_on) == (answer.json["rows"] if answer.status_code == 202 else 0)
-    assert all(row["site_uuid"] == row["payload"]["site_uuid"] == SITE and "type" not in row for row in going_on)
+    sent_rows = [row for _, rows in forwarded(service) for row in rows]
+    assert len(sent_rows) == (answer.json["rows"] if answer.status_code == 202 else 0)
+    assert all(row["site_uuid"] == row["payload"]["site_uuid"] == SITE and "type" not in row for row in sent_rows)

@@ -244,9 +244,7 @@ def test_a_stream_whose_reader_dies_is_ended_and_said(
     """Google's client goes on without its reader, for ever and without a word, if that meets a defect."""
     name = f"reader-{uuid.uuid4().hex[:8]}"
     emulator.create(name)
-    stream = Subscription(
-        name, PROJECT, emulator.address, most_messages=10, most_bytes=10_000, monotonic=time.monotonic
-    )
+    stream = Subscription(name, PROJECT, emulator.address, max_messages=10, max_bytes=10_000, monotonic=time.monotonic)
     assert stream.open() is None
     with monkeypatch.context() as patch:
         patch.setattr(Inbox, "schedule", lambda *_: 1 / 0)

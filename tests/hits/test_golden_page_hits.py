@@ -50,17 +50,16 @@ def test_a_recorded_request_is_answered_and_forwarded_as_recorded(case: dict[str
 
 
 def with_placeholders(event: Any, expected: Any) -> Any:
-    """Put the placeholders in for values that vary, where those have the right shape."""
+    """Replace values that vary by their placeholders, if they have the right form."""
     if isinstance(expected, dict) and isinstance(event, dict):
         return {key: with_placeholders(value, expected.get(key)) for key, value in event.items()}
-    shape = {"<server time>": r"[0-9T:.Z-]{24}", "<session id>": "[0-9a-f]{64}", "<uuid>": UUID}
-    return (
-        expected if isinstance(expected, str) and expected in shape and re.fullmatch(shape[expected], event) else event
-    )
+    shape = {"<server time>": r"[0-9T:.Z-]{24}", "<session id>": "[0-9a-f]{64}", "<uuid>": UUID.pattern}
+    pattern = shape.get(expected) if isinstance(expected, str) else None
+    return expected if pattern is not None and re.fullmatch(pattern, event) else event
 
 
 def expected_session(service: Any, case: dict[str, Any]) -> str:
-    """Reckon the visitor's name from the contract's words."""
+    """Derive the session id by the words of the contract."""
     headers = {name.lower(): value for name, value in case["request"]["headers"]}
     address = "192.0.2.7"
     if case["env"].get("TRUST_PROXY") != "false" and "x-forwarded-for" in headers:

@@ -72,7 +72,7 @@ examples = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 
 
 class Errors(logging.Handler):
-    """Keeps what was logged as an error, or could not be written at all."""
+    """Handler that stores errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -83,14 +83,14 @@ class Errors(logging.Handler):
 
 
 class Target:
-    """A service that hostile requests are thrown at; each answer is held against the contract."""
+    """A service for hostile requests; each response is checked against the contract."""
 
     def __init__(self, service: Service, errors: Errors) -> None:
         self.service = service
         self.errors = errors
 
     def throw(self, body: bytes = b"", **environ: str) -> Response:
-        """Send a request straight to the application: a client would not send half of these."""
+        """Pass a request directly to the application: an HTTP client would refuse half of them."""
         self.errors.records.clear()
         environ = HIT | environ
         if "HTTP_TRANSFER_ENCODING" not in environ:
@@ -116,11 +116,11 @@ class Target:
         assert answer.headers.getlist("access-control-allow-origin") == ["*"]
         assert TOKEN not in answer.get_data(as_text=True)
         if answer.status_code >= 400 and environ["REQUEST_METHOD"] != "HEAD":
-            said = json.loads(answer.get_data())
-            assert set(said) == {"error", "message", "statusCode"}
-            assert said["statusCode"] == answer.status_code
-            assert said["error"]
-            assert said["message"]
+            fields = json.loads(answer.get_data())
+            assert set(fields) == {"error", "message", "statusCode"}
+            assert fields["statusCode"] == answer.status_code
+            assert fields["error"]
+            assert fields["message"]
         return answer
 
 
@@ -145,19 +145,19 @@ def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @example(b'{"x":' * 4_000)
 @example(b'"\\ud800"')
 @examples
-def test_any_bytes_are_refused_politely(target: Target, body: bytes) -> None:
+def test_any_bytes_are_refused_without_a_defect(target: Target, body: bytes) -> None:
     assert target.throw(body).status_code == 400
 
 
 @given(st.builds(json.dumps, values))
 @examples
-def test_any_json_is_refused_politely(target: Target, body: str) -> None:
+def test_any_json_is_refused_without_a_defect(target: Target, body: str) -> None:
     assert target.throw(body.encode()).status_code in (400, 413)
 
 
 @given(st.data())
 @examples
-def test_a_hit_with_anything_in_its_fields_is_taken_or_refused(target: Target, data: st.DataObject) -> None:
+def test_a_hit_with_anything_in_its_fields_is_accepted_or_refused(target: Target, data: st.DataObject) -> None:
     body = page_hit()
     parts = [body, body["payload"], body["payload"]["parsedReferrer"]]
     for _ in range(data.draw(st.integers(1, 4))):
@@ -174,7 +174,7 @@ def test_a_hit_with_anything_in_its_fields_is_taken_or_refused(target: Target, d
 
 @given(st.data())
 @examples
-def test_a_hit_with_some_bytes_changed_is_taken_or_refused(target: Target, data: st.DataObject) -> None:
+def test_a_hit_with_some_bytes_changed_is_accepted_or_refused(target: Target, data: st.DataObject) -> None:
     body = bytearray(json.dumps(page_hit(event_id="0fe04a48", pathname="/\\ud83d\\ude00/")).encode())
     for _ in range(data.draw(st.integers(1, 5))):
         at = data.draw(st.integers(0, len(body) - 1))
@@ -186,7 +186,7 @@ def test_a_hit_with_some_bytes_changed_is_taken_or_refused(target: Target, data:
 @given(url=urls, source=st.text(max_size=20), medium=st.text(max_size=20), href=urls)
 @example(url="http://\ud800", source="", medium="", href="\udfff")
 @examples
-def test_any_referrer_is_taken(target: Target, url: str, source: str, medium: str, href: str) -> None:
+def test_any_referrer_is_accepted(target: Target, url: str, source: str, medium: str, href: str) -> None:
     body = page_hit(parsedReferrer={"url": url, "source": source, "medium": medium}, href=href)
 
     assert target.throw(json.dumps(body).encode()).status_code == 202
@@ -194,13 +194,13 @@ def test_any_referrer_is_taken(target: Target, url: str, source: str, medium: st
 
 @given(st.dictionaries(st.sampled_from(HEADERS), latin, max_size=6))
 @examples
-def test_any_headers_are_taken_or_refused(target: Target, headers: dict[str, str]) -> None:
+def test_any_headers_are_accepted_or_refused(target: Target, headers: dict[str, str]) -> None:
     target.throw(json.dumps(page_hit()).encode(), **headers)
 
 
 @given(st.one_of(latin, st.from_regex(r"(X-[0-9a-zA-Z;,.:/+=-]{1,40}, ?){1,4}", fullmatch=True)))
 @examples
-def test_any_user_agent_and_any_forwarded_address_are_taken(target: Target, text: str) -> None:
+def test_any_user_agent_and_any_forwarded_address_are_accepted(target: Target, text: str) -> None:
     answer = target.throw(json.dumps(page_hit()).encode(), HTTP_USER_AGENT=f"x{text}", HTTP_X_FORWARDED_FOR=text)
 
     assert answer.status_code == 202
@@ -210,7 +210,7 @@ def test_any_user_agent_and_any_forwarded_address_are_taken(target: Target, text
     st.sampled_from(["", "-1", "5", "x", "99999999999999999999", "1e3", "\u00b2", "0x10", " 7 ", "+7"]), st.booleans()
 )
 @examples
-def test_any_declared_length_is_taken_or_refused(target: Target, length: str, chunked: bool) -> None:
+def test_any_declared_length_is_accepted_or_refused(target: Target, length: str, chunked: bool) -> None:
     more = {"HTTP_TRANSFER_ENCODING": "chunked"} if chunked else {}
 
     target.throw(json.dumps(page_hit()).encode(), CONTENT_LENGTH=length, **more)
@@ -232,7 +232,7 @@ def test_any_declared_length_is_taken_or_refused(target: Target, length: str, ch
     )
 )
 @examples
-def test_any_query_is_taken_or_refused(target: Target, query: str) -> None:
+def test_any_query_is_accepted_or_refused(target: Target, query: str) -> None:
     for given_query in (query, f"name=analytics_events&token={TOKEN}&{query}"):
         target.throw(
             json.dumps(page_hit()).encode(), QUERY_STRING=given_query, RAW_URI=f"/api/v1/page_hit?{given_query}"
@@ -255,7 +255,7 @@ def test_any_method_and_path_are_answered(target: Target, method: str, path: str
 
 @given(place=st.sampled_from(["token", "name", "t", "hmac", "x"]), body=st.binary(max_size=20))
 @examples
-def test_no_message_repeats_a_token(target: Target, place: str, body: bytes) -> None:
+def test_no_message_quotes_a_token(target: Target, place: str, body: bytes) -> None:
     target.throw(body, QUERY_STRING=f"{place}={TOKEN}&{place}={TOKEN}")
     target.throw(json.dumps(page_hit(site_uuid=TOKEN)).encode(), HTTP_X_SITE_UUID=TOKEN, CONTENT_TYPE=TOKEN)
 

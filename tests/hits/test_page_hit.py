@@ -103,24 +103,24 @@ ACCEPTED: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for the long tables, as starting it takes longer than a request."""
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Start one service for the long tables; its start takes longer than a request."""
     with requests_mock.Mocker() as tinybird:
         tinybird.post(TARGET, status_code=202, json={})
-        yield Service(tmp_path_factory.mktemp("lasting"), tinybird)
+        yield Service(tmp_path_factory.mktemp("shared"), tinybird)
 
 
 def changed(place: str, value: Any) -> dict[str, Any]:
-    """Make a hit with one value changed, or taken away."""
+    """Build a hit with one value changed or removed."""
     body: dict[str, Any] = page_hit()
-    at = body
+    parent_object = body
     *parents, name = place.split(".")
     for parent in parents:
-        at = at[parent]
+        parent_object = parent_object[parent]
     if value is MISSING:
-        at.pop(name, None)
+        parent_object.pop(name, None)
     else:
-        at[name] = value
+        parent_object[name] = value
     return body
 
 
@@ -142,10 +142,10 @@ def refusal(answer: Any, status: int = 400, name: str = "Bad Request") -> str:
 
 
 @pytest.mark.parametrize(("place", "value"), cases(REFUSED))
-def test_a_field_that_breaks_its_rule_is_refused_by_name(place: str, value: Any, lasting: Service) -> None:
-    lasting.tinybird.reset_mock()
+def test_a_field_that_breaks_its_rule_is_refused_by_name(place: str, value: Any, shared_service: Service) -> None:
+    shared_service.tinybird.reset_mock()
 
-    message = refusal(lasting.hit(changed(place, value)))
+    message = refusal(shared_service.hit(changed(place, value)))
 
     where, _, rule = message.partition(": ")
     if value is MISSING:
@@ -156,19 +156,19 @@ def test_a_field_that_breaks_its_rule_is_refused_by_name(place: str, value: Any,
     else:
         assert where == f"body.{place}"
     assert "must" in rule or "misses" in rule
-    assert lasting.events == []
+    assert shared_service.events == []
 
 
 @pytest.mark.parametrize(("place", "value"), cases(ACCEPTED))
-def test_a_field_within_its_rule_is_accepted(place: str, value: Any, lasting: Service) -> None:
-    lasting.tinybird.reset_mock()
+def test_a_field_within_its_rule_is_accepted(place: str, value: Any, shared_service: Service) -> None:
+    shared_service.tinybird.reset_mock()
 
-    assert lasting.hit(changed(place, value)).status_code == 202
-    assert len(lasting.events) == 1
+    assert shared_service.hit(changed(place, value)).status_code == 202
+    assert len(shared_service.events) == 1
 
 
 @pytest.mark.parametrize("name", OPTIONAL[1:])
-def test_an_optional_field_travels_as_sent_and_is_null_if_it_was_not(name: str, service: Any) -> None:
+def test_an_optional_field_is_forwarded_unchanged_or_as_null(name: str, service: Any) -> None:
     service.hit(page_hit(**{name: "spring"}))
     service.hit(page_hit(**{name: ""}))
     service.hit(changed(f"payload.{name}", MISSING))
@@ -206,8 +206,8 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes, service: Any) -> 
 
 @pytest.mark.parametrize("value", [CANARY, {CANARY: CANARY}, [CANARY]], ids=["text", "object", "list"])
 @pytest.mark.parametrize("place", [place for place, _ in REFUSED])
-def test_no_message_repeats_what_the_body_holds(place: str, value: Any, lasting: Service) -> None:
-    answer = lasting.hit(changed(place, value))
+def test_no_message_quotes_the_body(place: str, value: Any, shared_service: Service) -> None:
+    answer = shared_service.hit(changed(place, value))
 
     assert CANARY not in answer.text
 
@@ -257,10 +257,11 @@ def test_a_site_header_that_is_no_uuid_is_refused(site: str | None, service: Any
 
 @pytest.mark.parametrize("agent", [None, "", "  ", "\t"])
 def test_a_blank_user_agent_is_refused(agent: str | None, service: Any) -> None:
-    environ = {} if agent is None else {"HTTP_USER_AGENT": agent}
-    given = EnvironBuilder(HIT, method="POST", json=page_hit(), headers={"x-site-uuid": SITE}).get_environ()
+    environ = EnvironBuilder(HIT, method="POST", json=page_hit(), headers=[("x-site-uuid", SITE)]).get_environ()
+    if agent is not None:
+        environ["HTTP_USER_AGENT"] = agent
 
-    assert refusal(call(service, {**given, **environ})).startswith("headers.user-agent: must")
+    assert refusal(call(service, environ)).startswith("headers.user-agent: must")
 
 
 @pytest.mark.parametrize(
@@ -280,44 +281,45 @@ def test_another_content_type_is_refused(kind: str, service: Any) -> None:
 
 
 def padded(size: int) -> bytes:
-    """Make a valid hit of so many bytes."""
+    """Build a valid hit of this size, in bytes."""
     return json.dumps(page_hit()).encode().ljust(size)
 
 
 def call(service: Any, environ: dict[str, Any]) -> Response:
-    """Call the application with exactly this, which the test client would complete."""
+    """Call the application with exactly this environment, which the test client would complete."""
     return Response.from_app(service.client.application, environ)
 
 
 def chunked(service: Any, stream: Any, target: str = HIT) -> Any:
-    """Post a hit whose length is not declared, as a WSGI server hands it over."""
+    """Post a hit without a declared length, as a WSGI server passes it on."""
     environ = EnvironBuilder(
         target,
         method="POST",
-        headers={
-            "x-site-uuid": SITE,
-            "User-Agent": FIREFOX,
-            "Content-Type": "application/json",
-            "Transfer-Encoding": "chunked",
-        },
+        headers=[
+            ("x-site-uuid", SITE),
+            ("User-Agent", FIREFOX),
+            ("Content-Type", "application/json"),
+            ("Transfer-Encoding", "chunked"),
+        ],
     ).get_environ()
     environ.pop("CONTENT_LENGTH", None)
     return call(service, {**environ, "wsgi.input": stream, "wsgi.input_terminated": True})
 
 
 class Endless(io.BytesIO):
-    """A body that never ends, and counts what is taken of it."""
+    """A body that never ends, and counts the bytes read."""
 
-    taken = 0
+    bytes_read = 0
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
         assert size >= 0, "reads without a limit"
-        self.taken += size
+        self.bytes_read += size
         return b" " * size
 
 
 class Unreadable(io.BytesIO):
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         raise AssertionError("the body was read")
 
 
@@ -327,7 +329,7 @@ def test_a_body_may_have_20480_bytes_chunked_or_not(size: int, status: int, serv
     assert chunked(service, io.BytesIO(padded(size))).status_code == status
 
 
-def test_a_body_too_large_says_so(service: Any) -> None:
+def test_a_body_too_large_is_refused_with_the_limit(service: Any) -> None:
     message = refusal(service.hit(padded(20_481)), 413, "Payload Too Large")
 
     assert message.startswith("body: must")
@@ -346,7 +348,7 @@ def test_an_endless_body_is_read_no_further_than_the_limit(service: Any) -> None
     body = Endless()
 
     assert chunked(service, body).status_code == 413
-    assert body.taken <= 65_536
+    assert body.bytes_read <= 65_536
 
 
 def test_size_comes_before_signature_and_signature_before_all_else(start: Any) -> None:
@@ -371,7 +373,7 @@ def test_a_refused_signature_repeats_neither_the_signature_nor_a_token(start: An
 
 @pytest.mark.parametrize("place", ["pathname", "href", "utm_source", "event_id", "unknown"])
 @pytest.mark.parametrize("text", [r"cut \ud83d", r"\ude00 rest", r"\ude00\ud83d", r"\ud83d\ude00"])
-def test_half_an_emoji_does_not_cost_the_hit(text: str, place: str, service: Any) -> None:
+def test_a_hit_with_half_an_emoji_is_accepted(text: str, place: str, service: Any) -> None:
     body = json.dumps(page_hit(**{place: "HERE"})).replace("HERE", text).encode()
 
     assert service.hit(body).status_code == 202
@@ -381,7 +383,7 @@ def test_half_an_emoji_does_not_cost_the_hit(text: str, place: str, service: Any
 
 
 @pytest.mark.parametrize("event_id", ["0fe04a48", "x", " ", "é😀", '"\\', "9" * 1000])
-def test_an_event_id_that_was_given_is_kept(event_id: str, service: Any) -> None:
+def test_the_event_id_of_the_client_is_kept(event_id: str, service: Any) -> None:
     service.hit(page_hit(event_id=event_id))
 
     assert service.events[0]["payload"]["event_id"] == event_id
@@ -434,7 +436,7 @@ def test_a_value_nested_too_deep_or_too_large_is_no_server_error(place: bytes, r
         ("9" * 5000, None),
     ],
 )
-def test_the_start_that_a_proxy_noted_becomes_the_received_timestamp(
+def test_the_start_header_of_a_proxy_becomes_the_received_timestamp(
     sent: str | None, expected: str | None, service: Any
 ) -> None:
     service.hit(headers={"x-ghost-analytics-start": sent})
@@ -466,7 +468,7 @@ def test_the_start_that_a_proxy_noted_becomes_the_received_timestamp(
         ),
     ],
 )
-def test_the_referrer_travels_as_sent_and_is_named_only_if_it_has_a_url(
+def test_the_referrer_is_forwarded_unchanged_and_classified_only_if_it_has_a_url(
     given: Any, named: dict[str, Any], service: Any
 ) -> None:
     service.hit(changed("payload.parsedReferrer", given))
@@ -494,7 +496,7 @@ def test_the_referrer_travels_as_sent_and_is_named_only_if_it_has_a_url(
         ("2", None, "192.0.2.7"),
     ],
 )
-def test_the_visitor_is_named_by_the_address_that_trusted_proxies_give(
+def test_the_session_id_uses_the_address_from_trusted_proxies(
     trust: str, forwarded: str | None, address: str, start: Any
 ) -> None:
     service = start(TRUST_PROXY=trust)
@@ -507,7 +509,7 @@ def test_the_visitor_is_named_by_the_address_that_trusted_proxies_give(
     assert service.events[0]["session_id"] == expected
 
 
-def test_a_visitor_has_another_name_on_every_site_and_day(service: Any) -> None:
+def test_a_visitor_has_another_session_id_on_every_site_and_day(service: Any) -> None:
     service.hit()
     service.hit()
     service.hit(headers={"x-site-uuid": UUID})
@@ -540,7 +542,9 @@ def test_the_day_is_that_of_utc_when_the_hit_arrived(service: Any) -> None:
         ("ours", "name=analytics_events&t=1&hmac=x&token=theirs&from=me", "name=analytics_events"),
     ],
 )
-def test_a_visitors_token_travels_on_only_if_we_have_none(own: str, query: str, forwarded: str, start: Any) -> None:
+def test_a_client_s_token_is_forwarded_only_if_the_service_has_none(
+    own: str, query: str, forwarded: str, start: Any
+) -> None:
     service = start(TINYBIRD_TRACKER_TOKEN=own)
 
     assert service.hit(target=f"/api/v1/page_hit?{query}").status_code == 202
@@ -551,7 +555,7 @@ def test_a_visitors_token_travels_on_only_if_we_have_none(own: str, query: str, 
 
 
 @pytest.mark.parametrize("own", ["ours", ""])
-def test_nothing_else_of_the_visitors_request_travels_on(own: str, start: Any) -> None:
+def test_nothing_else_of_the_request_is_forwarded(own: str, start: Any) -> None:
     service = start(TINYBIRD_TRACKER_TOKEN=own)
     private = {
         "Cookie": f"a={CANARY}",

@@ -1,12 +1,15 @@
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from traffic_analytics.hits import referrer
-from traffic_analytics.hits.referrer import Referrer, classify
+from traffic_analytics.hits.referrer import Known, Referrer, classify
 
 PAGE = "https://blog.example/some/post/"
 GOLDEN = [
@@ -21,19 +24,19 @@ urls = st.one_of(
 )
 
 
-def as_recorded(found: Referrer | None) -> dict[str, str | None]:
-    if found is None:
+def as_recorded(classified: Referrer | None) -> dict[str, str | None]:
+    if classified is None:
         return {}
-    return {"referrerUrl": found.url, "referrerSource": found.source, "referrerMedium": found.medium}
+    return {"referrerUrl": classified.url, "referrerSource": classified.source, "referrerMedium": classified.medium}
 
 
-def test_every_recorded_referrer_is_named_as_the_node_service_names_it():
+def test_every_recorded_referrer_is_named_as_the_node_service_names_it() -> None:
     assert len(GOLDEN) > 1900
     assert [case for case in GOLDEN if as_recorded(classify(**case["in"], page_href=PAGE)) != case["out"]] == []
 
 
 @pytest.mark.parametrize("url", [None, ""])
-def test_without_a_url_there_is_no_referrer_whatever_else_is_given(url):
+def test_without_a_url_there_is_no_referrer_whatever_else_is_given(url: str | None) -> None:
     assert classify(url, "google", "cpc", PAGE) is None
 
 
@@ -49,7 +52,7 @@ def test_without_a_url_there_is_no_referrer_whatever_else_is_given(url):
         ("https://google.com/", "https://www.google.com/"),
     ],
 )
-def test_a_blog_is_no_source_of_its_own_traffic(url, page):
+def test_a_blog_is_no_source_of_its_own_traffic(url: str, page: str) -> None:
     assert classify(url, None, None, page) is None
     assert classify(url, "", "", page) is None
 
@@ -57,11 +60,11 @@ def test_a_blog_is_no_source_of_its_own_traffic(url, page):
 @pytest.mark.parametrize(
     "page", ["https://other.blog.example/", "https://blog.example.com/", "blog.example", "", "\ud800"]
 )
-def test_another_site_is_a_source_even_if_its_name_is_alike(page):
+def test_another_site_is_a_source_even_if_its_name_is_alike(page: str) -> None:
     assert classify("https://blog.example/", None, None, page) == ("blog.example", "blog.example", None)
 
 
-def test_a_source_that_is_given_counts_even_on_the_blog_itself():
+def test_a_source_that_is_given_counts_even_on_the_blog_itself() -> None:
     assert classify(PAGE, "my-newsletter", None, PAGE) == ("blog.example", "my newsletter", "Email")
 
 
@@ -81,7 +84,9 @@ def test_a_source_that_is_given_counts_even_on_the_blog_itself():
         ("https://duckduckgo.com/", "", "cpc", ("duckduckgo.com", "DuckDuckGo", "search")),
     ],
 )
-def test_the_first_rule_that_fits_names_the_referrer(url, source, medium, expected):
+def test_the_first_matching_rule_classifies_the_referrer(
+    url: str, source: str | None, medium: str | None, expected: tuple[str | None, ...]
+) -> None:
     assert classify(url, source, medium, PAGE) == expected
 
 
@@ -100,7 +105,7 @@ def test_the_first_rule_that_fits_names_the_referrer(url, source, medium, expect
         ("https://not.duckduckgo.com.example/", ("not.duckduckgo.com.example", "not.duckduckgo.com.example", None)),
     ],
 )
-def test_hosts_match_whole_and_paths_in_whole_segments(url, expected):
+def test_hosts_match_whole_and_paths_in_whole_segments(url: str, expected: tuple[str | None, ...]) -> None:
     assert classify(url, None, None, PAGE) == expected
 
 
@@ -118,12 +123,12 @@ def test_hosts_match_whole_and_paths_in_whole_segments(url, expected):
         ("https://a\ud800b/", None),
     ],
 )
-def test_hosts_are_as_browsers_see_them(url, host):
+def test_hosts_are_as_browsers_see_them(url: str, host: str | None) -> None:
     assert classify(url, None, None, PAGE) == (host, host, None)
 
 
-def test_a_source_of_several_sites_has_the_medium_of_the_first_in_the_list():
-    first = {}
+def test_a_source_of_several_sites_has_the_medium_of_the_first_in_the_list() -> None:
+    first: dict[str, Known] = {}
     for known in referrer._list().values():
         first.setdefault(known.source.lower(), known)
     several = [
@@ -140,15 +145,17 @@ def test_a_source_of_several_sites_has_the_medium_of_the_first_in_the_list():
 
 @given(urls, st.none() | anything, st.none() | anything, urls)
 @example("https://google.com/\ud800", "\ud800", "\udfff", "\ud800")
-def test_no_text_makes_it_fail(url, source, medium, page):
+def test_any_text_can_be_classified(url: str, source: str | None, medium: str | None, page: str) -> None:
     classify(url, source, medium, page)
 
 
-def test_a_path_of_twenty_thousand_slashes_is_looked_up_a_few_times_only(monkeypatch):
-    lookups = []
+def test_a_path_of_twenty_thousand_slashes_is_looked_up_a_few_times_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lookups: list[str] = []
 
-    class Sites(dict):
-        def get(self, key, default=None):
+    class Sites(dict[str, Known]):
+        def get(self, key: str, default: Any = None) -> Any:
             lookups.append(key)
             return super().get(key, default)
 

@@ -13,7 +13,7 @@ SECRET = "TEST-HMAC-SECRET"
 
 
 @pytest.mark.parametrize("case", golden("signed_urls.jsonl"), ids=lambda case: case["name"])
-def test_a_recorded_url_is_judged_as_recorded(case: dict[str, Any], start: Any) -> None:
+def test_a_recorded_url_is_accepted_or_refused_as_recorded(case: dict[str, Any], start: Any) -> None:
     service = start(HMAC_SECRET=case["secret"], HMAC_VALIDATION_LOG_ONLY=str(case["log_only"]).lower())
     service.now = datetime.fromtimestamp(case["now"], UTC)
 
@@ -37,7 +37,7 @@ def test_a_signature_covers_the_path_as_it_arrived(start: Any) -> None:
     assert service.hit(target=moved).status_code == 401
 
 
-def test_the_url_is_read_as_browsers_serialise_it() -> None:
+def test_the_signature_covers_the_url_as_browsers_serialise_it() -> None:
     query = "name=analytics_events&tilde=%7E&star=*&plus=a+b&accent=%C3%A9&t=1000"
     signature = signed_url.sign(
         "/p?name=analytics_events&tilde=%7E&star=*&plus=a+b&accent=%C3%A9&t=1000", b"k"
@@ -49,7 +49,7 @@ def test_the_url_is_read_as_browsers_serialise_it() -> None:
 
 
 @pytest.mark.parametrize(("age", "valid"), [(300, True), (300.5, False), (-5, True), (-5.5, False)])
-def test_a_signature_is_good_from_five_minutes_old_to_five_seconds_ahead(age: float, valid: bool) -> None:
+def test_a_signature_is_valid_from_five_minutes_old_to_five_seconds_ahead(age: float, valid: bool) -> None:
     signed = f"/p?t=10000&hmac={signed_url.sign('/p?t=10000', b'k').decode()}"
 
     if valid:
@@ -59,13 +59,13 @@ def test_a_signature_is_good_from_five_minutes_old_to_five_seconds_ahead(age: fl
             signed_url.verify(signed, b"k", 10_000 + age)
 
 
-def test_a_body_too_large_is_refused_before_the_signature_is_looked_at(start: Any) -> None:
+def test_a_body_too_large_is_refused_before_the_signature_is_checked(start: Any) -> None:
     assert start(HMAC_SECRET=SECRET).hit(b" " * 20_481).status_code == 413
 
 
 @pytest.mark.parametrize(
     "query", ["t=%ff&hmac=x", "t=1000&hmac=%ff", "t=1000&hmac=%ff&hmac=x", "%ff=%ff&t=%c3&hmac=%c3"]
 )
-def test_what_is_no_text_is_no_signature(query: str) -> None:
+def test_invalid_utf_8_is_no_signature(query: str) -> None:
     with pytest.raises(UnsignedUrl):
         signed_url.verify(f"/p?{query}", b"k", 1000.0)

@@ -6,25 +6,27 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UnsetType, structs
 
-from tests.support.app import FIREFOX
+from tests.support.app import FIREFOX, page_hit
 from tests.support.messages import EVENT, RAW, encoded
 from traffic_analytics.errors import NoEvent
+from traffic_analytics.hits import page_hit as page_hit_module
 from traffic_analytics.pubsub import message
 
 ADDRESS = "203.0.113.77"
 
 
 @pytest.mark.parametrize("data_source", ["analytics_events", "analytics_events_test"])
-def test_an_event_goes_on_as_it_is_to_the_data_source_that_it_names(data_source: str) -> None:
+def test_an_event_is_passed_on_unchanged_to_its_data_source(data_source: str) -> None:
     assert message.read(encoded(EVENT), {"data_source": data_source}) == (data_source, encoded(EVENT))
 
 
-def test_an_event_that_names_no_data_source_is_a_hit_like_any_other() -> None:
+def test_an_event_without_a_data_source_goes_to_that_of_hits() -> None:
     assert message.read(encoded(EVENT), {}) == ("analytics_events", encoded(EVENT))
 
 
-def test_an_event_is_one_line_whoever_wrote_it() -> None:
+def test_an_event_is_reduced_to_one_line() -> None:
     published = message.read(json.dumps(EVENT, indent=1).encode(), {"data_source": "analytics_events"})
 
     assert isinstance(published, message.Published)
@@ -32,7 +34,7 @@ def test_an_event_is_one_line_whoever_wrote_it() -> None:
     assert json.loads(published.event) == EVENT
 
 
-def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> None:
+def test_a_hit_of_the_node_service_keeps_its_time_address_and_user_agent() -> None:
     unenriched = message.read(encoded(RAW), {})
 
     assert isinstance(unenriched, message.Unenriched)
@@ -40,6 +42,28 @@ def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> 
     assert unenriched.address == ADDRESS
     assert unenriched.hit.user_agent == FIREFOX
     assert unenriched.hit.started_at == "1795307413714"
+
+
+def test_a_hit_of_the_node_service_has_the_fields_of_a_hit_that_comes_directly() -> None:
+    fields = page_hit(gift_link="g", utm_source="u", referrer="https://r.example/", event_id="e")["payload"]
+    raw_fields = {name: value for name, value in fields.items() if name not in ("site_uuid", "user-agent")}
+
+    unenriched = message.read(encoded({**RAW, "payload": raw_fields}), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    direct = page_hit_module.parse_body(encoded(page_hit(**fields))).payload
+    assert structs.replace(unenriched.hit.payload, event_id=b"") == structs.replace(direct, event_id=b"")
+
+
+def test_a_hit_of_the_node_service_may_have_no_referrer_and_no_time_of_arrival() -> None:
+    fields = {**RAW["payload"], "parsedReferrer": None}
+    del fields["meta"]
+
+    unenriched = message.read(encoded({**RAW, "payload": fields}), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    assert unenriched.hit.started_at is None
+    assert isinstance(unenriched.hit.payload.parsedReferrer, UnsetType)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +80,7 @@ def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> 
         encoded({**RAW, "meta": {"ip": "", "user-agent": FIREFOX}}),
         encoded({**RAW, "meta": {"user-agent": FIREFOX}}),
         encoded({**RAW, "payload": {}}),
+        encoded({**RAW, "payload": {**RAW["payload"], "meta": {"received_timestamp": 1}}}),
         encoded({**RAW, "timestamp": "0001-01-01T00:00:00+14:00"}),
         encoded({**EVENT, "meta": {"ip": ADDRESS}}),
         encoded({**EVENT, "ip": ADDRESS}),
@@ -63,18 +88,18 @@ def test_a_hit_of_the_node_service_keeps_its_day_its_address_and_its_names() -> 
     ],
     ids=lambda data: repr(data[:20]),
 )
-def test_what_is_neither_is_no_event(data: bytes) -> None:
+def test_a_message_that_is_neither_event_nor_hit_is_no_event(data: bytes) -> None:
     with pytest.raises(NoEvent):
         message.read(data, {})
 
 
-def test_a_data_source_of_others_is_none_of_ours() -> None:
+def test_an_unknown_data_source_is_refused() -> None:
     with pytest.raises(NoEvent, match="data source"):
         message.read(encoded(EVENT), {"data_source": "secrets"})
 
 
 @given(st.binary() | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(encoded), st.booleans())
-def test_nothing_but_no_event_is_raised_whatever_comes(data: bytes, named: bool) -> None:
+def test_any_input_raises_no_event_and_no_other_error(data: bytes, named: bool) -> None:
     with pytest.raises(NoEvent):
         message.read(data, {"data_source": "analytics_events"} if named else {})
 
@@ -93,23 +118,23 @@ def test_nothing_but_no_event_is_raised_whatever_comes(data: bytes, named: bool)
         [ADDRESS],
     ],
 )
-def test_what_is_kept_of_a_message_that_is_no_event_holds_no_address(content: Any) -> None:
+def test_a_dead_letter_holds_no_address(content: Any) -> None:
     assert ADDRESS.encode() not in message.without_address(encoded(content))
 
 
 @pytest.mark.parametrize("address", ["2001:db8::77", "[2001:db8::77]:443", '"[2001:db8::77]"'])
-def test_nor_does_it_hold_one_of_ipv6(address: str) -> None:
+def test_a_dead_letter_holds_no_ipv6_address(address: str) -> None:
     assert b"db8" not in message.without_address(encoded({"visitor": f"for={address}"}))
 
 
-def test_what_is_no_address_is_kept() -> None:
+def test_a_dead_letter_keeps_text_that_is_no_address() -> None:
     kept = {"user-agent": FIREFOX, "timestamp": "2026-11-22T12:30:15.123Z", "href": "https://blog.example:8443/a::b"}
 
     assert json.loads(message.without_address(encoded(kept))) == kept
 
 
 @pytest.mark.parametrize(("begin", "end"), [(b'{"a":', b"}"), (b'{"a":[', b"]}")])
-def test_what_is_nested_too_deeply_is_cut_off(begin: bytes, end: bytes) -> None:
+def test_a_dead_letter_is_cut_off_below_its_maximum_depth(begin: bytes, end: bytes) -> None:
     kept = message.without_address(begin * 450 + b'"deep"' + end * 450)
 
     assert kept.startswith(begin * 5)
@@ -119,5 +144,5 @@ def test_what_is_nested_too_deeply_is_cut_off(begin: bytes, end: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", f"cut {ADDRESS}".encode(), encoded([ADDRESS])])
-def test_of_what_is_no_json_object_only_the_size_is_kept(data: bytes) -> None:
+def test_a_dead_letter_of_no_json_object_holds_its_size_only(data: bytes) -> None:
     assert json.loads(message.without_address(data)) == {"bytes": len(data)}

@@ -1,4 +1,4 @@
-"""What Google's answer to a look says of a subscription, and what opening one makes of it."""
+"""Check and open a subscription whose client returns one response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from traffic_analytics.pubsub.subscription import Subscription
 
 
 class Client:
-    """A client whose look gets one answer."""
+    """A client that returns one response to a check."""
 
     def __init__(self, answer: Exception | None) -> None:
         self._answer = answer
@@ -36,7 +36,7 @@ class Client:
 
 def subscription(make_client: Any, monkeypatch: pytest.MonkeyPatch) -> Subscription:
     monkeypatch.setattr(Subscription, "_make_client", lambda _self: make_client())
-    return Subscription("page-hits", "project", most_messages=10, most_bytes=1000, monotonic=lambda: 0.0)
+    return Subscription("page-hits", "project", max_messages=10, max_bytes=1000, monotonic=lambda: 0.0)
 
 
 @pytest.mark.parametrize(
@@ -44,41 +44,43 @@ def subscription(make_client: Any, monkeypatch: pytest.MonkeyPatch) -> Subscript
     [
         (None, None),
         (exceptions.InvalidArgument("no such ack id"), None),
-        (exceptions.FailedPrecondition("whatever it says of a message that is none"), None),
+        (exceptions.FailedPrecondition("about a message that does not exist"), None),
         (exceptions.NotFound("x"), "NotFound: does it exist"),
         (exceptions.PermissionDenied("x"), "PermissionDenied: does it exist, and may"),
         (exceptions.ServiceUnavailable("x"), "cannot be reached: ServiceUnavailable"),
         (exceptions.DeadlineExceeded("x"), "cannot be reached: DeadlineExceeded"),
-        (RefreshError("the-secret"), "cannot be reached: RefreshError"),  # type: ignore[no-untyped-call]
+        (RefreshError("the-secret"), "cannot be reached: RefreshError"),
     ],
 )
-def test_only_what_is_said_of_the_subscription_keeps_it_closed(
+def test_only_an_error_about_the_subscription_keeps_it_closed(
     answer: Exception | None, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(answer)
     opened = subscription(lambda: client, monkeypatch)
 
-    said = opened.open()
+    problem = opened.open()
 
-    assert (said is None, opened.is_open, client.subscribed, client.closed) == (
+    assert (problem is None, opened.is_open, client.subscribed, client.closed) == (
         (True, True, True, False) if reason is None else (False, False, False, True)
     )
-    assert (reason or "") in (said or "")
-    assert "secret" not in (said or "")
-    assert opened.look() == said
+    assert (reason or "") in (problem or "")
+    assert "secret" not in (problem or "")
+    assert opened.check() == problem
 
 
-def test_credentials_that_cannot_be_read_are_a_reason_by_their_class_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_credentials_are_named_by_the_class_of_their_error_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def make_client() -> Client:
         raise IsADirectoryError("/run/secrets/key")
 
     opened = subscription(make_client, monkeypatch)
 
-    assert opened.open() == opened.look() == "it cannot be opened: IsADirectoryError"
+    assert opened.open() == opened.check() == "it cannot be opened: IsADirectoryError"
     assert not opened.is_open
 
 
-def test_a_stream_that_ends_by_itself_says_why_though_its_reader_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_ends_by_itself_has_a_reason_even_if_its_reader_ends_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     client = Client(None)
     opened = subscription(lambda: client, monkeypatch)
     opened.open()

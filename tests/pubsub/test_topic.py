@@ -1,4 +1,4 @@
-"""A topic, against a gRPC server in Pub/Sub's place that answers as it is told to."""
+"""Publish to a gRPC server in place of Pub/Sub, which responds as each test sets it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.fakes import spooled
 from tests.support.processes import PATIENCE, wait_until
 from traffic_analytics.delivery.target import Verdict
 from traffic_analytics.errors import SpoolUnavailable
-from traffic_analytics.pubsub.topic import MOST_BYTES, MOST_MESSAGES, PUBLISH_TIMEOUT, PubsubTopic
+from traffic_analytics.pubsub.topic import MAX_BYTES, MAX_MESSAGES, PUBLISH_TIMEOUT, PubsubTopic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,9 +26,9 @@ Code = grpc.StatusCode
 
 
 class Pubsub:
-    """Takes what is published, unless it has a status to answer with.
+    """A server that accepts published messages, or responds with `status`.
 
-    `go_on` lets it answer, `delays` are the seconds that its next answers take beyond that.
+    It responds once `go_on` is set; `delays` are added to its next responses, in seconds.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Pubsub:
         self.go_on.wait(PATIENCE)
         self._stopping.wait(self.delays.pop(0) if self.delays else 0)
         if self.status is not None:
-            context.abort(self.status, "as told")
+            context.abort(self.status, "as set")
         return PublishResponse(message_ids=[str(n) for n, _ in enumerate(request.messages)])
 
     def stop(self) -> None:
@@ -105,7 +105,7 @@ def test_a_topic_of_another_project_is_named_by_its_path(pubsub: Pubsub) -> None
         (Code.UNKNOWN, Verdict.LATER),
     ],
 )
-def test_what_an_answer_means_for_the_events(
+def test_each_status_has_its_verdict(
     topic: PubsubTopic, pubsub: Pubsub, status: grpc.StatusCode, verdict: Verdict
 ) -> None:
     pubsub.status = status
@@ -117,7 +117,7 @@ def test_what_an_answer_means_for_the_events(
         topic.add_dead_letter("analytics_events", b"{}", "status 400")
 
 
-def test_nobody_waits_longer_than_two_seconds_for_pubsub(topic: PubsubTopic, pubsub: Pubsub) -> None:
+def test_a_hit_waits_at_most_two_seconds_for_pubsub(topic: PubsubTopic, pubsub: Pubsub) -> None:
     pubsub.go_on.clear()
 
     reply = topic.post("analytics_events", b"{}")
@@ -127,7 +127,7 @@ def test_nobody_waits_longer_than_two_seconds_for_pubsub(topic: PubsubTopic, pub
 
 @pytest.fixture
 def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where Google's libraries look for credentials; there is nothing yet."""
+    """Return the path at which Google's libraries look for credentials; it does not exist yet."""
     path = tmp_path / "credentials"
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     return path
@@ -136,7 +136,7 @@ def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("content", "error"), [(None, "IsADirectoryError"), ("[]", "AttributeError"), ("{", "DefaultCredentialsError")]
 )
-def test_credentials_that_cannot_be_read_keep_events_and_are_told_by_the_error_s_class(
+def test_events_are_spooled_without_credentials_and_the_reason_is_the_class_of_the_error(
     credentials: Path, start: Any, content: str | None, error: str
 ) -> None:
     credentials.mkdir() if content is None else credentials.write_text(content)
@@ -149,13 +149,13 @@ def test_credentials_that_cannot_be_read_keep_events_and_are_told_by_the_error_s
     assert len(spooled(service)) == 1
 
 
-def test_nobody_waits_longer_for_credentials_than_for_pubsub(credentials: Path) -> None:
-    os.mkfifo(credentials)  # whoever opens it waits for somebody who writes
+def test_a_hit_waits_for_credentials_no_longer_than_for_pubsub(credentials: Path) -> None:
+    os.mkfifo(credentials)  # opening it blocks until a writer opens it too
     topic = PubsubTopic("hits", "the-project")
 
-    begun = time.monotonic()
+    started = time.monotonic()
     replies = [topic.post("analytics_events", b"{}") for _ in range(2)]
-    waited = time.monotonic() - begun
+    waited = time.monotonic() - started
 
     assert [(reply.verdict, reply.reason) for reply in replies] == [(Verdict.LATER, "Pub/Sub: not open yet")] * 2
     assert waited < 2 * PUBLISH_TIMEOUT + 0.5
@@ -163,25 +163,23 @@ def test_nobody_waits_longer_for_credentials_than_for_pubsub(credentials: Path) 
     assert topic.post_batch("analytics_events", [b"{}"]).verdict is Verdict.WRONG_SETUP
 
 
-def test_the_wait_for_those_before_counts_too(topic: PubsubTopic, pubsub: Pubsub) -> None:
+def test_the_wait_for_an_earlier_request_counts_too(topic: PubsubTopic, pubsub: Pubsub) -> None:
     pubsub.delays = [0.8 * PUBLISH_TIMEOUT, PATIENCE]
     first = threading.Thread(target=topic.post, args=["analytics_events", b"{}"])
     first.start()
     wait_until(lambda: len(pubsub.requests) == 1)
 
-    begun = time.monotonic()
+    started = time.monotonic()
     reply = topic.post("analytics_events", b"{}")
-    waited = time.monotonic() - begun
+    waited = time.monotonic() - started
     first.join(PATIENCE)
 
     assert reply.verdict is Verdict.LATER
-    assert len(pubsub.requests) == 2, "it was tried, too"
+    assert len(pubsub.requests) == 2, "the second event was published too"
     assert waited < PUBLISH_TIMEOUT + 0.5
 
 
-def test_who_comes_while_another_publishes_is_published_together_with_the_others(
-    topic: PubsubTopic, pubsub: Pubsub
-) -> None:
+def test_events_that_arrive_during_a_request_share_the_next_one(topic: PubsubTopic, pubsub: Pubsub) -> None:
     topic.post("analytics_events", b"0")
     pubsub.go_on.clear()
     replies = []
@@ -203,9 +201,9 @@ def test_who_comes_while_another_publishes_is_published_together_with_the_others
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "requests"), [(MOST_MESSAGES + 1, 2, 2), (3, MOST_BYTES // 2, 2), (2, MOST_BYTES // 2, 1)]
+    ("count", "size", "requests"), [(MAX_MESSAGES + 1, 2, 2), (3, MAX_BYTES // 2, 2), (2, MAX_BYTES // 2, 1)]
 )
-def test_a_request_stays_within_what_pubsub_takes(topic: PubsubTopic, count: int, size: int, requests: int) -> None:
+def test_a_request_stays_within_the_limits_of_pubsub(topic: PubsubTopic, count: int, size: int, requests: int) -> None:
     sent = list(topic._requests([("analytics_events", b"x" * size)] * count, {}))
     assert len(sent) == requests
     assert sum(len(request.messages) for request in sent) == count

@@ -1,4 +1,4 @@
-"""A worker with a subscription, a Tinybird and a place aside that do as each test wants."""
+"""Run a worker with a fake subscription, Tinybird and dead-letter queue."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from traffic_analytics.delivery.target import DATA_SOURCES, NO_DATA_SOURCE, Repl
 from traffic_analytics.errors import NotSubscribed, SaltUnavailable, SpoolUnavailable
 from traffic_analytics.hits import user_agent
 from traffic_analytics.pubsub import message as messages
-from traffic_analytics.pubsub.outstanding import ASIDE_AGAIN_AFTER
-from traffic_analytics.pubsub.subscription import LONGEST_REST, Inbox
-from traffic_analytics.pubsub.worker import LONGEST_TURN, REOPEN_AFTER, SALT_AGAIN_AFTER, Worker
+from traffic_analytics.pubsub.outstanding import DEAD_LETTER_RETRY
+from traffic_analytics.pubsub.subscription import MAX_DELAY, Inbox
+from traffic_analytics.pubsub.worker import MAX_EXCESS_DELAY, REOPEN_AFTER, SALT_RETRY, Worker
 from traffic_analytics.runtime.logs import RateLimitFilter
 from traffic_analytics.salts.cache import Salts
 from traffic_analytics.salts.store import MemorySalts
@@ -26,7 +26,7 @@ REAL, TEST = DATA_SOURCES
 
 
 class Message:
-    """A message that knows what became of it: acknowledged, or given back for some seconds."""
+    """A message that records its acknowledgement, or the delay with which it was given back."""
 
     def __init__(self, data: bytes, data_source: str | None = REAL, message_id: str = "1") -> None:
         self.data = data
@@ -51,29 +51,29 @@ def event(name: str = "e", data_source: str = REAL, **more: Any) -> Message:
 
 
 class Subscription:
-    most_messages = 10
-    most_bytes = 1_000_000
+    max_messages = 10
+    max_bytes = 1_000_000
 
     def __init__(self) -> None:
         self.inbox = Inbox()
         self.is_open = False
         self.closed = False
-        self.trouble: str | None = None
+        self.problem: str | None = None
         self.end: str | None = None
         self.left: list[Any] = []
         self.opened = 0
 
     def open(self) -> str | None:
         self.opened += 1
-        self.is_open = self.trouble is None
-        return self.trouble
+        self.is_open = self.problem is None
+        return self.problem
 
     def ended(self) -> str | None:
         end, self.end = self.end, None
         self.is_open = self.is_open and end is None
         return end
 
-    def stop_taking(self) -> None:
+    def stop_receiving(self) -> None:
         self.closed = True
 
     def close(self, left: Any, timeout: float) -> None:
@@ -85,7 +85,7 @@ class Tinybird:
 
     def __init__(self) -> None:
         self.answers: dict[str, Reply] = {}
-        self.guilty: set[str] = set()
+        self.refused: set[str] = set()
         self.delivered: list[str] = []
         self.batches: list[int] = []
 
@@ -95,7 +95,7 @@ class Tinybird:
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
         self.batches.append(len(events))
         names = [json.loads(each)["payload"]["event_id"] for each in events]
-        if self.guilty & set(names):
+        if self.refused & set(names):
             return Reply(Verdict.REFUSED, "status 400", 400)
         answer = self.answers.get(data_source, Reply(Verdict.TAKEN, "status 202", 202))
         if answer.verdict is Verdict.TAKEN:
@@ -103,21 +103,21 @@ class Tinybird:
         return answer
 
 
-class Place:
+class DeadLetterQueue:
     def __init__(self) -> None:
-        self.kept: list[tuple[str, bytes, str]] = []
-        self.asked = 0
+        self.stored: list[tuple[str, bytes, str]] = []
+        self.calls = 0
         self.full = False
 
     def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
-        self.asked += 1
+        self.calls += 1
         if self.full:
             raise SpoolUnavailable("it is full")
-        self.kept.append((data_source, event, reason))
+        self.stored.append((data_source, event, reason))
 
 
-class FussySalts(MemorySalts):
-    trouble: Exception | None = None
+class FailingSalts(MemorySalts):
+    error: Exception | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,21 +125,21 @@ class FussySalts(MemorySalts):
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         self.days.append(day)
-        if self.trouble is not None:
-            raise self.trouble
+        if self.error is not None:
+            raise self.error
         return super().get_or_create(site_uuid, day)
 
 
 class World:
-    """A worker and its neighbours; time passes only when a test lets it."""
+    """A worker and its neighbours; time passes only by `tick`."""
 
     def __init__(self, batch_size: int = 5, flush_interval: float = 1.0) -> None:
         self.now = 1000.0
         self.subscription = Subscription()
         self.tinybird = Tinybird()
-        self.place = Place()
-        self.salts = FussySalts()
-        self.shown: list[tuple[int, int, int, bool]] = []
+        self.dead_letters = DeadLetterQueue()
+        self.salts = FailingSalts()
+        self.reports: list[tuple[int, int, int, bool]] = []
         self.give_up = threading.Event()
         self.batches = BatchSender(self.tinybird, monotonic=lambda: self.now, stopping=self.give_up)
         self.batches._keep_pace = lambda: None  # type: ignore[method-assign] # whose waiting would be real
@@ -148,17 +148,17 @@ class World:
             self.batches,
             self.give_up,
             Salts(self.salts),
-            self.place,
+            self.dead_letters,
             batch_size=batch_size,
             flush_interval=flush_interval,
             parse_user_agent=user_agent.parse,
             monotonic=lambda: self.now,
-            show=lambda *counts: self.shown.append(counts),
+            report=lambda *counts: self.reports.append(counts),
         )
 
-    def bring(self, *arrived: Message) -> None:
+    def deliver(self, *arrived: Message) -> None:
         for each in arrived:
-            self.subscription.inbox.schedule(lambda _message: None, each)  # type: ignore[arg-type]
+            self.subscription.inbox.schedule(lambda _message: None, each)
 
     def tick(self, seconds: float = 0.0) -> None:
         self.now += seconds
@@ -170,9 +170,9 @@ def world() -> World:
     return World()
 
 
-def test_a_batch_goes_when_it_is_full_or_when_its_oldest_event_has_waited(world: World) -> None:
+def test_a_batch_is_sent_when_it_is_full_or_its_oldest_event_has_waited(world: World) -> None:
     arrived = [event(str(number)) for number in range(7)]
-    world.bring(*arrived)
+    world.deliver(*arrived)
     world.tick()
 
     assert [each.acked for each in arrived] == [True] * 5 + [False] * 2
@@ -185,7 +185,7 @@ def test_a_batch_goes_when_it_is_full_or_when_its_oldest_event_has_waited(world:
 
 def test_a_batch_is_full_by_its_bytes_too() -> None:
     world = World(batch_size=10_000, flush_interval=60.0)
-    world.bring(*[event(str(number), note="x" * 900_000) for number in range(6)])
+    world.deliver(*[event(str(number), note="x" * 900_000) for number in range(6)])
 
     world.tick()
 
@@ -193,42 +193,42 @@ def test_a_batch_is_full_by_its_bytes_too() -> None:
     assert max(world.tinybird.batches) * 900_000 <= MAX_BATCH_BYTES
 
 
-def test_what_cannot_be_set_aside_comes_again_and_holds_up_nobody(world: World) -> None:
-    world.place.full = True
-    world.tinybird.guilty = {"guilty"}
-    guilty, junk = event("guilty"), Message(b"junk")
+def test_a_message_that_cannot_become_a_dead_letter_is_redelivered_and_blocks_no_other(world: World) -> None:
+    world.dead_letters.full = True
+    world.tinybird.refused = {"refused"}
+    refused, junk = event("refused"), Message(b"junk")
     others = [event("a"), event("b"), event("c", TEST)]
-    world.bring(guilty, others[0], junk, *others[1:])
+    world.deliver(refused, others[0], junk, *others[1:])
 
     world.tick()
     world.tick(1.0)
 
     assert sorted(world.tinybird.delivered) == ["a", "b", "c"]
     assert all(each.acked for each in others)
-    assert [(each.acked, each.again_after) for each in (junk, guilty)] == [(False, 60), (False, ASIDE_AGAIN_AFTER)]
-    assert world.place.asked == 1, "a place that is full is left alone for a while"
-    world.place.full = False
-    world.bring(Message(guilty.data), Message(junk.data))
-    world.tick(ASIDE_AGAIN_AFTER)
+    assert [(each.acked, each.again_after) for each in (junk, refused)] == [(False, 60), (False, DEAD_LETTER_RETRY)]
+    assert world.dead_letters.calls == 1, "a full queue is not tried again at once"
+    world.dead_letters.full = False
+    world.deliver(Message(refused.data), Message(junk.data))
+    world.tick(DEAD_LETTER_RETRY)
     world.tick(1.0)
-    assert [(data_source, reason) for data_source, _, reason in world.place.kept] == [
+    assert [(data_source, reason) for data_source, _, reason in world.dead_letters.stored] == [
         (NO_DATA_SOURCE, "it is neither an event nor a hit"),
         (REAL, "status 400"),
     ]
-    assert world.shown[-1] == (7, 0, 2, True)
+    assert world.reports[-1] == (7, 0, 2, True)
 
 
-def test_what_can_never_be_set_aside_keeps_no_other_from_it(world: World) -> None:
-    add_dead_letter = world.place.add_dead_letter
+def test_a_message_that_can_never_become_a_dead_letter_blocks_no_other_from_it(world: World) -> None:
+    add_dead_letter = world.dead_letters.add_dead_letter
 
     def refuse_large(data_source: str, event: bytes, reason: str) -> None:
         if b"large" in event:
             raise ValueError("too large")
         add_dead_letter(data_source, event, reason)
 
-    world.place.add_dead_letter = refuse_large  # type: ignore[method-assign]
+    world.dead_letters.add_dead_letter = refuse_large  # type: ignore[method-assign]
     large, small, behind = Message(b'{"large":1}'), Message(b"{}"), event("behind")
-    world.bring(large, small, behind)
+    world.deliver(large, small, behind)
     world.tick()
     world.tick(1.0)
 
@@ -236,47 +236,47 @@ def test_what_can_never_be_set_aside_keeps_no_other_from_it(world: World) -> Non
     assert (large.acked, small.acked) == (False, False)
     assert large.again_after is not None
     assert small.again_after is not None
-    assert small.again_after < large.again_after, "it comes first the next time"
+    assert small.again_after < large.again_after, "it is redelivered first"
     again = Message(small.data)
-    world.bring(again)
+    world.deliver(again)
     world.tick(small.again_after)
     assert again.acked
 
 
-def test_a_message_that_meets_a_defect_comes_again_and_so_do_none_behind_it(world: World) -> None:
-    world.salts.trouble = ZeroDivisionError()
+def test_only_the_message_that_meets_a_defect_is_redelivered(world: World) -> None:
+    world.salts.error = ZeroDivisionError()
     hit, behind = Message(encoded(RAW), None), event("behind")
-    world.bring(hit, behind)
+    world.deliver(hit, behind)
 
     world.tick()
     world.tick(1.0)
 
-    assert (hit.acked, hit.again_after, behind.acked) == (False, LONGEST_REST, True)
-    assert world.place.kept == []
+    assert (hit.acked, hit.again_after, behind.acked) == (False, MAX_DELAY, True)
+    assert world.dead_letters.stored == []
 
 
-def test_deeply_nested_messages_are_set_aside_and_those_behind_them_delivered(world: World) -> None:
+def test_a_deeply_nested_message_becomes_a_dead_letter_and_the_next_is_delivered(world: World) -> None:
     deep, behind = Message(b'{"a":' * 900 + b"1" + b"}" * 900), event("behind")
-    world.bring(deep, behind)
+    world.deliver(deep, behind)
 
     world.tick()
     world.tick(1.0)
 
     assert deep.acked
     assert behind.acked
-    assert len(world.place.kept) == 1
+    assert len(world.dead_letters.stored) == 1
 
 
-def test_hits_wait_for_a_salt(world: World) -> None:
-    world.salts.trouble = SaltUnavailable("away")
+def test_a_hit_without_a_salt_is_redelivered(world: World) -> None:
+    world.salts.error = SaltUnavailable("away")
     hit = Message(encoded(RAW), None)
-    world.bring(hit)
+    world.deliver(hit)
     world.tick()
-    assert (hit.acked, hit.again_after) == (False, SALT_AGAIN_AFTER)
+    assert (hit.acked, hit.again_after) == (False, SALT_RETRY)
 
-    world.salts.trouble = None
+    world.salts.error = None
     again = Message(encoded(RAW), None)
-    world.bring(again)
+    world.deliver(again)
     world.tick()
     world.tick(1.0)
     assert again.acked
@@ -290,17 +290,17 @@ def test_hits_wait_for_a_salt(world: World) -> None:
         ("2999-01-01T00:00:00.000Z", date(2026, 11, 23)),
     ],
 )
-def test_a_hit_is_named_by_the_salt_of_its_day_but_of_none_to_come(arrived: str, day: date, world: World) -> None:
-    world.bring(Message(encoded({**RAW, "timestamp": arrived}), None))
+def test_a_hit_uses_the_salt_of_its_day_but_never_of_a_future_day(arrived: str, day: date, world: World) -> None:
+    world.deliver(Message(encoded({**RAW, "timestamp": arrived}), None))
     world.tick()
 
     assert world.salts.days == [day]
 
 
-def test_an_event_that_the_node_service_has_not_named_has_the_same_name_each_time(world: World) -> None:
+def test_a_redelivered_hit_without_an_event_id_gets_the_same_id(world: World) -> None:
     nameless = {**RAW, "payload": {name: value for name, value in RAW["payload"].items() if name != "event_id"}}
     for message_id in ("7", "7", "8"):
-        world.bring(Message(encoded(nameless), None, message_id))
+        world.deliver(Message(encoded(nameless), None, message_id))
 
     world.tick()
     world.tick(1.0)
@@ -309,26 +309,26 @@ def test_an_event_that_the_node_service_has_not_named_has_the_same_name_each_tim
     assert first == second != other
 
 
-def test_a_data_source_that_rests_holds_half_at_most_and_the_other_goes_on(world: World) -> None:
+def test_a_data_source_that_is_backing_off_holds_at_most_half_and_the_other_goes_on(world: World) -> None:
     world.tinybird.answers[TEST] = Reply(Verdict.WRONG_SETUP, "status 403", 403, retry_after=300.0)
     resting = [event(str(number), TEST) for number in range(9)]
-    world.bring(*resting)
+    world.deliver(*resting)
     world.tick()
     other = event("other")
-    world.bring(other)
+    world.deliver(other)
     world.tick()
     world.tick(1.0)
 
     assert other.acked
-    assert [each.again_after for each in resting] == [None] * 5 + [LONGEST_TURN] * 4
+    assert [each.again_after for each in resting] == [None] * 5 + [MAX_EXCESS_DELAY] * 4
     assert not any(each.acked for each in resting)
-    assert world.shown[-1][1] == 5
+    assert world.reports[-1][1] == 5
 
 
-def test_a_data_source_that_rests_holds_half_of_the_bytes_at_most(world: World) -> None:
+def test_a_data_source_that_is_backing_off_holds_at_most_half_of_the_bytes(world: World) -> None:
     world.tinybird.answers[TEST] = Reply(Verdict.LATER, "status 503", 503, retry_after=300.0)
     resting = [event(str(number), TEST, note="x" * 300_000) for number in range(4)]
-    world.bring(*resting)
+    world.deliver(*resting)
     world.tick()
     world.tick(1.0)
     world.tick()
@@ -336,22 +336,22 @@ def test_a_data_source_that_rests_holds_half_of_the_bytes_at_most(world: World) 
     assert [each.again_after is not None for each in resting] == [False, True, True, True]
 
 
-def test_a_stream_that_ends_is_said_at_once_and_opened_again(world: World) -> None:
+def test_a_stream_that_ends_is_reported_at_once_and_opened_again(world: World) -> None:
     with pytest.raises(NotSubscribed, match="not subscribed yet"):
         world.worker.check()
     world.tick()
     world.worker.check()
     kept, again = event("kept"), event("again", TEST)
     world.tinybird.answers[TEST] = Reply(Verdict.LATER, "status 503", 503)
-    world.bring(kept, again)
+    world.deliver(kept, again)
     world.subscription.inbox.ending.set()
     world.subscription.end = "NotFound"
     world.tick()
 
-    assert (kept.acked, again.acked, again.again_after) == (True, False, 1), "what cannot be delivered is given back"
+    assert (kept.acked, again.acked, again.again_after) == (True, False, 1), "an undelivered message is given back"
     with pytest.raises(NotSubscribed, match="NotFound"):
         world.worker.check()
-    assert world.shown[-1] == (2, 0, 0, False)
+    assert world.reports[-1] == (2, 0, 0, False)
     world.tick(0.1)
     with pytest.raises(NotSubscribed, match="NotFound"):
         world.worker.check()
@@ -363,9 +363,9 @@ def test_a_stream_that_ends_is_said_at_once_and_opened_again(world: World) -> No
     assert world.subscription.opened == 2
 
 
-def test_a_subscription_that_cannot_be_opened_is_tried_again_and_beats(world: World, caplog: Any) -> None:
+def test_a_subscription_that_cannot_be_opened_is_retried_and_the_heartbeat_goes_on(world: World, caplog: Any) -> None:
     caplog.set_level("INFO")
-    world.subscription.trouble = "NotFound: does it exist?"
+    world.subscription.problem = "NotFound: does it exist?"
     with caplog.filtering(RateLimitFilter(lambda: world.now)):
         for _ in range(100):
             world.tick(1.0)
@@ -373,29 +373,29 @@ def test_a_subscription_that_cannot_be_opened_is_tried_again_and_beats(world: Wo
     assert world.subscription.opened == pytest.approx(100 / REOPEN_AFTER, abs=2)
     with pytest.raises(NotSubscribed, match="does it exist"):
         world.worker.check()
-    said = [record.event for record in caplog.records]
-    assert said.count("WorkerHeartbeat") == 3
-    assert said.count("SubscriptionUnavailable") == 2, "once a minute"
+    events = [record.event for record in caplog.records]
+    assert events.count("WorkerHeartbeat") == 3
+    assert events.count("SubscriptionUnavailable") == 2, "once a minute"
 
 
-def test_what_a_tick_that_fails_has_taken_is_told(world: World) -> None:
+def test_a_tick_that_fails_reports_the_messages_that_it_received(world: World) -> None:
     world.tick()
-    world.bring(*[event(str(number)) for number in range(5)])
+    world.deliver(*[event(str(number)) for number in range(5)])
     world.tinybird.post_batch = None  # type: ignore[method-assign,assignment]
 
     with pytest.raises(TypeError):
         world.tick()
 
-    assert world.shown[-1] == (5, 5, 0, True)
+    assert world.reports[-1] == (5, 5, 0, True)
 
 
-def test_the_end_delivers_what_is_held_and_gives_back_what_tinybird_does_not_take(world: World) -> None:
+def test_a_stopping_worker_delivers_outstanding_events_and_gives_back_the_others(world: World) -> None:
     world.tick()
     world.tinybird.answers[TEST] = Reply(Verdict.LATER, "status 503", 503)
     mine, late, left = event("mine"), event("late"), event("left", TEST)
-    world.bring(mine, left)
+    world.deliver(mine, left)
     world.tick()
-    world.bring(late)
+    world.deliver(late)
 
     world.worker.finish()
 
@@ -405,12 +405,12 @@ def test_the_end_delivers_what_is_held_and_gives_back_what_tinybird_does_not_tak
     assert world.subscription.left == [left]
 
 
-def test_what_is_under_way_when_told_to_stop_ends_with_its_batch(world: World) -> None:
-    world.bring(*[event(str(number)) for number in range(20)])
+def test_a_delivery_in_progress_stops_after_its_batch(world: World) -> None:
+    world.deliver(*[event(str(number)) for number in range(20)])
     post = world.tinybird.post_batch
 
     def slowly(data_source: str, events: list[bytes]) -> Reply:
-        world.worker.hurry()
+        world.worker.prepare_stop()
         return post(data_source, events)
 
     world.tinybird.post_batch = slowly  # type: ignore[method-assign]
@@ -421,9 +421,9 @@ def test_what_is_under_way_when_told_to_stop_ends_with_its_batch(world: World) -
     assert world.tinybird.batches == [5] * 4
 
 
-def test_a_data_source_that_rests_is_left_alone_at_the_end(world: World) -> None:
+def test_a_stopping_worker_sends_nothing_to_a_data_source_that_is_backing_off(world: World) -> None:
     world.tinybird.answers[REAL] = Reply(Verdict.TOO_FAST, "status 429", 429, retry_after=60.0)
-    world.bring(event())
+    world.deliver(event())
     world.tick()
     world.tick(1.0)
     posts = len(world.tinybird.batches)
@@ -434,21 +434,21 @@ def test_a_data_source_that_rests_is_left_alone_at_the_end(world: World) -> None
     assert len(world.subscription.left) == 1
 
 
-def test_the_end_does_not_wait_for_many_guilty_events() -> None:
+def test_a_stopping_worker_does_not_search_for_many_refused_events() -> None:
     world = World(batch_size=64)
     world.tick()
     names = [str(number) for number in range(64)]
-    world.tinybird.guilty = set(names)
-    world.bring(*map(event, names))
+    world.tinybird.refused = set(names)
+    world.deliver(*map(event, names))
     post = world.tinybird.post_batch
 
-    def until_told(data_source: str, events: list[bytes]) -> Reply:
+    def give_up_after_20(data_source: str, events: list[bytes]) -> Reply:
         if len(world.tinybird.batches) == 20:
             world.give_up.set()
         return post(data_source, events)
 
-    world.tinybird.post_batch = until_told  # type: ignore[method-assign]
+    world.tinybird.post_batch = give_up_after_20  # type: ignore[method-assign]
     world.worker.finish()
 
     assert len(world.tinybird.batches) < 25
-    assert len(world.subscription.left) + len(world.place.kept) == 64
+    assert len(world.subscription.left) + len(world.dead_letters.stored) == 64

@@ -1,4 +1,4 @@
-"""The service in this process, with a clock that can be set and Tinybird played by requests-mock."""
+"""Run the service in this process, with a settable clock and requests-mock in place of Tinybird."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def golden(name: str) -> list[dict[str, Any]]:
 
 
 def page_hit(**changes: Any) -> dict[str, Any]:
-    """Make the body of a valid hit; changes go to the payload."""
+    """Build the body of a valid hit; changes apply to the payload."""
     payload = {
         "user-agent": FIREFOX,
         "locale": "en-US",
@@ -51,7 +51,7 @@ def page_hit(**changes: Any) -> dict[str, Any]:
 
 
 class Service:
-    """The service with a clock that can be set, and Tinybird as requests-mock plays it."""
+    """The service with a settable clock and requests-mock in place of Tinybird."""
 
     def __init__(
         self,
@@ -90,12 +90,12 @@ class Service:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What Tinybird was sent."""
+        """Events sent to Tinybird."""
         return [json.loads(request.body) for request in self.tinybird.request_history]
 
 
 class Log:
-    """What a service has written that was started in the test's body: pytest captures each fixture's output apart."""
+    """Log of a service that was started in the test's body: pytest captures the output of fixtures separately."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -103,16 +103,16 @@ class Log:
 
     @property
     def text(self) -> str:
-        """All of it, standard error included."""
+        """The whole output, standard error included."""
         self._text += "".join(self._capsys.readouterr())
         return self._text
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The records, if LOG_FORMAT is json or gcp."""
+        """The records, with LOG_FORMAT json or gcp."""
         return [json.loads(line) for line in self.text.splitlines()]
 
 
 def all_rows_fit(request: Any, _context: Any) -> dict[str, int]:
-    """Answer as Tinybird does that could use each line."""
+    """Respond as Tinybird does if every line fits its table."""
     return {"successful_rows": len(request.body.splitlines()), "quarantined_rows": 0}

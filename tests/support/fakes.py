@@ -1,4 +1,4 @@
-"""Stand in for parts of the service."""
+"""Provide fakes for parts of the service."""
 
 from __future__ import annotations
 

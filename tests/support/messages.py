@@ -1,4 +1,4 @@
-"""Write the messages that services publish."""
+"""Build the messages that services publish."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from tests.support.app import FIREFOX, SITE
 
 ADDRESS = "203.0.113.77"
 
-
-EVENT = {
+EVENT: dict[str, Any] = {
     "timestamp": "2026-11-22T12:30:15.123Z",
     "action": "page_hit",
     "version": "1",
@@ -19,8 +18,7 @@ EVENT = {
     "payload": {"event_id": "e", "site_uuid": SITE, "pathname": "/"},
 }
 
-
-PAYLOAD = {
+PAYLOAD: dict[str, Any] = {
     "event_id": "e",
     "member_uuid": "undefined",
     "member_status": "undefined",
@@ -34,8 +32,7 @@ PAYLOAD = {
     "meta": {"received_timestamp": "2026-11-22T00:30:13.714Z"},
 }
 
-
-RAW = {
+RAW: dict[str, Any] = {
     "timestamp": "2026-11-22T23:59:59.999Z",
     "action": "page_hit",
     "version": "1",
@@ -45,5 +42,5 @@ RAW = {
 }
 
 
-def encoded(content: Any) -> bytes:
+def encoded(content: object) -> bytes:
     return json.dumps(content).encode()

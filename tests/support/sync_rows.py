@@ -1,4 +1,4 @@
-"""Write the rows of Ghost's automations as Ghost sends them."""
+"""Build the rows of Ghost's automations as Ghost sends them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 from tests.support.app import SITE
 
 KEY = "the-key-of-these-tests"
-
-
 PATH = "/api/v1/tinybird-sync"
 
 
 def run(number: int = 0, **payload: Any) -> dict[str, Any]:
-    """Make a row of the table of runs as Ghost sends it; changes go to the payload."""
+    """Build a row of Ghost's table of runs; changes apply to the payload."""
     row = {
         "id": f"6920f0c1a1b2c3d4e5{number:06x}",
         "automation_id": "6920f0c1a1b2c3d4e5f60001",
@@ -32,7 +30,7 @@ def run(number: int = 0, **payload: Any) -> dict[str, Any]:
 
 
 def step(number: int = 0, of: int = 0, **payload: Any) -> dict[str, Any]:
-    """Make a row of the table of steps as Ghost sends it; changes go to the payload."""
+    """Build a row of Ghost's table of steps; changes apply to the payload."""
     row = {
         "id": f"6920f0c1a1b2c3d4e6{number:06x}",
         "automation_run_id": f"6920f0c1a1b2c3d4e5{of:06x}",
@@ -56,7 +54,7 @@ def step(number: int = 0, of: int = 0, **payload: Any) -> dict[str, Any]:
 
 
 def body_of(*rows: Any) -> bytes:
-    """Write rows as Ghost does: one a line, no line break at the end."""
+    """Encode rows as Ghost does: one a line, without a line break at the end."""
     return b"\n".join(
         row if isinstance(row, bytes) else json.dumps(row, separators=(",", ":")).encode() for row in rows
     )

@@ -20,7 +20,7 @@ def spool(service: Any) -> Any:
 
 @pytest.fixture
 def aside(spool: Spool) -> list[int]:
-    """Two events that were set aside, and one that waits."""
+    """Spool two dead letters and one waiting event."""
     for n in (1, 2, 3):
         spool.append("analytics_events", b'{"n":%d}' % n)
     claim = spool.claim(2, 10_000, 0.0)
@@ -35,15 +35,15 @@ def run(service: Any, *arguments: str) -> Any:
     return service.app.test_cli_runner().invoke(args=arguments)
 
 
-def test_status_says_what_waits_and_since_when(service: Any, aside: list[int]) -> None:
-    said = run(service, "spool", "status").output
+def test_status_shows_how_many_events_wait_and_since_when(service: Any, aside: list[int]) -> None:
+    result = run(service, "spool", "status").output
 
-    assert "waiting    1\n" in said
-    assert "oldest     2026-11-22T12:30:15Z" in said
-    assert "set aside  2\n" in said
+    assert "waiting    1\n" in result
+    assert "oldest     2026-11-22T12:30:15Z" in result
+    assert "set aside  2\n" in result
 
 
-def test_list_says_why_events_were_set_aside(service: Any, aside: list[int]) -> None:
+def test_list_shows_why_events_were_set_aside(service: Any, aside: list[int]) -> None:
     lines = run(service, "spool", "list").output.splitlines()
 
     assert [line.split()[0] for line in lines] == [str(each) for each in aside]
@@ -73,20 +73,20 @@ def test_purge_asks_first(service: Any, aside: list[int], spool: Spool) -> None:
     assert (spool.backlog().dead_letters, spool.backlog().waiting) == (0, 1)
 
 
-def test_there_is_no_spool_to_look_at_without_a_token(start: Any) -> None:
-    said = run(start(TINYBIRD_TRACKER_TOKEN=""), "spool", "status")
+def test_without_a_token_there_is_no_spool_to_show(start: Any) -> None:
+    result = run(start(TINYBIRD_TRACKER_TOKEN=""), "spool", "status")
 
-    assert said.exit_code == 1
-    assert "TINYBIRD_TRACKER_TOKEN" in said.output
+    assert result.exit_code == 1
+    assert "TINYBIRD_TRACKER_TOKEN" in result.output
 
 
 def test_check_sends_one_event_to_the_test_data_source_and_waits_for_it(service: Any, tinybird: Any) -> None:
     tinybird.post(TARGET, status_code=200, json={"successful_rows": 1, "quarantined_rows": 0})
 
-    said = run(service, "check")
+    result = run(service, "check")
 
-    assert said.exit_code == 0, said.output
-    assert "FAIL" not in said.output
+    assert result.exit_code == 0, result.output
+    assert "FAIL" not in result.output
     (sent,) = tinybird.request_history
     assert sent.query == "name=analytics_events_test&wait=true"
     assert json.loads(sent.body)["action"] == "page_hit"
@@ -105,23 +105,23 @@ def test_check_sends_one_event_to_the_test_data_source_and_waits_for_it(service:
     ],
     ids=str,
 )
-def test_check_says_in_plain_words_what_is_wrong_with_tinybird(
+def test_check_explains_the_problem_with_tinybird(
     answer: dict[str, Any], words: str, service: Any, tinybird: Any
 ) -> None:
     tinybird.post(TARGET, **answer)
 
-    said = run(service, "check")
+    result = run(service, "check")
 
-    assert said.exit_code == 1
-    assert words in said.output
-    assert "test-token" not in said.output
+    assert result.exit_code == 1
+    assert words in result.output
+    assert "test-token" not in result.output
 
 
-def test_check_finds_what_cannot_be_written(service: Any, tmp_path: Path) -> None:
+def test_check_reports_a_missing_spool(service: Any, tmp_path: Path) -> None:
     (service.data_dir / "spool.sqlite3").rename(tmp_path / "elsewhere")
 
-    said = run(service, "check")
+    result = run(service, "check")
 
-    assert said.exit_code == 1
-    assert "FAIL  spool: " in said.output
-    assert "ok    data directory" in said.output
+    assert result.exit_code == 1
+    assert "FAIL  spool: " in result.output
+    assert "ok    data directory" in result.output

@@ -37,7 +37,7 @@ COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
     ("SALT_STORE_TYPE", "firestore"): ON_GOOGLE,
     ("METRICS_TOKEN", "token"): {"METRICS": "true"},
 }
-"""What else has to be set for a value to make sense."""
+"""Variables that a value needs beside it."""
 GOOD: list[tuple[str, str, Any]] = [
     ("TINYBIRD_SYNC_AUTH", "key", "key"),
     ("DELIVERY", "spool", "spool"),
@@ -169,7 +169,7 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
-def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
+def test_a_valid_value_is_read(name: str, text: str, value: Any) -> None:
     settings = read(**COMPANIONS.get((name, text), {}) | {name: text})
     (field,) = [field for field in fields(Settings) if field.metadata["name"] == name]
 
@@ -178,7 +178,7 @@ def test_a_good_value_is_read(name: str, text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD for text in texts])
-def test_a_bad_value_is_named_with_its_rule(name: str, text: str) -> None:
+def test_an_invalid_value_is_named_with_its_rule(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read(**{name: text})
 
@@ -213,7 +213,7 @@ def test_delivery_by_spool_needs_the_tracker_token() -> None:
         ({"SALT_STORE_TYPE": "firestore"}, ["GOOGLE_CLOUD_PROJECT: must be set with SALT_STORE_TYPE=firestore"]),
         ({"SALT_STORE_TYPE": "redis"}, ["REDIS_URL: must be set"]),
         ({"TINYBIRD_SYNC_AUTH": "key"}, ["TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN"]),
-        ({"METRICS_TOKEN": "key"}, ["METRICS_TOKEN: guards nothing"]),
+        ({"METRICS_TOKEN": "key"}, ["METRICS_TOKEN: has no effect"]),
         (
             {"WORKER_MODE": "true", "PROXY_TARGET": ""},
             [
@@ -320,7 +320,7 @@ def test_an_empty_variable_counts_as_not_set(nothing: str) -> None:
     assert read(**dict.fromkeys(others, nothing)) == read()
 
 
-def test_defaults_are_those_of_the_service_we_replace() -> None:
+def test_defaults_are_those_of_the_node_service() -> None:
     settings = read()
 
     assert settings == Settings(proxy_target=TARGET, web_concurrency=settings.web_concurrency)

@@ -1,4 +1,4 @@
-"""The route of Ghost's sync of its automations, and what the worker must know of its bodies."""
+"""Define the route of Ghost's sync of its automations, and the limits of its bodies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from traffic_analytics.automation_sync.auth import SyncKey
     from traffic_analytics.wsgi import Answer
 
-MOST_BODIES = 4
+MAX_BODIES = 4
 """Bodies that a process holds at a time; Ghost sends two together, one for each table."""
 BODY_DEADLINE = 150.0
-"""Seconds for a body to arrive: 9 MiB at 500 kbit/s. The other half of Ghost's five minutes is for sending on."""
+"""Time for a body to arrive, in seconds: 9 MiB at 500 kbit/s. It leaves half of Ghost's five minutes for Tinybird."""
 
 
 def blueprint(sync: Callable[[dict[str, Any]], Answer]) -> Blueprint:
@@ -30,12 +30,12 @@ def blueprint(sync: Callable[[dict[str, Any]], Answer]) -> Blueprint:
 
     @routes.post(SYNC_PATH, provide_automatic_options=False)
     @routes.post(SYNC_PATH + "/", provide_automatic_options=False)
-    def take() -> Response:
+    def receive() -> Response:
         return to_response(sync(request.environ))
 
     return routes
 
 
 def large_bodies(key: SyncKey) -> LargeBodies:
-    """Say whose bodies may be long. Without the key nobody can make a process hold more than a hit's."""
-    return LargeBodies(wanted=key.opens, limit=sync_rows.BODY_LIMIT, most=MOST_BODIES, deadline=BODY_DEADLINE)
+    """Return the limits of large bodies. Only a client with the key can make a process hold one."""
+    return LargeBodies(wanted=key.admits, limit=sync_rows.BODY_LIMIT, most=MAX_BODIES, deadline=BODY_DEADLINE)

@@ -1,7 +1,7 @@
-"""Ghost's automations are rows of two data sources, one a line, and one wrong line spoils all of them.
+"""Parse the rows of Ghost's automations, one a line, for two data sources; one invalid line refuses all.
 
-What is checked is what the statistics of Tinybird and the store read. What else a row holds passes as it came, since a
-newer Ghost may send more columns; all but `type`, which names the table in Ghost and says what the data source says.
+Only the fields that statistics read are checked. Other fields pass unchanged, since a newer Ghost may send more
+columns. `type` is removed: it names Ghost's table and repeats the data source.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from traffic_analytics.errors import BodyTooLarge, InvalidRows
-from traffic_analytics.hits.page_hit import is_date, place_and_rule
+from traffic_analytics.hits.page_hit import DATE_AND_TIME, is_date, place_and_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BODY_LIMIT = 9 * 1024 * 1024
-"""Bytes of the longest body, Ghost's own limit; below Tinybird's 10 MB."""
-MOST_LINES = 1000
+"""Size of the largest body, in bytes: Ghost's own limit, below Tinybird's 10 MB."""
+MAX_LINES = 1000
 
 T = TypeVar("T")
 Text: TypeAlias = str | UnsetType | None
 
-_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+_TIMESTAMP = re.compile(DATE_AND_TIME + r"(\.[0-9]{1,6})?Z")
 
 
 class Run(msgspec.Struct, frozen=True):
-    """The payload of a run of an automation."""
+    """Payload of a run of an automation."""
 
     site_uuid: str
     automation_id: str
@@ -41,7 +41,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """The payload of a step of a run."""
+    """Payload of a step of a run."""
 
     site_uuid: str
     automation_run_id: str
@@ -57,7 +57,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What is around a payload."""
+    """A line: the payload and the fields beside it."""
 
     site_uuid: str
     id: str
@@ -67,14 +67,14 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What tells the two payloads apart."""
+    """Fields that distinguish the two payloads."""
 
     automation_id: Raw | UnsetType = UNSET
     automation_run_id: Raw | UnsetType = UNSET
 
 
 class Kind(NamedTuple):
-    """One of the two kinds of rows."""
+    """Kind of a row: its type, data source and decoder."""
 
     type: str
     data_source: str
@@ -83,13 +83,13 @@ class Kind(NamedTuple):
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of one data source, as they are sent on."""
+    """Rows of one data source, as NDJSON."""
 
     count: int = 0
     ndjson: bytearray = field(default_factory=bytearray)
 
     def append(self, row: bytes) -> None:
-        """Add a row."""
+        """Append a row."""
         if self.count:
             self.ndjson += b"\n"
         self.ndjson += row
@@ -107,55 +107,55 @@ _shape = msgspec.json.Decoder(Shape)
 _members = msgspec.json.Decoder(dict[str, Raw])
 
 
-def kind_asked_for(query: str) -> Kind | None:
-    """Read which data source a query string names; None if it leaves that to the rows."""
+def parse_query(query: str) -> Kind | None:
+    """Read the kind of the data source that a query string names; None if it names none."""
     names = parse_qs(query, keep_blank_values=True).get("name")
     if names is None:
         return None
     if len(names) != 1 or names[0] not in _OF_DATA_SOURCE:
-        raise InvalidRows(f"query.name: must be left out or be exactly one of {', '.join(DATA_SOURCES)}")
+        raise InvalidRows("query.name", f"must be absent or exactly one of {', '.join(DATA_SOURCES)}")
     return _OF_DATA_SOURCE[names[0]]
 
 
-def parse(body: bytes, site_uuid: str, asked_for: Kind | None) -> dict[str, Rows]:
-    """Check every line and return the rows of each data source, in their order, as they are to be sent on.
+def parse(body: bytes, site_uuid: str, requested: Kind | None) -> dict[str, Rows]:
+    """Check every line and return the rows of each data source, in their order.
 
-    Blank lines are skipped, but count. Raises InvalidRows, or BodyTooLarge for too many lines; nothing else, whatever
-    was sent.
+    Blank lines are skipped, but count as lines. Raises InvalidRows, or BodyTooLarge for too many lines, and no other
+    error for any input.
     """
     site = site_uuid.lower()
     parts: dict[str, Rows] = {}
     for number, line in enumerate(_lines(body), 1):
         if line:
-            data_source, row = _checked(line, f"line {number}", site, asked_for)
+            data_source, row = _parse_line(line, f"line {number}", site, requested)
             parts.setdefault(data_source, Rows()).append(row)
     if not parts:
-        raise InvalidRows("body: must hold at least one row")
+        raise InvalidRows("body", "must hold at least one row")
     return parts
 
 
 def _lines(body: bytes) -> Iterator[bytes]:
-    """Cut out one line after the other: all at once would be another 9 MiB."""
-    begin = 0
-    for _ in range(MOST_LINES):
-        end = body.find(b"\n", begin)
+    """Yield one line at a time; splitting the body at once would copy up to 9 MiB."""
+    start = 0
+    for _ in range(MAX_LINES):
+        end = body.find(b"\n", start)
         if end < 0:
-            yield body[begin:].strip()
+            yield body[start:].strip()
             return
-        yield body[begin:end].strip()
-        begin = end + 1
-    if body[begin:].strip():
-        raise BodyTooLarge(f"body: must be at most {MOST_LINES} lines")
+        yield body[start:end].strip()
+        start = end + 1
+    if body[start:].strip():
+        raise BodyTooLarge(f"body: must be at most {MAX_LINES} lines")
 
 
-def _checked(text: bytes, place: str, site: str, asked_for: Kind | None) -> tuple[str, bytes]:
+def _parse_line(text: bytes, place: str, site: str, requested: Kind | None) -> tuple[str, bytes]:
     if not text.isascii():
         _check_encoding(text, place)
     line = _decode(_line, text, place)
-    kind = _kind(line, place, asked_for)
-    _check(line, place, site)
-    _check(_decode(kind.payload, line.payload, f"{place}.payload"), f"{place}.payload", site)
-    # Of two members of one name readers take one or the other: only one goes on.
+    kind = _kind(line, place, requested)
+    _check_fields(line, place, site)
+    _check_fields(_decode(kind.payload, line.payload, f"{place}.payload"), f"{place}.payload", site)
+    # A dictionary keeps one of two members with the same name; readers differ in which one they use.
     members = _members.decode(text)
     members.pop("type", None)
     members["payload"] = Raw(msgspec.json.encode(_members.decode(line.payload)))
@@ -164,9 +164,9 @@ def _checked(text: bytes, place: str, site: str, asked_for: Kind | None) -> tupl
 
 def _check_encoding(text: bytes, place: str) -> None:
     try:
-        text.decode()  # the decoder does not look into what it passes on
+        text.decode()  # the decoder does not check the encoding of raw fields
     except UnicodeDecodeError:
-        raise InvalidRows(f"{place}: must be in UTF-8") from None
+        raise InvalidRows(place, "must be in UTF-8") from None
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, place: str) -> T:
@@ -176,34 +176,34 @@ def _decode(decoder: msgspec.json.Decoder[T], data: bytes | Raw, place: str) -> 
         inner, rule = place_and_rule(error)
         if rule.startswith("Invalid enum value"):
             rule = f"must be one of {', '.join(_OF_TYPE)}"
-        raise InvalidRows(f"{place}{inner}: {rule}") from None
+        raise InvalidRows(f"{place}{inner}", rule) from None
     except (ValueError, RecursionError):
-        raise InvalidRows(f"{place}: must be a JSON object") from None
+        raise InvalidRows(place, "must be a JSON object") from None
 
 
-def _kind(line: Line, place: str, asked_for: Kind | None) -> Kind:
+def _kind(line: Line, place: str, requested: Kind | None) -> Kind:
     if line.type is not UNSET:
-        if asked_for is not None and line.type != asked_for.type:
-            raise InvalidRows(f"{place}.type: must be {asked_for.type} for the data source in ?name")
+        if requested is not None and line.type != requested.type:
+            raise InvalidRows(f"{place}.type", f"must be {requested.type} for the data source in ?name")
         return _OF_TYPE[line.type]
-    if asked_for is not None:
-        return asked_for
+    if requested is not None:
+        return requested
     shape = _decode(_shape, line.payload, f"{place}.payload")
     if (shape.automation_id is UNSET) == (shape.automation_run_id is UNSET):
-        raise InvalidRows(f"{place}.payload: must hold either automation_id or automation_run_id")
+        raise InvalidRows(f"{place}.payload", "must hold either automation_id or automation_run_id")
     return RUNS if shape.automation_run_id is UNSET else STEPS
 
 
-def _check(part: Line | Run | Step, place: str, site: str) -> None:
+def _check_fields(part: Line | Run | Step, place: str, site: str) -> None:
     for name in part.__struct_fields__:
         value = getattr(part, name)
         if not isinstance(value, str):
             continue
         if name == "site_uuid":
             if value.lower() != site:
-                raise InvalidRows(f"{place}.site_uuid: must be that of the header x-site-uuid")
+                raise InvalidRows(f"{place}.site_uuid", "must be that of the header x-site-uuid")
         elif name.endswith("_at"):
             if not _TIMESTAMP.fullmatch(value) or not is_date(value):
-                raise InvalidRows(f"{place}.{name}: must be a date and time like 2026-01-31T23:59:59.999Z")
+                raise InvalidRows(f"{place}.{name}", "must be a date and time like 2026-01-31T23:59:59.999Z")
         elif not value.strip():
-            raise InvalidRows(f"{place}.{name}: must not be blank")
+            raise InvalidRows(f"{place}.{name}", "must not be blank")

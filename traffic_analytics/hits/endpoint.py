@@ -1,4 +1,4 @@
-"""One hit crosses this file from top to bottom, in the order in which things happen to it."""
+"""Handle one hit, from top to bottom in the order of the steps."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _log = logging.getLogger(__name__)
 
 
 class OnOutcome(Protocol):
-    """Receives the outcome of each hit, once."""
+    """Callback for the outcome of each hit, called once."""
 
     def __call__(self, outcome: str, data_source: str = "", error: Exception | None = None) -> None:
         """Receive `delivered` or `spooled` with the event's data source, `bot`, or `failed` with the error."""
 
 
 def ignore_outcome(*_outcome: object, **_details: object) -> None:
-    """Do nothing; the default, which costs no time worth measuring."""
+    """Do nothing: the default."""
 
 
 class HitEndpoint:
-    """Takes a hit from its WSGI environment to its answer."""
+    """Handler of hits, from the WSGI environment to the response."""
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class HitEndpoint:
         self._bot_headers = (("x-ghost-bot-detected", "true"),) if settings.enable_bot_detection_header else ()
 
     def __call__(self, environ: dict[str, Any]) -> Answer:
-        """Answer one request, whatever is in it."""
+        """Return the response to one request; never raises."""
         try:
             return self._receive(environ)
-        except Exception as error:  # noqa: BLE001 - the last line: the sender gets an answer, and we the trace
+        except Exception as error:  # noqa: BLE001 - the client gets a response, and the log the stack
             self._on_outcome("failed", error=error)
             return answer_to(error)
 
@@ -103,7 +103,7 @@ class HitEndpoint:
 
 
 def read_body(environ: dict[str, Any], limit: int = page_hit.BODY_LIMIT) -> bytes:
-    """Read the request's body, chunked or not, but no more of it than it may have."""
+    """Read the request's body, chunked or not, up to the limit. Raises BodyTooLarge or InvalidHit."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length:
         if not (length.isascii() and length.isdigit()):
@@ -118,15 +118,15 @@ def read_body(environ: dict[str, Any], limit: int = page_hit.BODY_LIMIT) -> byte
     try:
         body: bytes = environ["wsgi.input"].read(to_read)
     except OSError:
-        raise errors.InvalidHit("body", "ended early or is not framed as HTTP") from None
+        raise errors.InvalidHit("body", "ended early or is not framed as HTTP requires") from None
     if len(body) > limit:
         raise errors.BodyTooLarge(f"body: must be at most {limit} bytes")
     return body
 
 
 def raw_target(environ: dict[str, Any]) -> str:
-    """Return the request target as it arrived: PATH_INFO is decoded already, and a signature covers the original."""
+    """Return the request target as it arrived: a signature covers the original, and PATH_INFO is decoded."""
     target: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    if not target.startswith("/"):  # the absolute form that proxies are sent: scheme://host/path
+    if not target.startswith("/"):  # absolute form, as clients send it to proxies: scheme://host/path
         target = "/" + target.partition("://")[2].partition("/")[2]
     return target

@@ -1,4 +1,4 @@
-"""Enrichment turns a hit into the event that Tinybird stores; from here on there is no address."""
+"""Enrich a hit into the event that Tinybird stores; the event holds no address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from traffic_analytics.hits import referrer, visitor
-from traffic_analytics.hits.page_hit import ParsedReferrer, RawHit
+from traffic_analytics.hits.page_hit import Derived, ParsedReferrer, Payload, RawHit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,39 +18,9 @@ if TYPE_CHECKING:
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """What is known of the hit's way to us."""
+    """Facts about the transport of a hit."""
 
     received_timestamp: str | None
-
-
-class EventPayload(msgspec.Struct, frozen=True, rename={"user_agent": "user-agent"}):
-    """The payload of an event; the names are Tinybird's columns."""
-
-    event_id: str
-    site_uuid: str
-    member_uuid: str
-    member_status: str
-    post_uuid: str
-    post_type: str
-    gift_link: str | None
-    locale: str
-    location: str | None
-    pathname: str
-    href: str
-    parsedReferrer: ParsedReferrer | UnsetType  # noqa: N815
-    os: str
-    browser: str
-    device: str
-    referrerUrl: str | UnsetType | None  # noqa: N815
-    referrerSource: str | UnsetType | None  # noqa: N815
-    referrerMedium: str | UnsetType | None  # noqa: N815
-    utm_source: str | None
-    utm_medium: str | None
-    utm_campaign: str | None
-    utm_term: str | None
-    utm_content: str | None
-    user_agent: str
-    meta: Meta
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -61,7 +31,7 @@ class Event(msgspec.Struct, frozen=True):
     version: str
     site_uuid: str
     session_id: str
-    payload: EventPayload
+    payload: Payload
 
 
 def enrich(
@@ -73,10 +43,10 @@ def enrich(
     now: datetime,
     new_event_id: Callable[[], str],
 ) -> Event:
-    """Make the event of a hit: who, when, with what, from where.
+    """Build the event of a hit.
 
-    `salt` must be that of the site for the UTC day of `now`, the time at which the request arrived. The address is
-    used for the visitor's name and goes no further.
+    `salt` must be that of the site for the UTC day of `now`, the time at which the request arrived. The address only
+    serves to derive the session id; the event does not hold it.
     """
     payload = hit.payload
     url, source, medium = _referrer_fields(payload.parsedReferrer, payload.href)
@@ -86,38 +56,26 @@ def enrich(
         version="1",
         site_uuid=hit.site_uuid,
         session_id=visitor.session_id(salt, hit.site_uuid, address, hit.user_agent),
-        payload=EventPayload(
-            event_id=_given_event_id(payload.event_id) or new_event_id(),
+        # Every derived field is set, or a client could choose it.
+        payload=msgspec.structs.replace(
+            payload,
+            event_id=_client_event_id(payload.event_id) or new_event_id(),
             site_uuid=hit.site_uuid,
-            member_uuid=payload.member_uuid,
-            member_status=payload.member_status,
-            post_uuid=payload.post_uuid,
-            post_type=payload.post_type,
-            gift_link=payload.gift_link,
-            locale=payload.locale,
-            location=payload.location,
-            pathname=payload.pathname,
-            href=payload.href,
-            parsedReferrer=payload.parsedReferrer,
             os=agent.os,
             browser=agent.browser,
             device=agent.device,
             referrerUrl=url,
             referrerSource=source,
             referrerMedium=medium,
-            utm_source=payload.utm_source,
-            utm_medium=payload.utm_medium,
-            utm_campaign=payload.utm_campaign,
-            utm_term=payload.utm_term,
-            utm_content=payload.utm_content,
             user_agent=hit.user_agent,
             meta=Meta(_received_timestamp(hit.started_at)),
+            referrer=UNSET,
         ),
     )
 
 
 def iso_milliseconds(moment: datetime) -> str:
-    """Write a UTC moment as `2026-01-31T23:59:59.999Z`."""
+    """Format a UTC moment as `2026-01-31T23:59:59.999Z`."""
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
@@ -126,23 +84,23 @@ def _referrer_fields(
 ) -> tuple[str | UnsetType | None, str | UnsetType | None, str | UnsetType | None]:
     if isinstance(parsed, UnsetType) or not parsed.url:
         return UNSET, UNSET, UNSET
-    known = referrer.classify(parsed.url or None, parsed.source or None, parsed.medium or None, href)
-    return known if known is not None else (UNSET, UNSET, UNSET)
+    classified = referrer.classify(parsed.url or None, parsed.source or None, parsed.medium or None, href)
+    return classified if classified is not None else (UNSET, UNSET, UNSET)
 
 
-def _given_event_id(raw: msgspec.Raw) -> str | None:
-    """Read the sender's event id if it is text; the field may hold anything."""
-    encoded = bytes(raw)
+def _client_event_id(raw: Derived) -> str | None:
+    """Read the client's event id if it is text; the field may hold any JSON."""
+    encoded = b"" if isinstance(raw, UnsetType) else bytes(raw)
     if not encoded.startswith(b'"'):
         return None
     try:
         return msgspec.json.decode(encoded, type=str)
-    except ValueError:  # bytes that are no UTF-8; nobody has looked at them before
+    except ValueError:  # invalid UTF-8, which the decoder does not check in a raw field
         return None
 
 
 def _received_timestamp(started_at: str | None) -> str | None:
-    """Read x-ghost-analytics-start, milliseconds since 1970, as far as it is a date of this era."""
+    """Convert x-ghost-analytics-start, in milliseconds since 1970; None if it is no number of at most 14 digits."""
     if not started_at or len(started_at) > 14 or not (started_at.isascii() and started_at.isdigit()):
         return None
     milliseconds = int(started_at)

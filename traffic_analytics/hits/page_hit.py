@@ -1,11 +1,11 @@
-"""A page hit is one JSON object of a known shape; all that is not is refused with the place and the rule."""
+"""Parse a page hit: check the request against the contract, and refuse a violation with its place and rule."""
 
 from __future__ import annotations
 
 import json
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -18,50 +18,65 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BODY_LIMIT = 20_480
-"""Bytes of the longest body that is read."""
-
-
+"""Size of the largest accepted body, in bytes."""
 RECEIVED = b'{"message":"Page hit event received"}'
-"""What its sender is told if nobody else has answered the hit."""
+"""Response body of a hit that Tinybird has not answered itself."""
+DATE_AND_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
+"""Pattern of a date and time in seconds, as JavaScript's toISOString writes it."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+_TIMESTAMP = re.compile(DATE_AND_TIME + r"\.[0-9]{3}Z")
+
+Derived: TypeAlias = msgspec.Raw | UnsetType
+"""Type of a field that `enrich` fills in; the decoder accepts any JSON there and does not look into it."""
 
 
 class ParsedReferrer(msgspec.Struct, frozen=True):
-    """Where ghost-stats.js says the visitor came from; what it did not say stays unsaid."""
+    """Referrer as ghost-stats.js reads it from the page; a member that was not sent stays unset."""
 
     source: str | UnsetType | None = UNSET
     medium: str | UnsetType | None = UNSET
     url: str | UnsetType | None = UNSET
 
 
-class Payload(msgspec.Struct, frozen=True, rename={"user_agent": "user-agent"}):
-    """What the page said of itself and its reader."""
+class Payload(msgspec.Struct, frozen=True, kw_only=True, rename={"user_agent": "user-agent"}):
+    """Payload of a hit and of its event: the one list of the fields, in the order in which an event holds them.
 
-    user_agent: str
+    The names are Tinybird's columns. `enrich` replaces every `Derived` field, whatever the client sent in it; only
+    `event_id` is read before.
+    """
+
+    event_id: Derived = UNSET
+    site_uuid: str
+    member_uuid: str
+    member_status: str
+    post_uuid: str
+    post_type: Literal["null", "post", "page"]
+    gift_link: str | None = None
     locale: str
     location: str | None
     pathname: str
     href: str
-    site_uuid: str
-    post_uuid: str
-    member_uuid: str
-    post_type: Literal["null", "post", "page"]
-    member_status: str
-    event_id: msgspec.Raw = msgspec.Raw()
-    referrer: str | None = None
-    gift_link: str | None = None
+    parsedReferrer: ParsedReferrer | UnsetType = UNSET  # noqa: N815 - the field's name on the wire
+    os: Derived = UNSET
+    browser: Derived = UNSET
+    device: Derived = UNSET
+    referrerUrl: Derived = UNSET  # noqa: N815
+    referrerSource: Derived = UNSET  # noqa: N815
+    referrerMedium: Derived = UNSET  # noqa: N815
     utm_source: str | None = None
     utm_medium: str | None = None
     utm_campaign: str | None = None
     utm_term: str | None = None
     utm_content: str | None = None
-    parsedReferrer: ParsedReferrer | UnsetType = UNSET  # noqa: N815 - the field's name on the wire
+    user_agent: str
+    meta: Derived = UNSET
+    referrer: str | UnsetType | None = UNSET
+    """Checked, but no column: an event does not hold it."""
 
 
 class Body(msgspec.Struct, frozen=True):
-    """The body of a page hit."""
+    """Body of a page hit."""
 
     timestamp: str
     action: Literal["page_hit"]
@@ -71,14 +86,14 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class Query(NamedTuple):
-    """What the URL asks for: the data source, and the sender's own Tinybird token if it has one."""
+    """Query of a hit's URL: the data source, and the client's own Tinybird token if it sends one."""
 
     name: str
     token: str | None
 
 
 class RawHit(msgspec.Struct, frozen=True):
-    """A hit as it arrived, checked but not yet enriched."""
+    """A hit that is checked but not enriched."""
 
     query: Query
     site_uuid: str
@@ -94,7 +109,7 @@ def parse(environ: Mapping[str, str], query: str, body: bytes) -> RawHit:
     """Check a request against the contract.
 
     `environ` holds the headers under their CGI names, as WSGI and RFC 3875 do. Raises InvalidHit or
-    UnsupportedMediaType; nothing else, whatever was sent.
+    UnsupportedMediaType, and no other error for any input.
     """
     if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType("content-type: must be application/json")
@@ -110,13 +125,13 @@ def parse(environ: Mapping[str, str], query: str, body: bytes) -> RawHit:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether the text is shaped like a UUID: any version, any variant, any case."""
+    """Return whether the text has the form of a UUID, of any version, variant and case."""
     return _UUID.fullmatch(text) is not None
 
 
 def parse_query(query: str) -> Query:
     """Read the data source and the token from a query string."""
-    if query == "name=analytics_events":  # what every Ghost sends
+    if query == "name=analytics_events":  # the query of every Ghost; parsing it costs time
         return Query("analytics_events", None)
     pairs = parse_qsl(query, keep_blank_values=True)
     names = [value for key, value in pairs if key == "name"]
@@ -160,7 +175,7 @@ def _decode(body: bytes) -> Body:
         raise _refusal(error) from None
     except (ValueError, RecursionError):
         pass
-    # JSON.stringify escapes half of a cut emoji as a lone surrogate, which is JSON but no text: readable all the same.
+    # JSON.stringify escapes half of a cut emoji as a lone surrogate: valid JSON, which msgspec refuses. Replace it.
     try:
         text = json.dumps(json.loads(body), ensure_ascii=False)
         return _decoder.decode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
@@ -184,7 +199,7 @@ def _refusal(error: msgspec.ValidationError) -> InvalidHit:
 
 
 def place_and_rule(error: msgspec.ValidationError) -> tuple[str, str]:
-    """Take msgspec's words apart; only those of an "Invalid enum value" quote what was sent."""
+    """Split a message of msgspec; only the rule "Invalid enum value" quotes the client's data."""
     match = _RULE_AND_PLACE.fullmatch(str(error))
     rule = match["rule"] if match else ""
     rule = rule.replace("`", "").replace("Expected", "must be", 1).replace("Object missing", "misses", 1)
@@ -192,7 +207,7 @@ def place_and_rule(error: msgspec.ValidationError) -> tuple[str, str]:
 
 
 def is_date(timestamp: str) -> bool:
-    """Whether there is such a day and such a time."""
+    """Return whether a timestamp of the right form names an existing day and time."""
     try:
         datetime.fromisoformat(timestamp)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A referring URL names a host; of two thousand hosts it is known what people call them and of what kind they are."""
+"""Classify referrers: host, name and medium of a referring URL, from a list of two thousand known sites."""
 
 import json
 from functools import cache
@@ -11,7 +11,7 @@ GHOST = "Ghost Network"
 
 
 class Referrer(NamedTuple):
-    """Where a visitor came from: the host, its name, and its kind (`search`, `social`, …)."""
+    """Referrer of a hit: the host, its name, and its medium (`search`, `social`, …)."""
 
     url: str | None
     source: str | None
@@ -19,17 +19,17 @@ class Referrer(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the list says of a site."""
+    """Name and medium of a known site."""
 
     source: str
     medium: str
 
 
 def classify(url: str | None, source: str | None, medium: str | None, page_href: str) -> Referrer | None:
-    """Name the referrer of a hit on `page_href`, or return None if there is none to name.
+    """Classify the referrer of a hit on `page_href`; None if the hit has none.
 
-    `url`, `source` and `medium` are as the page's script found them. The first rule that fits decides, as in the Node
-    service, which lacks only the first one: a blog is no source of its own traffic.
+    `url`, `source` and `medium` are those of the page's script. The first matching rule decides. The rules are those
+    of the Node service, and one before them: a blog is not a source of its own traffic.
     """
     if not url:
         return None
@@ -53,10 +53,10 @@ def classify(url: str | None, source: str | None, medium: str | None, page_href:
 
 
 def _host_and_path(url: str) -> tuple[str | None, str]:
-    """Take a URL apart as browsers do. What is no URL, or has no host, has neither."""
+    """Split a URL as browsers do. Return no host and an empty path for an invalid URL."""
     try:
         parts = ada_url.parse_url(url, ("hostname", "pathname"))
-    except ValueError:  # which a lone surrogate's UnicodeEncodeError is, too
+    except ValueError:  # UnicodeEncodeError, from a lone surrogate, included
         return None, ""
     return (parts["hostname"] or None), parts["pathname"]
 
@@ -67,9 +67,9 @@ def _is_same_site(host: str, page_href: str) -> bool:
 
 
 def _known_site(host: str, path: str) -> Known | None:
-    """Look a site up by host and path, the longest known beginning of the path first, in whole segments."""
+    """Look up a site by host and path: the longest known prefix of whole path segments wins."""
     sites, deepest = _sites()
-    # Only as many segments as a known site has: a path may be 20 KB of slashes.
+    # Limit the segments to those of known sites: a path may be 20 KB of slashes.
     segments = path.split("/", deepest + 1)[1 : deepest + 1]
     for depth in range(len(segments), -1, -1):
         if known := sites.get("/".join((host, *segments[:depth]))):
@@ -95,7 +95,7 @@ def _sites() -> tuple[dict[str, Known], int]:
 
 @cache
 def _sources() -> dict[str, Known]:
-    """Return the known sources by name in lower case; of several sites of one name the first stands for all."""
+    """Return the known sources by lower-case name; the first of several sites with one name wins."""
     sources: dict[str, Known] = {}
     for known in _list().values():
         sources.setdefault(known.source.lower(), known)

@@ -1,8 +1,8 @@
-"""What a User-Agent header says of its sender: operating system, browser, kind of device, and whether a human is there.
+"""Parse the User-Agent header: operating system, browser, kind of device, bot or not.
 
-ua-parser names what it sees; dashboards and Tinybird's tables speak the names of ua-parser-js 1.x. Where the two differ
-in spelling, a table below renames. A name that ua-parser-js does not have (an app, a TV's maker) counts for nothing:
-then the words of the user agent itself decide, in the order in which ua-parser-js tries them.
+The parser is ua-parser; dashboards and Tinybird's tables use the names of ua-parser-js 1.x. Tables below translate the
+names that differ. Names that ua-parser-js lacks (an app, a TV's maker) are ignored: then marks in the user agent
+decide, in the order of ua-parser-js.
 """
 
 import re
@@ -16,8 +16,8 @@ from ua_parser_rs import UserAgentExtractor
 
 UNKNOWN = "unknown"
 
-# No browser's user agent comes near it. Only the hostile send more, and matching costs time for each character.
-LONGEST = 2048
+MAX_LENGTH = 2048
+"""Length of a user agent that is parsed, in characters; browsers send less, and matching costs time for each."""
 
 DEVICES = {
     "ios": "mobile-ios",
@@ -60,10 +60,10 @@ OS_NAMES = {
     )
 }  # fmt: skip
 
-# Systems that run Android's programs and say so.
+# Systems that run Android programs and claim to be Android.
 ANDROID_MARKS = {"HarmonyOS": "harmonyos", "Android-x86": "android-x86", "Ubuntu": "ubuntu touch"}
 
-# Systems that ua-parser passes over, or takes for the brand of the device; the first mark found decides.
+# Systems that ua-parser does not recognize, or reports as the brand of the device; the first mark decides.
 OS_MARKS = {
     "OpenHarmony": "openharmony",
     "Macintosh": "macos",
@@ -141,7 +141,7 @@ BROWSER_NAMES = {
     )
 }  # fmt: skip
 
-# Browsers and in-app browsers that ua-parser takes for the engine they are built on.
+# Browsers and in-app browsers that ua-parser reports as their engine.
 BROWSER_MARKS = {
     "[LinkedInApp]": "linkedin",
     "MicroMessenger/": "wechat",
@@ -161,8 +161,8 @@ ENGINES = frozenset(
     {"android", "chrome", "chrome mobile webview", "mobile safari", "mobile safari ui/wkwebview", "safari"}
 )
 
-# What is left is named by the words that stand in it, one after the other. The order is ua-parser-js's, as each engine
-# also claims to be those below it.
+# Names for all other user agents, by marks that follow one another. The order is that of ua-parser-js: each engine also
+# claims to be those below it.
 ENGINE_MARKS = (
     (("; wv)", "Chrome/"), "chrome webview"),
     (("Android", " Version/", "Safari"), "android browser"),
@@ -181,15 +181,15 @@ ENGINE_MARKS = (
     (("Mozilla/", "rv:", "Gecko/"), "mozilla"),
 )
 
-# What automated clients call themselves; the rarer ones are on crawler-user-agents' list.
+# Names that automated clients use; the list of crawler-user-agents has rarer ones.
 BOT_WORDS = (
     r"(?i)bot|wget|curl|crawler|spider|urllib|bitdiscovery|\+https://",
     r"(?i)headless|phantomjs|slimerjs|scrapy|aiohttp|python-requests|httpunit|postmanruntime",
     r"(?i)^(?:python|java|ruby|perl|php|go-http-client|okhttp|apache-httpclient|libwww|axios|node|undici|got|dart)\b",
 )
-# On the list, but a build of Android that many phones run, and the browser inside Facebook's app.
+# Listed, but no bots: a build of Android on many phones, and the browser of Facebook's app.
 NOT_BOTS = frozenset({r"AP3A\.240617\.008", r"MetaIAB Facebook"})
-# Apps on the list for their link previews. People browse in them too: then the user agent names a browser's engine.
+# Apps, listed for their link previews. Visitors browse in them too: then the user agent names a browser's engine.
 APPS = frozenset({
     r"Blackboard", r"Bluesky\/", r"Digg Deeper", r"Feedly", r"Fluid", r"Goodreads", r"Grammarly\/", r"Hatena",
     r"Instapaper\/", r"Notion\/", r"Overcast\/", r"PayPal\/", r"PocketCasts\/", r"Podimo", r"Sogou",
@@ -199,7 +199,7 @@ PHONE_CALLED_BOT = re.compile(r"(?<![a-z])cubot(?!/\d)", re.IGNORECASE)
 
 
 class UserAgent(NamedTuple):
-    """What is known of a visitor's browser; `unknown` stands for what is not."""
+    """Operating system, browser and kind of device; each may be `unknown`."""
 
     os: str
     browser: str
@@ -207,16 +207,16 @@ class UserAgent(NamedTuple):
 
 
 def parse(user_agent: str) -> UserAgent:
-    """Name the operating system, browser and kind of device in ua-parser-js's words."""
-    text = _readable(user_agent)[:LONGEST]
-    seen = _names()(text, Domain.OS | Domain.USER_AGENT)
-    system = _os(text, seen.os.family.lower() if seen.os else "")
+    """Return operating system, browser and kind of device under ua-parser-js's names."""
+    text = _readable(user_agent)[:MAX_LENGTH]
+    parsed = _names()(text, Domain.OS | Domain.USER_AGENT)
+    system = _os(text, parsed.os.family.lower() if parsed.os else "")
     device = "bot" if is_bot(user_agent) else DEVICES.get(system, UNKNOWN)
-    return UserAgent(system, _browser(text, seen.user_agent.family.lower() if seen.user_agent else ""), device)
+    return UserAgent(system, _browser(text, parsed.user_agent.family.lower() if parsed.user_agent else ""), device)
 
 
 def is_bot(user_agent: str) -> bool:
-    """Tell whether the sender says itself, in any part of its user agent, that it is no human's browser."""
+    """Return whether any part of the user agent identifies an automated client."""
     text = _readable(user_agent)
     match = _bots().extract(text)
     if match and "Android" in text and PHONE_CALLED_BOT.search(text):
@@ -225,7 +225,7 @@ def is_bot(user_agent: str) -> bool:
 
 
 def _readable(user_agent: str) -> str:
-    """Replace the lone surrogates that a str may hold and the engine, which reads UTF-8, cannot."""
+    """Replace lone surrogates, which the engine cannot read as UTF-8."""
     return user_agent.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -234,7 +234,7 @@ def _os(text: str, family: str) -> str:
         return "xbox"
     if "Android" in text and family in {"android", "chromecast linux"}:
         return next((name for mark, name in ANDROID_MARKS.items() if mark in text), "android")
-    # A tablet or headset that asks for the desktop's page says that it is a desktop, and is counted as one.
+    # A tablet or headset that requests the desktop page claims to be a desktop, and counts as one.
     disguised = family == "android" or (family == "ios" and "Macintosh" in text)
     if family in OS_NAMES and not disguised:
         return OS_NAMES[family]
@@ -252,7 +252,7 @@ def _browser(text: str, family: str) -> str:
 
 
 def _in_order(text: str, marks: tuple[str, ...]) -> bool:
-    """Tell whether the marks follow one another; linear in any text, which a pattern with several `.*` is not."""
+    """Return whether the marks follow one another, in linear time; a pattern with several `.*` is not linear."""
     at = 0
     for mark in marks:
         at = text.find(mark, at)
@@ -269,14 +269,14 @@ def _names() -> Resolver:
 
 @cache
 def _bots() -> UserAgentExtractor:
-    """Compile the list of known crawlers into ua-parser's engine.
+    """Compile the list of known crawlers for ua-parser's engine.
 
-    The engine looks for all the literals in one pass and runs a pattern only where it found one, in linear time: 2
-    microseconds for a human's browser, 20 for a bot. Python's re needs hundreds, and can be made to backtrack.
+    The engine searches all literals in one pass, and runs only the patterns of those that occur, in linear time: 2
+    microseconds for a browser, 20 for a bot. Python's re needs hundreds, and hostile input can make it backtrack.
     """
     known = [crawler["pattern"] for crawler in import_module("crawleruseragents").CRAWLER_USER_AGENTS_DATA]
-    # At the start of a word only: `RED/` is on the list, and WIRED/ is a magazine's app. As one pattern, the list takes
-    # 6 MB of memory instead of 20.
+    # Match at the start of a word only: `RED/` is listed, and WIRED/ is a magazine's app. One pattern for the list
+    # takes 6 MB of memory instead of 20.
     crawlers = "|".join(f"(?:{pattern})" for pattern in known if pattern not in APPS | NOT_BOTS)
     families = {**dict.fromkeys((*BOT_WORDS, rf"\b(?:{crawlers})"), "bot"), **dict.fromkeys(APPS, "app")}
     return UserAgentExtractor((pattern, family, None, None, None, None) for pattern, family in families.items())

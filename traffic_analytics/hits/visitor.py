@@ -1,4 +1,4 @@
-"""A visitor is known for one day, on one site, by a name that nobody can trace back."""
+"""Derive a visitor's session id and address; a session id cannot be traced back to an address."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from hashlib import sha256
 
 
 def session_id(salt: str, site_uuid: str, address: str, user_agent: str) -> str:
-    """Name one visitor to one site for one day.
+    """Derive a visitor's identifier for one site and one UTC day.
 
-    The salt is random, serves one site for one UTC day and is then deleted, so a name cannot be traced back to an
-    address afterwards, even by us. The colons and the order are a contract: services that share a salt store must give
-    the same visitor the same name.
+    The salt is random, serves one site for one day and is then deleted, so the identifier cannot be traced back to an
+    address afterwards, even by the operator. The order and the colons are a contract: services that share a salt store
+    must derive the same identifier for the same visitor.
     """
     return sha256(f"{salt}:{site_uuid}:{address}:{user_agent}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def client_address(peer: str, forwarded_for: str | None, trusted_proxies: bool | int) -> str:
-    """Find the visitor's address: the socket's peer, or what trusted proxies say of it.
+    """Return the visitor's address: the peer of the connection, or an entry of X-Forwarded-For.
 
-    `trusted_proxies` is True to believe the leftmost entry of X-Forwarded-For, False to believe none, or the number of
-    proxies in front of us: each appended one entry, so the visitor is that many from the right.
+    `trusted_proxies` is True to use the leftmost entry, False to use none, or the number of proxies in front of the
+    service: each appends one entry, so the visitor's entry is that many from the right.
     """
     if not forwarded_for or trusted_proxies is False or trusted_proxies == 0:
         return peer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, request
 
+from traffic_analytics.runtime.authorization import bearer_token
 from traffic_analytics.wsgi import error_answer, to_response
 
 if TYPE_CHECKING:
@@ -33,5 +34,5 @@ def blueprint(export: Callable[[], bytes], token: str | None) -> Blueprint:
 
 def is_bearer_of(token: str, authorization: str) -> bool:
     """Return whether the header holds the token, in a time that does not depend on how much of it is right."""
-    scheme, _, given = authorization.partition(" ")
-    return scheme.lower() == "bearer" and compare_digest(given.strip().encode(), token.encode())
+    given = bearer_token(authorization)
+    return given is not None and compare_digest(given.encode(), token.encode())

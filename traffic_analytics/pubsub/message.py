@@ -1,4 +1,4 @@
-"""A Pub/Sub message holds an event, or a hit that the Node service has left to be enriched, or nothing for us."""
+"""Read a Pub/Sub message: an event of this service, or a raw hit of the Node service, which is still to be enriched."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import msgspec
 
 from traffic_analytics.delivery.target import DATA_SOURCES
 from traffic_analytics.errors import NoEvent
-from traffic_analytics.hits.page_hit import ParsedReferrer, Payload, Query, RawHit, is_uuid
+from traffic_analytics.hits.page_hit import Payload, Query, RawHit, is_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEEPEST_KEPT = 20
-"""Levels that are kept of a message that is no event; the decoder goes deeper than Python does."""
+MAX_DEPTH = 20
+"""Nesting of a dead letter, in levels; the decoder accepts deeper nesting than Python's recursion allows."""
 ATTRIBUTE = "data_source"
-"""The attribute of a message that names the data source of its event."""
+"""Attribute of a message that names the data source of its event."""
 
 
 class Published(NamedTuple):
-    """An event as the service has published it."""
+    """An event that the service published."""
 
     data_source: str
     event: bytes
 
 
 class Unenriched(NamedTuple):
-    """A hit with all that its enrichment needs; it holds an address and is for memory only."""
+    """A hit with its address and time of arrival. It holds an address, so it never leaves memory."""
 
     hit: RawHit
     address: str
@@ -44,7 +44,7 @@ class _EventPayload(msgspec.Struct):
 
 
 class _Event(msgspec.Struct):
-    """As much of an event as tells it from anything else; Tinybird checks the rest. `ip` and `meta` hold addresses."""
+    """Fields that identify an event; Tinybird checks the others. `ip` and `meta` hold addresses and must be absent."""
 
     timestamp: str
     action: str
@@ -64,33 +64,12 @@ class _ReceivedMeta(msgspec.Struct):
     received_timestamp: str | None = None
 
 
-class _RawPayload(msgspec.Struct):
-    """What ghost/traffic-analytics keeps of a hit's payload; it has checked it before."""
-
-    member_uuid: str
-    member_status: str
-    post_uuid: str
-    post_type: str
-    locale: str
-    location: str | None
-    pathname: str
-    href: str
-    event_id: msgspec.Raw = msgspec.Raw()
-    referrer: str | None = None
-    gift_link: str | None = None
-    utm_source: str | None = None
-    utm_medium: str | None = None
-    utm_campaign: str | None = None
-    utm_term: str | None = None
-    utm_content: str | None = None
-    parsedReferrer: ParsedReferrer | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815
-    meta: _ReceivedMeta = msgspec.field(default_factory=_ReceivedMeta)
-
-
 class _Raw(msgspec.Struct):
+    """A raw message of ghost/traffic-analytics; its payload lacks what stands beside it: site and user agent."""
+
     timestamp: datetime
     site_uuid: str
-    payload: _RawPayload
+    payload: dict[str, msgspec.Raw]
     meta: _RawMeta
 
 
@@ -98,30 +77,33 @@ _BETWEEN_WORDS = re.compile(r"""[\s,;="'()<>\[\]]+""")
 
 _event = msgspec.json.Decoder(_Event)
 _raw = msgspec.json.Decoder(_Raw)
+_payload = msgspec.json.Decoder(Payload)
+_received = msgspec.json.Decoder(_ReceivedMeta)
+_NULL = msgspec.Raw(b"null")
 
 
 def read(data: bytes, attributes: Mapping[str, str]) -> Published | Unenriched:
-    """Read what a message holds. Raises NoEvent if it is neither, with a reason that quotes nothing."""
+    """Read the event or raw hit of a message. Raises NoEvent, whose reason quotes nothing, if it holds neither."""
     data_source = attributes.get(ATTRIBUTE)
     if data_source is None:
         try:
             return _unenriched(_raw.decode(data))
         except (ValueError, OverflowError, RecursionError):
-            data_source = DATA_SOURCES[0]  # an event from elsewhere, if it is one
+            data_source = DATA_SOURCES[0]  # perhaps an event without the attribute
     if data_source not in DATA_SOURCES:
-        raise NoEvent("its data source is none of ours")
+        raise NoEvent("its data source is unknown")
     try:
         if not data.isascii():
-            data.decode()  # the decoder does not look into what it passes over
+            data.decode()  # the decoder does not check the encoding of fields that it skips
         _event.decode(data)
-        # One event is one line.
+        # A batch is NDJSON: an event must not hold a line break.
         return Published(data_source, data if b"\n" not in data else msgspec.json.encode(msgspec.json.decode(data)))
     except (ValueError, RecursionError):
         raise NoEvent("it is neither an event nor a hit") from None
 
 
 def without_address(data: bytes) -> bytes:
-    """Return what of a message that is no event may be kept for an operator: no address, and JSON only."""
+    """Reduce a message that is no event to JSON without addresses, fit for a dead letter."""
     try:
         content = msgspec.json.decode(data)
     except (ValueError, RecursionError):
@@ -130,19 +112,22 @@ def without_address(data: bytes) -> bytes:
 
 
 def _stripped(content: Any, depth: int = 0) -> Any:
-    """Leave out `ip` and `meta` at any depth, in which addresses travel, whatever else is one, and what is too deep."""
-    if isinstance(content, dict | list) and depth == DEEPEST_KEPT:
+    """Remove `ip` and `meta` at any depth, all other addresses, and values below MAX_DEPTH."""
+    if isinstance(content, dict | list) and depth == MAX_DEPTH:
         return None
     if isinstance(content, dict):
-        kept = {key: value for key, value in content.items() if key not in ("ip", "meta") and not _holds_address(key)}
-        return {key: _stripped(value, depth + 1) for key, value in kept.items()}
+        return {
+            key: _stripped(value, depth + 1)
+            for key, value in content.items()
+            if key not in ("ip", "meta") and not _holds_address(key)
+        }
     if isinstance(content, list):
         return [_stripped(value, depth + 1) for value in content]
     return None if isinstance(content, str) and _holds_address(content) else content
 
 
 def _holds_address(text: str) -> bool:
-    """Find out whether a word of a text is an address, as in X-Forwarded-For and Forwarded, with a port or without."""
+    """Return whether a word of the text is an address, with or without a port, as in X-Forwarded-For and Forwarded."""
     for word in _BETWEEN_WORDS.split(text):
         for bare in (word, word.rpartition(":")[0]):
             with contextlib.suppress(ValueError):
@@ -152,42 +137,26 @@ def _holds_address(text: str) -> bool:
 
 
 def _unenriched(raw: _Raw) -> Unenriched:
-    payload = raw.payload
     if not is_uuid(raw.site_uuid) or not raw.meta.ip or not raw.meta.user_agent:
         raise ValueError("no hit")
+    fields: dict[str, object] = {**raw.payload, "site_uuid": raw.site_uuid, "user-agent": raw.meta.user_agent}
+    if raw.payload.get("parsedReferrer") == _NULL:
+        del fields["parsedReferrer"]
+    payload = _payload.decode(msgspec.json.encode(fields))
+    received = _ReceivedMeta() if isinstance(payload.meta, msgspec.UnsetType) else _received.decode(payload.meta)
     hit = RawHit(
         Query(DATA_SOURCES[0], None),
         raw.site_uuid,
         raw.meta.user_agent,
-        _milliseconds(payload.meta.received_timestamp),
-        Payload(
-            user_agent=raw.meta.user_agent,
-            locale=payload.locale,
-            location=payload.location,
-            pathname=payload.pathname,
-            href=payload.href,
-            site_uuid=raw.site_uuid,
-            post_uuid=payload.post_uuid,
-            member_uuid=payload.member_uuid,
-            post_type=payload.post_type,  # type: ignore[arg-type] # the sender has checked it
-            member_status=payload.member_status,
-            event_id=payload.event_id,
-            referrer=payload.referrer,
-            gift_link=payload.gift_link,
-            utm_source=payload.utm_source,
-            utm_medium=payload.utm_medium,
-            utm_campaign=payload.utm_campaign,
-            utm_term=payload.utm_term,
-            utm_content=payload.utm_content,
-            parsedReferrer=payload.parsedReferrer or msgspec.UNSET,
-        ),
+        _milliseconds(received.received_timestamp),
+        payload,
     )
     arrived = raw.timestamp if raw.timestamp.tzinfo else raw.timestamp.replace(tzinfo=UTC)
     return Unenriched(hit, raw.meta.ip, arrived.astimezone(UTC))
 
 
 def _milliseconds(moment: str | None) -> str | None:
-    """Write a moment as the header x-ghost-analytics-start, from which it was made."""
+    """Convert a timestamp to the form of the header x-ghost-analytics-start."""
     try:
         return str(round(datetime.fromisoformat(moment or "").timestamp() * 1000))
     except ValueError:

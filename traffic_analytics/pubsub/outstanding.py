@@ -1,4 +1,4 @@
-"""Events that a worker holds wait in its memory, with Pub/Sub beneath it; what never goes through is kept aside."""
+"""Hold a worker's outstanding events in memory, and turn undeliverable ones into dead letters."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
 
     from google.cloud.pubsub_v1.subscriber.message import Message
 
-ASIDE_AGAIN_AFTER = 30.0
-"""Seconds for which nothing is kept aside after that has failed; messages that are to be come again then."""
+DEAD_LETTER_RETRY = 30.0
+"""Pause after a dead letter could not be stored, in seconds; its message is delivered again afterwards."""
 
 
 class DeadLetterQueue(Protocol):
-    """Where goes what cannot be delivered."""
+    """Store of dead letters: the spool, or a topic."""
 
     def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
-        """Keep it for an operator. Raises SpoolUnavailable."""
+        """Store a dead letter for the operator. Raises SpoolUnavailable."""
 
 
 class DeadLetters:
-    """Keeps things aside in a place that may be full or away; then their messages come again, and hold up nobody."""
+    """Dead letters of a worker; while they cannot be stored, their messages are given back and block no others."""
 
     def __init__(
-        self, place: DeadLetterQueue, monotonic: Callable[[], float], on_failure: Callable[[str], None]
+        self, queue: DeadLetterQueue, monotonic: Callable[[], float], on_failure: Callable[[str], None]
     ) -> None:
         self.count = 0
-        self._place = place
+        self._queue = queue
         self._monotonic = monotonic
         self._on_failure = on_failure
         self._not_before = monotonic()
 
-    def keep(self, message: Message, data_source: str, content: bytes, reason: str) -> bool:
-        """Keep content for an operator and acknowledge its message, or give that back and return False."""
+    def add(self, message: Message, data_source: str, content: bytes, reason: str) -> bool:
+        """Store content as a dead letter and acknowledge its message, or give the message back and return False."""
         if self._monotonic() < self._not_before:
-            give_back([message], ASIDE_AGAIN_AFTER)
+            give_back([message], DEAD_LETTER_RETRY)
             return False
         failure = self._try(data_source, content, reason)
         if failure is not None:
-            self._not_before = self._monotonic() + ASIDE_AGAIN_AFTER
-            give_back([message], 2 * ASIDE_AGAIN_AFTER)  # after others, in case it is to blame
+            self._not_before = self._monotonic() + DEAD_LETTER_RETRY
+            give_back([message], 2 * DEAD_LETTER_RETRY)  # after other messages, in case this one is the cause
             self._on_failure(failure)
             return False
         message.ack()
@@ -53,16 +53,16 @@ class DeadLetters:
 
     def _try(self, data_source: str, content: bytes, reason: str) -> str | None:
         try:
-            self._place.add_dead_letter(data_source, content, reason)
+            self._queue.add_dead_letter(data_source, content, reason)
         except SpoolUnavailable as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 - or its message would stay leased for good
+        except Exception as error:  # noqa: BLE001 - otherwise its message would stay leased for good
             return type(error).__name__
         return None
 
 
 class OutstandingEvent:
-    """An event, and the message that brought it."""
+    """An event and its message."""
 
     __slots__ = ("event", "message", "since")
 
@@ -73,64 +73,64 @@ class OutstandingEvent:
 
 
 class Outstanding:
-    """The events of one data source, oldest first."""
+    """Outstanding events of one data source, oldest first."""
 
-    def __init__(self, data_source: str, aside: DeadLetters) -> None:
+    def __init__(self, data_source: str, dead_letters: DeadLetters) -> None:
         self.data_source = data_source
         self.events: deque[OutstandingEvent] = deque()
         self.size = 0
-        """Bytes of all events."""
-        self._aside = aside
+        """Size of all events, in bytes."""
+        self._dead_letters = dead_letters
 
     def add(self, event: OutstandingEvent) -> None:
-        """Let an event wait."""
+        """Append an event."""
         self.events.append(event)
         self.size += len(event.event)
 
     def since(self) -> float | None:
-        """Return when the oldest came, if there is any."""
+        """Return the time of arrival of the oldest event; None without events."""
         return self.events[0].since if self.events else None
 
-    def first(self, most: int, most_bytes: int) -> list[OutstandingEvent]:
-        """Return the oldest events, as many as fit into a batch; one at least."""
-        chosen: list[OutstandingEvent] = []
+    def first(self, max_events: int, max_bytes: int) -> list[OutstandingEvent]:
+        """Return the oldest events, as many as fit into a batch, and at least one."""
+        batch: list[OutstandingEvent] = []
         size = 0
         for each in self.events:
             size += len(each.event) + 1
-            if chosen and (len(chosen) == most or size > most_bytes):
+            if batch and (len(batch) == max_events or size > max_bytes):
                 break
-            chosen.append(each)
-        return chosen
+            batch.append(each)
+        return batch
 
-    def beyond(self, most: int, most_bytes: int) -> list[Message]:
-        """Let go of the youngest events, as far as there are more than this, and return their messages."""
-        let_go = []
-        while len(self.events) > 1 and (len(self.events) > most or self.size > most_bytes):
+    def drop_excess(self, max_events: int, max_bytes: int) -> list[Message]:
+        """Drop the youngest events beyond these limits, but never all, and return their messages."""
+        messages = []
+        while len(self.events) > 1 and (len(self.events) > max_events or self.size > max_bytes):
             event = self.events.pop()
             self.size -= len(event.event)
-            let_go.append(event.message)
-        return let_go
+            messages.append(event.message)
+        return messages
 
-    def all(self) -> list[Message]:
-        """Let go of all events, and return their messages."""
+    def drop_all(self) -> list[Message]:
+        """Drop all events, and return their messages."""
         messages = [each.message for each in self.events]
         self.events.clear()
         self.size = 0
         return messages
 
     def acknowledge(self, events: Sequence[OutstandingEvent]) -> None:
-        """Let go of events that Tinybird has. A batch is settled from its beginning, so these are the oldest."""
+        """Drop delivered events, which are the oldest, and acknowledge their messages."""
         for each in events:
-            self._let_go()
+            self._drop_oldest()
             each.message.ack()
 
     def dead_letter(self, event: OutstandingEvent, reason: str) -> bool:
-        """Let go of the oldest event; False if it could not be kept for an operator and comes again."""
-        self._let_go()
-        return self._aside.keep(event.message, self.data_source, event.event, reason)
+        """Drop the oldest event; return False if it could not be stored as a dead letter and is delivered again."""
+        self._drop_oldest()
+        return self._dead_letters.add(event.message, self.data_source, event.event, reason)
 
     def renew_lease(self) -> None:
-        """Need nothing: the client extends the leases of all messages."""
+        """Do nothing: Google's client extends the leases of all messages."""
 
-    def _let_go(self) -> None:
+    def _drop_oldest(self) -> None:
         self.size -= len(self.events.popleft().event)

@@ -1,4 +1,4 @@
-"""A message stays leased as long as we hold it: Google's client extends its lease until we are done with it."""
+"""Receive messages from a Pub/Sub subscription; Google's client extends the lease of each until it is settled."""
 
 from __future__ import annotations
 
@@ -28,29 +28,27 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.subscriber.futures import StreamingPullFuture
     from google.cloud.pubsub_v1.subscriber.message import Message
 
-LONGEST_LEASE = 31 * 86_400.0
-"""Seconds after which a lease would no longer be extended: as long as Pub/Sub keeps a message at most."""
-LONGEST_FAREWELL = 60.0
-"""Seconds that a stream waits for us to be done with its messages, if nobody says that we are."""
-AFTER_FAREWELL = 1.0
-"""Seconds until others get what a stream gives back at its end: at once, Pub/Sub would send it down that very stream,
-and then wait for an answer until the lease has run out."""
-LONGEST_REST = 600
-"""Seconds for which a message can be given back at most."""
+MAX_LEASE = 31 * 86_400.0
+"""Time for which a lease is extended, in seconds: the longest retention of a message in Pub/Sub."""
+SHUTDOWN_TIMEOUT = 60.0
+"""Time for which an ended stream waits for the worker to call `done`, in seconds."""
+MIN_DELAY = 1.0
+"""Shortest delay of a message that is given back, in seconds. Without a delay Pub/Sub would send it down the ending
+stream, and redeliver it only after its lease has expired."""
+MAX_DELAY = 600
+"""Longest delay of a message that is given back, in seconds: Pub/Sub's limit."""
 READER = "Thread-ConsumeBidirectionalStream"
-"""What Google's client calls the thread that reads a stream."""
-READER_MISSED_AFTER = 2.0
-"""Seconds that a stream may take to end after its reader has."""
+"""Name that google-api-core gives to the thread that reads a stream. It is private: a test holds it."""
+READER_GRACE = 2.0
+"""Time for a stream to end after its reader thread, in seconds."""
 LEASE = 10
-"""Seconds for which a lease is extended at a time, and after which others get what a killed worker held."""
+"""Length of a lease, in seconds; the messages of a killed worker are redelivered after it."""
 
 
 class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
-    """Takes messages off the stream as they come.
+    """Queue of arrived messages, in place of Google's scheduler, which starts a callback thread for each message.
 
-    Google's own scheduler has a thread of a pool call back for each. This one only queues them; and when the stream
-    ends, be it asked for or not, it keeps leases and acknowledgements going until whoever holds messages says that it
-    is done with them.
+    When the stream ends, for whatever reason, leases and acknowledgements go on until the worker calls `done`.
     """
 
     def __init__(self) -> None:
@@ -61,7 +59,7 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
 
     @property
     def queue(self) -> queue.Queue[Any]:
-        """Where messages put their acknowledgements for the client."""
+        """Queue of acknowledgements, read by Google's client."""
         return self._requests
 
     def schedule(self, _callback: Callable[..., Any], message: Message) -> None:
@@ -69,14 +67,14 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
         self._messages.put(message)
 
     def shutdown(self, await_msg_callbacks: bool = False) -> list[Message]:  # noqa: ARG002
-        """Wait until the messages are done with; returns none, or the client would give them to its own stream."""
+        """Wait for `done`. Return no messages: the client would give them back to the ending stream."""
         self.ending.set()
-        self._done.wait(LONGEST_FAREWELL)
-        give_back(self.take(0.0), AFTER_FAREWELL)
+        self._done.wait(SHUTDOWN_TIMEOUT)
+        give_back(self.take(0.0), MIN_DELAY)
         return []
 
     def take(self, timeout: float) -> list[Message]:
-        """Return what has come, after waiting for it at most `timeout` seconds."""
+        """Return the queued messages; wait at most `timeout` seconds for the first."""
         messages = []
         try:
             messages.append(self._messages.get(timeout=timeout) if timeout else self._messages.get_nowait())
@@ -85,14 +83,14 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
         except queue.Empty:
             return messages
 
-    def done(self, left: Sequence[Message]) -> None:
-        """Say that all messages were acknowledged but those that are left, which others may have."""
-        give_back(left, AFTER_FAREWELL)
+    def done(self, unsettled: Sequence[Message]) -> None:
+        """End the wait of `shutdown`: give back the unsettled messages; all others are acknowledged."""
+        give_back(unsettled, MIN_DELAY)
         self._done.set()
 
 
 class Subscription:
-    """One stream of messages, bounded in their number and bytes; used by one thread."""
+    """One stream of messages, limited in number and bytes; used by one thread."""
 
     def __init__(
         self,
@@ -100,48 +98,48 @@ class Subscription:
         project: str,
         emulator: str | None = None,
         *,
-        most_messages: int,
-        most_bytes: int,
+        max_messages: int,
+        max_bytes: int,
         monotonic: Callable[[], float],
     ) -> None:
-        """Describe a subscription by its id, or by its path; nothing is opened yet."""
+        """Describe a subscription by its id or path; opens nothing."""
         self.path = subscription if "/" in subscription else f"projects/{project}/subscriptions/{subscription}"
-        self.most_messages = most_messages
-        self.most_bytes = most_bytes
+        self.max_messages = max_messages
+        self.max_bytes = max_bytes
         self.inbox = Inbox()
         self._emulator = emulator
         self._monotonic = monotonic
         self._client: SubscriberClient | None = None
         self._stream: StreamingPullFuture | None = None
         self._reader: threading.Thread | None = None
-        self._reader_gone_since: float | None = None
+        self._reader_missing_since: float | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether messages may come."""
+        """Whether messages may arrive."""
         return self._stream is not None
 
     def open(self) -> str | None:
-        """Begin a stream; returns why that failed."""
+        """Open a stream; return the reason if that fails."""
         self.inbox = Inbox()
         try:
             self._client = self._make_client()
-            reason = _look(self._client, self.path)
+            reason = _check(self._client, self.path)
             if reason is None:
-                others = set(threading.enumerate())
+                threads_before = set(threading.enumerate())
                 self._stream = self._client.subscribe(
                     self.path, callback=_no_callback, flow_control=self._flow(), scheduler=self.inbox
                 )
-                started = [each for each in threading.enumerate() if each not in others and each.name == READER]
-                self._reader, self._reader_gone_since = (started[0] if started else None), None
-        except Exception as error:  # noqa: BLE001 - credentials that cannot be read come to anything
+                started = [each for each in threading.enumerate() if each not in threads_before and each.name == READER]
+                self._reader, self._reader_missing_since = (started[0] if started else None), None
+        except Exception as error:  # noqa: BLE001 - unreadable credentials raise errors of any class
             reason = f"it cannot be opened: {type(error).__name__}"
         if reason is not None:
             self._close_client()
         return reason
 
     def ended(self) -> str | None:
-        """Return why the stream has ended, if it has; until `done` was said it goes on holding messages."""
+        """Return why the stream has ended, or None while it is open or waits for `done`."""
         if self._stream is None:
             return None
         if not self._stream.done():
@@ -152,50 +150,50 @@ class Subscription:
         self._close_client()
         if error is not None:
             return type(error).__name__
-        return "its stream was closed" if self._reader_gone_since is None else "the thread that read its stream died"
+        return "its stream was closed" if self._reader_missing_since is None else "the thread that read its stream died"
 
-    def close(self, left: Sequence[Message], timeout: float) -> None:
-        """End the stream, give back what is left, and wait until acknowledgements have gone out."""
+    def close(self, unsettled: Sequence[Message], timeout: float) -> None:
+        """End the stream, give back the unsettled messages, and wait until acknowledgements have been sent."""
         stream, self._stream = self._stream, None
         if stream is None:
             return
         stream.cancel()
-        self.inbox.done(left)
-        with contextlib.suppress(Exception):  # what was not acknowledged comes again
+        self.inbox.done(unsettled)
+        with contextlib.suppress(Exception):  # messages without an acknowledgement are redelivered
             stream.result(timeout)
         self._close_client()
 
-    def stop_taking(self) -> None:
-        """Let no more messages come; those that are held stay leased."""
+    def stop_receiving(self) -> None:
+        """Receive no more messages; outstanding ones stay leased."""
         if self._stream is not None:
             self._stream.cancel()
 
-    def look(self) -> str | None:
-        """Say what is wrong with the subscription, if anything is; takes no message."""
+    def check(self) -> str | None:
+        """Return the problem of the subscription, or None; receives no message."""
         try:
             client = self._make_client()
         except Exception as error:  # noqa: BLE001 - as above
             return f"it cannot be opened: {type(error).__name__}"
         try:
-            return _look(client, self.path)
+            return _check(client, self.path)
         finally:
             client.close()
 
     def _end_without_reader(self, stream: StreamingPullFuture) -> None:
-        """End a stream that nobody reads any more, as after a defect of Google's client, which says nothing of it."""
+        """End a stream whose reader thread has died, as after a defect of Google's client, which does not report it."""
         if self._reader is None or self._reader.is_alive() or self.inbox.ending.is_set():
             return
         now = self._monotonic()
-        if self._reader_gone_since is None:
-            self._reader_gone_since = now
-        elif now - self._reader_gone_since > READER_MISSED_AFTER:
+        if self._reader_missing_since is None:
+            self._reader_missing_since = now
+        elif now - self._reader_missing_since > READER_GRACE:
             stream.cancel()
 
     def _flow(self) -> FlowControl:
         return FlowControl(
-            max_messages=self.most_messages,
-            max_bytes=self.most_bytes,
-            max_lease_duration=LONGEST_LEASE,
+            max_messages=self.max_messages,
+            max_bytes=self.max_bytes,
+            max_lease_duration=MAX_LEASE,
             max_duration_per_lease_extension=LEASE,
         )
 
@@ -210,9 +208,9 @@ class Subscription:
             client.close()
 
 
-def _look(client: SubscriberClient, path: str) -> str | None:
+def _check(client: SubscriberClient, path: str) -> str | None:
     try:
-        # Asks for nothing but the right to consume: no message has this id.
+        # No message has this id: the request only checks the permission to consume.
         client.modify_ack_deadline(
             subscription=path, ack_ids=["none"], ack_deadline_seconds=10, timeout=5.0, retry=None
         )
@@ -221,16 +219,16 @@ def _look(client: SubscriberClient, path: str) -> str | None:
     except (DeadlineExceeded, ServiceUnavailable, GoogleAuthError) as error:
         return f"it cannot be reached: {type(error).__name__}"
     except GoogleAPICallError:
-        return None  # of the message
+        return None  # an error about the message, which does not exist
     return None
 
 
 def give_back(messages: Iterable[Message], seconds: float) -> None:
-    """Let others, or us, have messages again after some seconds."""
+    """Have Pub/Sub redeliver messages, to any worker, after a delay in seconds."""
     for message in messages:
-        message.modify_ack_deadline(round(min(max(seconds, AFTER_FAREWELL), LONGEST_REST)))
+        message.modify_ack_deadline(round(min(max(seconds, MIN_DELAY), MAX_DELAY)))
         message.drop()
 
 
 def _no_callback(_message: Message) -> None:
-    """Never called: the inbox takes messages itself."""
+    """Never called: the inbox receives messages itself."""

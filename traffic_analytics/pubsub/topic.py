@@ -1,4 +1,4 @@
-"""A Pub/Sub topic takes events for workers to deliver; what it has answered for is as safe as in the spool."""
+"""Publish events to a Pub/Sub topic for workers to deliver; a published event is as durable as a spooled one."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 PUBLISH_TIMEOUT = 2.0
-"""Seconds that a browser waits for Pub/Sub, and for those before it, until its hit goes to the spool."""
+"""Time in which a hit is published, waiting for other threads included, before it goes to the spool, in seconds."""
 BATCH_TIMEOUT = 20.0
-"""Seconds for all requests of a batch; whoever holds its events holds them for longer."""
-ASIDE_TIMEOUT = 5.0
-"""Seconds, in which a worker does nothing else."""
-MOST_MESSAGES, MOST_BYTES = 1000, 9_000_000
-"""What one request may hold: Pub/Sub takes 1 000 messages and 10 MB, of which some go to names and framing."""
+"""Time for all requests of a batch, in seconds; shorter than the claim on its events."""
+DEAD_LETTER_TIMEOUT = 5.0
+"""Time for publishing a dead letter, in seconds; the worker does nothing else meanwhile."""
+MAX_MESSAGES = 1000
+"""Size of the largest request, in messages: Pub/Sub's limit."""
+MAX_BYTES = 9_000_000
+"""Size of the largest request, in bytes of events: Pub/Sub accepts 10 MB with names and framing."""
 CHANNEL = (
-    ("grpc.max_reconnect_backoff_ms", 5_000),  # by itself it would look for a lost Pub/Sub every two minutes
+    ("grpc.max_reconnect_backoff_ms", 5_000),  # gRPC's default is two minutes
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 
 _VERDICTS = {
-    # About the name, or a schema: an event of ours is neither empty nor, with BODY_LIMIT, near 10 MB.
+    # About the topic's name or schema: an event is never empty and, with BODY_LIMIT, never near 10 MB.
     grpc.StatusCode.INVALID_ARGUMENT: Verdict.WRONG_SETUP,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Verdict.TOO_FAST,
     grpc.StatusCode.NOT_FOUND: Verdict.WRONG_SETUP,
@@ -43,15 +45,15 @@ _VERDICTS = {
     grpc.StatusCode.UNAUTHENTICATED: Verdict.WRONG_SETUP,
     grpc.StatusCode.FAILED_PRECONDITION: Verdict.WRONG_SETUP,
 }
-"""What an answer means for the events, which is never that one of them is guilty; all others are passing."""
+"""Verdict of each status; other statuses are temporary. No status means that a single event is at fault."""
 
 
 class PubsubTopic:
-    """One topic, reached over one gRPC connection of each process, which opens with the first event.
+    """One topic over one gRPC connection for each process, opened with the first event.
 
-    The generated transport is used as it is. The client that Google builds on top of it batches by waiting, starts a
-    thread for each batch and repeats in the background what its caller has given up; here threads that publish at the
-    same time share a request, and what fails goes to the spool, which has its own way of trying again.
+    This is Google's generated transport without Google's client. That client waits to fill batches, starts a thread
+    for each, and retries in the background after its caller has given up. Here threads that publish at the same time
+    share a request, and failed events go to the spool, which retries.
     """
 
     NAME = "Pub/Sub"
@@ -61,64 +63,64 @@ class PubsubTopic:
     )
 
     def __init__(self, topic: str, project: str, emulator: str | None = None) -> None:
-        """Describe a topic by its id, or by its path if it belongs to another project; nothing is opened yet."""
+        """Describe a topic by its id, or by its path if it belongs to another project; opens nothing."""
         self.path = topic if "/" in topic else f"projects/{project}/topics/{topic}"
         self._routing = (("x-goog-request-params", f"topic={self.path}"),)
         self._emulator = emulator
-        self._opening = LazyClient(self._open)
+        self._client = LazyClient(self._open)
         self._publishes: GroupCommit[tuple[str, bytes, float], Reply] = GroupCommit(
-            self._publish_awaited, is_failure=lambda reply: reply.status != _OK.status
+            self._publish_together, is_failure=lambda reply: reply.status != _OK.status
         )
 
     def post(self, data_source: str, event: bytes, _token: str | None = None) -> Reply:
-        """Publish one event while a browser waits for it, together with those of other threads."""
+        """Publish one event while its client waits, in one request with the events of other threads."""
         try:
             return self._publishes.add((data_source, event, time.monotonic()))
         except CommitFailed as error:
             return Reply(Verdict.LATER, str(error))
 
     def post_batch(self, data_source: str, events: Sequence[bytes]) -> Reply:
-        """Publish events for which nobody waits."""
+        """Publish events for which no client waits."""
         return self.publish([(data_source, event) for event in events], BATCH_TIMEOUT)
 
     def publish(self, events: Sequence[tuple[str, bytes]], timeout: float, **attributes: str) -> Reply:
-        """Publish events, each with its data source; taken means that Pub/Sub has all of them."""
-        give_up = time.monotonic() + timeout
+        """Publish events, each with its data source; the verdict TAKEN means that Pub/Sub has stored all of them."""
+        deadline = time.monotonic() + timeout
         try:
-            publish = self._opening.get(timeout)
+            publish = self._client.get(timeout)
             for request in self._requests(events, attributes):
-                publish(request, timeout=give_up - time.monotonic(), metadata=self._routing)
+                publish(request, timeout=deadline - time.monotonic(), metadata=self._routing)
         except grpc.RpcError as error:
             code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
             return Reply(_VERDICTS.get(code, Verdict.LATER), f"Pub/Sub: {code.name}")
         except NotReady as error:
-            return _not_open(error.reason)
+            return _not_ready(error.reason)
         return _OK
 
     def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
-        """Publish what a worker cannot deliver, with the reason. Raises SpoolUnavailable if that fails, too."""
-        reply = self.publish([(data_source, event)], ASIDE_TIMEOUT, reason=reason)
+        """Publish an event that a worker cannot deliver, with the reason. Raises SpoolUnavailable."""
+        reply = self.publish([(data_source, event)], DEAD_LETTER_TIMEOUT, reason=reason)
         if reply.verdict is not Verdict.TAKEN:
             raise SpoolUnavailable(reply.reason)
 
-    def try_keeping(self) -> str | None:
-        """Say what is wrong with the topic, if anything is; leaves a message in it."""
+    def check(self) -> str | None:
+        """Return the problem of the topic for dead letters, or None; leaves a message in it."""
         try:
             self.add_dead_letter(NO_DATA_SOURCE, b'{"message":"a check"}', "check")
         except SpoolUnavailable as error:
             return f"nothing can be set aside ({error}): does the topic exist, and may this service publish to it?"
         return None
 
-    def _publish_awaited(self, awaited: list[tuple[str, bytes, float]]) -> Reply:
-        _, _, longest_since = awaited[0]
-        events = [(data_source, event) for data_source, event, _ in awaited]
-        return self.publish(events, longest_since + PUBLISH_TIMEOUT - time.monotonic())
+    def _publish_together(self, waiting: list[tuple[str, bytes, float]]) -> Reply:
+        _, _, oldest_since = waiting[0]
+        events = [(data_source, event) for data_source, event, _ in waiting]
+        return self.publish(events, oldest_since + PUBLISH_TIMEOUT - time.monotonic())
 
     def _requests(self, events: Sequence[tuple[str, bytes]], attributes: dict[str, str]) -> Iterator[PublishRequest]:
         request, size = PublishRequest(topic=self.path), 0
         messages = PublishRequest.pb(request).messages
         for data_source, event in events:
-            if len(messages) == MOST_MESSAGES or (messages and size + len(event) > MOST_BYTES):
+            if len(messages) == MAX_MESSAGES or (messages and size + len(event) > MAX_BYTES):
                 yield request
                 request, size = PublishRequest(topic=self.path), 0
                 messages = PublishRequest.pb(request).messages
@@ -136,12 +138,12 @@ class PubsubTopic:
 _OK = Reply(Verdict.TAKEN, "published", 202, RECEIVED)
 
 
-def _not_open(reason: BaseException | None) -> Reply:
-    """Say what it means that credentials cannot be had, and only by the error's class: its words may quote secrets."""
+def _not_ready(reason: BaseException | None) -> Reply:
+    """Judge why the connection is not open. The reason names only the error's class; its message may quote secrets."""
     if reason is None:
         return Reply(Verdict.LATER, "Pub/Sub: not open yet")
-    passing = isinstance(reason, GoogleAuthError) and not isinstance(reason, DefaultCredentialsError)
-    verdict = Verdict.LATER if passing else Verdict.WRONG_SETUP
+    is_temporary = isinstance(reason, GoogleAuthError) and not isinstance(reason, DefaultCredentialsError)
+    verdict = Verdict.LATER if is_temporary else Verdict.WRONG_SETUP
     return Reply(verdict, f"Google's credentials: {type(reason).__name__}")
 
 

@@ -27,6 +27,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from traffic_analytics.errors import TokenRefused
+from traffic_analytics.runtime.authorization import bearer_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,8 +104,8 @@ class JwtVerifier:
 
 def extract_token(authorization: str | None, in_query: str | None) -> str | None:
     """Return the token of a request, from its Authorization header or its query."""
-    scheme, _, in_header = (authorization or "").partition(" ")
-    return (in_header.strip() if scheme.lower() == "bearer" else in_query) or None
+    in_header = bearer_token(authorization or "")
+    return (in_query if in_header is None else in_header) or None
 
 
 def check_form(token: str) -> None:

@@ -50,7 +50,7 @@ def create_worker(
         flush_interval=settings.batch_flush_interval_ms / 1000,
         parse_user_agent=instrumentation.make_user_agent_parser(),
         monotonic=time.monotonic,
-        show=instrumentation.make_messages_callback(),
+        report=instrumentation.make_messages_callback(),
         on_bot=partial(instrumentation.make_outcome_callback(), "bot"),
     )
 
@@ -63,12 +63,12 @@ def create_worker(
 
     # 3. The work in the background, and the command line.
     background = parts.make_background(app, instrumentation)
-    background.add("worker", worker.tick, worker.finish, worker.hurry)
+    background.add("worker", worker.tick, worker.finish, worker.prepare_stop)
     parts.add_sweeper(background, settings, clock, salts, store)
     parts.add_forwarder(background, settings, clock, wrapped_target, instrumentation)  # for `spool retry`
-    checked = {"Pub/Sub subscription": subscription.look}
+    checked = {"Pub/Sub subscription": subscription.check}
     if dead_letter_topic is not None:
-        checked["Pub/Sub topic for what is set aside"] = dead_letter_topic.try_keeping
+        checked["Pub/Sub topic for what is set aside"] = dead_letter_topic.check
     cli.register(app, settings, salts, spool, target, **checked)
     return app
 
@@ -84,7 +84,7 @@ def make_subscription(settings: Settings) -> Subscription:
         str(settings.pubsub_subscription_page_hits_raw),
         str(settings.google_cloud_project),
         settings.pubsub_emulator_host,
-        most_messages=max(1000, 4 * settings.batch_size),
-        most_bytes=4 * MAX_BATCH_BYTES,
+        max_messages=max(1000, 4 * settings.batch_size),
+        max_bytes=4 * MAX_BATCH_BYTES,
         monotonic=time.monotonic,
     )
