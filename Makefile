@@ -1,83 +1,106 @@
-# The two commands of the README are `make run` and `make test`; every target sets up .venv first.
+# Every target creates .venv first. The README's two commands are `make run` and `make test`.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 
-.PHONY: run test e2e ghost check format bench bench-hits bench-backlog bench-pubsub bench-store bench-transport lock clean
+.PHONY: run test test-all e2e ghost check format bench bench-hits bench-backlog bench-pubsub bench-store bench-transport dist lock clean
 .DEFAULT_GOAL := run
 
-.venv/ready: requirements-dev.txt requirements-fast.txt
+$(VENV)/ready: requirements-dev.txt requirements-full.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is not Python 3.11 or newer."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install" \
 			"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fast.txt 2>/dev/null \
+	@$(FAST) > $(VENV)/fast.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/fast.txt 2>/dev/null \
 		|| echo "gunicorn_h1c could not be compiled (gcc and Python's headers are needed): gunicorn parses HTTP in Python."
 	@touch $@
 
-# Starts the store and the service for development and prints what to try; .env and the environment count.
-run: .venv/ready
+# The pin and hashes of gunicorn_h1c, which needs a C compiler and is therefore in requirements-full.txt only.
+FAST = sed -n '/^gunicorn-h1c==/,/[^\\]$$/p' requirements-full.txt
+
+# Start the store and the service for development. `.env` and the environment override the development defaults.
+run: $(VENV)/ready
 	@exec $(BIN)/python -m development
 
-test: .venv/ready
-	$(BIN)/python -m pytest -m "not e2e"
+# Coverage includes the processes that tests start. The report's limit is in pyproject.toml.
+test: $(VENV)/ready
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not e2e"
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
-# pytest ends with 5 if it found no test: no failure, there may be none yet.
-e2e: .venv/ready
+# Run the tests on each supported Python in PATH, or on PYTHONS="/path/to/python3.12 …"; each gets its own .venv-3.x.
+PYTHONS ?= $(foreach version,11 12 13 14,$(shell command -v python3.$(version)))
+test-all:
+	@for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || continue; \
+		echo "Python $$version"; \
+		$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "Failed on:$$failed"; exit 1; }
+
+# Exit code 5 of pytest means that no test was selected, which is no failure.
+e2e: $(VENV)/ready
 	$(BIN)/python -m pytest -m e2e || test $$? -eq 5
 
-# A real Ghost against store and service. The program that drives it is no part of this project: see docs/develop/testing.md.
-ghost: .venv/ready
-	@$(BIN)/python -m tests.ghost "$(GHOST_E2E)"
+# Test store and service with a real Ghost; docs/develop/testing.md describes the external program that drives it.
+# PICTURE=docs/images/dashboard.png copies the screenshot of its dashboard.
+ghost: $(VENV)/ready
+	@$(BIN)/python -m tests.ghost "$(GHOST_E2E)" $(PICTURE)
 
-check: .venv/ready
+check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: .venv/ready
+format: $(VENV)/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 bench: bench-hits bench-backlog bench-store
 
-# What a hit costs. Needs wrk and nginx, and says so; `make bench-hits BENCH="--seconds 30"`, `--help` lists the options.
-bench-hits: .venv/ready
+# Measure the cost of a hit; needs wrk and nginx. `make bench-hits BENCH=--help` lists the options.
+bench-hits: $(VENV)/ready
 	@$(BIN)/python -m tests.bench.hits $(BENCH)
 
-# A steady stream of hits while a backlog drains; needs nginx.
-bench-backlog: .venv/ready
+# Measure a steady stream of hits while a backlog drains; needs nginx.
+bench-backlog: $(VENV)/ready
 	@$(BIN)/python -m tests.bench.backlog $(BENCH)
 
-# Publishing, and delivering by a worker; needs wrk, nginx, java and Google's Pub/Sub emulator.
-bench-pubsub: .venv/ready
+# Measure publishing, and delivery by a worker; needs wrk, nginx, java and Google's Pub/Sub emulator.
+bench-pubsub: $(VENV)/ready
 	@$(BIN)/python -m tests.bench.pubsub $(BENCH)
 
-# The store's questions and appends; `make bench-store HITS=10000000` takes some minutes.
-bench-store: .venv/ready
+# Measure the store's queries and appends; `make bench-store HITS=10000000` takes some minutes.
+bench-store: $(VENV)/ready
 	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) --ingest 15
 
-# The CPU of one request: requests' own adapter against tinybird/transport.py.
-bench-transport: .venv/ready
+# Measure the CPU of one request with requests' own adapter and with tinybird/transport.py.
+bench-transport: $(VENV)/ready
 	@$(BIN)/python -m tests.bench.transport $(BENCH)
 
-EXTRAS = --extra stats --extra store --extra gcp --extra redis --extra metrics --extra otel
+# Build wheel and sdist, then test the wheel in an environment of its own.
+dist: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m pytest tests/e2e/test_wheel.py
+
 LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	--no-emit-index-url
+	--no-emit-index-url $(LOCK_OPTIONS)
+EXTRAS = --extra stats --extra store --extra gcp --extra redis --extra metrics --extra otel
 
-# Versions change here and nowhere else: after it, run the tests. `make lock LOCK_OPTIONS=--upgrade` takes the newest.
-lock: .venv/ready
-	$(LOCK) $(LOCK_OPTIONS) --extra stats -o requirements.txt
-	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store -o requirements-store.txt
-	$(LOCK) $(LOCK_OPTIONS) --extra stats --extra store --extra fast -o requirements-fast.txt
-	$(LOCK) $(LOCK_OPTIONS) --all-extras -o requirements-full.txt
-	$(LOCK) $(LOCK_OPTIONS) $(EXTRAS) --group dev -o requirements-dev.txt
+# Versions change here and nowhere else. `make lock LOCK_OPTIONS=--upgrade` selects the newest; run the tests afterwards.
+lock: $(VENV)/ready
+	$(LOCK) $(EXTRAS) --group dev -o requirements-dev.txt
+	$(LOCK) --constraint requirements-dev.txt --extra stats --extra store -o requirements.txt
+	$(LOCK) --constraint requirements-dev.txt --all-extras -o requirements-full.txt
 
-# Leaves data/ alone.
+# Remove everything but data/ that a target creates.
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

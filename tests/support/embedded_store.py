@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import requests
 
-from tests.support.processes import ROOT, free_port, wait_until
+from tests.support.processes import COVERAGE, ROOT, free_port, wait_until
 from tests.support.service import TOKEN
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class EmbeddedStore:
         self.url = f"http://127.0.0.1:{port}"
         self.log_file = data_dir.with_name(data_dir.name + ".log")
         self._environment = {
+            **COVERAGE,
             "PYTHONPATH": str(ROOT),
             "STORE_BIND": f"127.0.0.1:{port}",
             "STORE_DATA_DIR": str(data_dir),

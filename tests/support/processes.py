@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
+COVERAGE = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}  # noqa: TID251
+"""Variables with which a process reports its coverage; empty unless coverage runs the tests."""
 PATIENCE = 15.0
 """Time until a missing event is a failure, in seconds; ten times what a busy machine needs."""
 
@@ -102,7 +104,7 @@ def gunicorn(directory: Path, *arguments: str, **environment: str) -> subprocess
         return subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), *arguments, "app:app"],
             cwd=directory,
-            env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), "HOME": str(directory), **environment},
+            env={"PATH": os.defpath, "PYTHONPATH": str(ROOT), "HOME": str(directory), **COVERAGE, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

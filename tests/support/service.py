@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.processes import ROOT, free_port, wait_until
+from tests.support.processes import COVERAGE, ROOT, free_port, wait_until
 
 TOKEN = "p.the-token-of-these-tests"
 ADDRESS = "203.0.113.77"
@@ -29,6 +29,7 @@ class Service:
         self.log_file = data_dir.with_name(data_dir.name + ".log")
         self.log_file.touch()
         self.environment = {
+            **COVERAGE,
             "PYTHONPATH": str(ROOT),  # not the working directory, where a developer's .env would be read
             "PROXY_TARGET": target,
             "TINYBIRD_TRACKER_TOKEN": TOKEN,
