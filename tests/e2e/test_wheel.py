@@ -1,0 +1,102 @@
+"""The wheel, installed into an environment of its own, runs service and store from an empty directory."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.processes import ROOT, Upstream, free_port, hit, read_answer, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.e2e
+
+
+def call(*command: str | Path, timeout: float = 120) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build sdist and wheel, and install the wheel with the locked versions; return the environment's directory."""
+    directory = tmp_path_factory.mktemp("wheel")
+    call(sys.executable, "-m", "build", "--outdir", directory / "dist")
+    (wheel,) = (directory / "dist").glob("*.whl")
+    uv = [sys.executable, "-m", "uv"]
+    call(*uv, "venv", "--python", sys.executable, directory / "venv")
+    install = [*uv, "pip", "install", "--python", directory / "venv", "--no-verify-hashes"]
+    call(*install, "--constraint", ROOT / "requirements.txt", f"{wheel}[store]")
+    return directory / "venv"
+
+
+@contextlib.contextmanager
+def gunicorn(environment: Path, directory: Path, port: int, *arguments: str | Path, **variables: str) -> Iterator[None]:
+    """Run the environment's gunicorn in this directory until /health answers."""
+    with (directory / "output").open("ab") as output:
+        process = subprocess.Popen(
+            [environment / "bin" / "gunicorn", *arguments],
+            cwd=directory,
+            env={"PATH": os.defpath, "HOME": str(directory), **variables},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def is_healthy() -> bool:
+        assert process.poll() is None, (directory / "output").read_text()
+        with contextlib.suppress(OSError):
+            return request(port, "/health") == 200
+        return False
+
+    try:
+        wait_until(is_healthy)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def request(port: int, path: str, **headers: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+
+
+def test_the_service_enriches_hits_with_the_data_files_of_the_wheel(environment: Path, tmp_path: Path) -> None:
+    port = free_port()
+    worker = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
+    arguments = ["--bind", f"127.0.0.1:{port}", "--worker-class", worker, "app:app"]
+    referrer = {"url": "https://groups.google.com", "source": None, "medium": None}
+    with Upstream() as upstream, gunicorn(environment, tmp_path, port, *arguments, PROXY_TARGET=upstream.url):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock, sock.makefile("rb") as stream:
+            sock.sendall(hit(parsedReferrer=referrer))
+            assert read_answer(stream).status == 202
+        wait_until(lambda: upstream.events)
+
+    assert upstream.events[0]["payload"]["referrerSource"] == "Google"
+
+
+def test_the_store_answers_queries_with_the_sql_files_of_the_wheel(environment: Path, tmp_path: Path) -> None:
+    port = free_port()
+    (conf,) = environment.glob("lib/python3*/site-packages/analytics_store/gunicorn.conf.py")
+    variables = {"STORE_BIND": f"127.0.0.1:{port}", "STORE_DATA_DIR": str(tmp_path / "store"), "STORE_ADMIN_TOKEN": "t"}
+    with gunicorn(environment, tmp_path, port, "-c", conf, **variables):
+        pipe = "/v0/pipes/api_kpis.json?site_uuid=c431ed34-e1de-4c2a-a9be-bc96c06dff2e"
+        assert request(port, pipe, Authorization="Bearer t") == 200
+
+
+def test_type_checkers_find_both_packages_typed(environment: Path) -> None:
+    typed = {file.parent.name for file in environment.glob("lib/python3*/site-packages/*/py.typed")}
+
+    assert {"traffic_analytics", "analytics_store"} <= typed
