@@ -50,9 +50,9 @@ e2e: $(VENV)/ready
 	$(BIN)/python -m pytest -m e2e || test $$? -eq 5
 
 # Test store and service with a real Ghost; docs/develop/testing.md describes the external program that drives it.
-# PICTURE=docs/images/dashboard.png copies the screenshot of its dashboard.
+# PICTURE=docs/images/dashboard.png SCREENSHOT=/path/to/run/web.png makes the README's picture of a month instead.
 ghost: $(VENV)/ready
-	@$(BIN)/python -m tests.ghost "$(GHOST_E2E)" $(PICTURE)
+	@$(BIN)/python -m tests.ghost "$(GHOST_E2E)" "$(PICTURE)" "$(SCREENSHOT)"
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
