@@ -52,7 +52,7 @@ def compare(program: str) -> int:
 
 
 def take_picture(program: str, picture: Path, screenshot: Path) -> int:
-    """Run the program once and copy its screenshot of a month; its comparisons of visitors online must fail."""
+    """Run the program once and copy its screenshot of a month; its comparisons of the present day fail."""
     store_port = free_port()
     screenshot.unlink(missing_ok=True)
     with (
