@@ -7,6 +7,7 @@ import pytest
 
 from analytics_store import errors, web
 from analytics_store.settings import Settings
+from tests.support.processes import COVERAGE
 from traffic_analytics.errors import AnalyticsError, ConfigurationError, DamagedFile
 from traffic_analytics.settings import Settings as ServiceSettings
 
@@ -95,7 +96,7 @@ def test_mistakes_stop_the_start_in_the_form_of_the_service(tmp_path: Path, star
     option, _, rest = start.partition(" ")
     command = [sys.executable, option, *([rest] if option == "-c" else rest.split())]
     run = subprocess.run(
-        command, env={"STORE_MEMORY_MB": "lots", "STORE_BIND": "x", "DATA_DIR": str(tmp_path)},
+        command, env=COVERAGE | {"STORE_MEMORY_MB": "lots", "STORE_BIND": "x", "DATA_DIR": str(tmp_path)},
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert run.returncode == 1
