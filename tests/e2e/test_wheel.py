@@ -33,7 +33,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     call(sys.executable, "-m", "build", "--outdir", directory / "dist")
     (wheel,) = (directory / "dist").glob("*.whl")
-    uv = [sys.executable, "-m", "uv"]
+    uv: list[str | Path] = [sys.executable, "-m", "uv"]
     call(*uv, "venv", "--python", sys.executable, directory / "venv")
     install = [*uv, "pip", "install", "--python", directory / "venv", "--no-verify-hashes"]
     call(*install, "--constraint", ROOT / "requirements.txt", f"{wheel}[store]")
