@@ -1,7 +1,7 @@
 """Run a program that drives a real Ghost against store and service: `make ghost GHOST_E2E=/path/to/program`.
 
-docs/develop/testing.md describes the program's variables and duties. With PICTURE and SCREENSHOT, the program runs once, its
-events are spread over the past 30 days, and the screenshot that it leaves is copied.
+docs/develop/testing.md describes the program's variables and duties. With PICTURE and SCREENSHOT, the program runs
+once, its events are spread over the past 30 days, and the screenshot that it leaves is copied.
 """
 
 from __future__ import annotations
