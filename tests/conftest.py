@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ def tinybird() -> Any:
 
 
 @pytest.fixture
-def start(tmp_path: Path, tinybird: requests_mock.Mocker) -> Any:
+def start(tmp_path: Path, tinybird: requests_mock.Mocker) -> Callable[..., Service]:
     """Start a service with more environment variables than the usual ones."""
     return lambda **environment: Service(tmp_path, tinybird, **environment)
 
 
 @pytest.fixture
-def service(start: Any) -> Service:
+def service(start: Callable[..., Service]) -> Service:
     return start()

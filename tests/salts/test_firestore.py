@@ -68,7 +68,7 @@ class FakeFirestore:
         assert retry is None
         assert timeout == TIMEOUT
         if self._taken:
-            raise AlreadyExists("taken")  # type: ignore[no-untyped-call]
+            raise AlreadyExists("taken")
         self.created.append(fields)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class ColdFirestore(FakeFirestore):
     def get(self, fields: list[str], *, retry: Any, timeout: float) -> FakeFirestore:
         cold_for = self._warm_at - time.monotonic()
         time.sleep(min(max(0.0, cold_for), timeout))
-        self._answers = [DeadlineExceeded("") if cold_for > timeout else {"salt": "a"}]  # type: ignore[no-untyped-call]
+        self._answers = [DeadlineExceeded("") if cold_for > timeout else {"salt": "a"}]
         return super().get(fields, retry=retry, timeout=timeout)
 
 
@@ -122,9 +122,9 @@ def test_a_document_without_a_salt_is_refused(document: Any) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        PermissionDenied("quotes anything"),  # type: ignore[no-untyped-call]
+        PermissionDenied("quotes anything"),
         GoogleAPIError("quotes anything"),
-        ServiceUnavailable("quotes anything"),  # type: ignore[no-untyped-call]
+        ServiceUnavailable("quotes anything"),
         ValueError("Cannot invoke RPC on closed channel!"),
     ],
 )
@@ -149,8 +149,8 @@ def test_missing_credentials_refuse_hits_but_do_not_stop_the_start(error: type[E
 
 def test_a_client_that_lost_its_connection_is_replaced() -> None:
     lost, refused, new = (
-        FakeFirestore(ServiceUnavailable("")),  # type: ignore[no-untyped-call]
-        FakeFirestore(PermissionDenied(""), {"salt": "a"}),  # type: ignore[no-untyped-call]
+        FakeFirestore(ServiceUnavailable("")),
+        FakeFirestore(PermissionDenied(""), {"salt": "a"}),
         FakeFirestore(),
     )
     store = salts(lost, refused, new)
@@ -185,8 +185,8 @@ def test_a_client_that_is_slow_to_start_is_kept() -> None:
 
 
 def test_a_client_that_has_been_silent_for_long_is_replaced() -> None:
-    now, late = [1000.0], DeadlineExceeded("")  # type: ignore[no-untyped-call]
-    silent, new = FakeFirestore(late, PermissionDenied(""), late, late, late), FakeFirestore({"salt": "a"})  # type: ignore[no-untyped-call]
+    now, late = [1000.0], DeadlineExceeded("")
+    silent, new = FakeFirestore(late, PermissionDenied(""), late, late, late), FakeFirestore({"salt": "a"})
     store = salts(silent, new, monotonic=lambda: now[0])
     for passed in (0, SILENCE, SILENCE, SILENCE / 2, SILENCE / 2):
         assert not silent.closed
