@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.gunicorn_worker.buffering_worker import ORDERS
+from traffic_analytics.gunicorn_worker.buffering_worker import STOP_SIGNALS
 from traffic_analytics.runtime import logs
 from traffic_analytics.runtime.env_values import read_environment
 from traffic_analytics.settings import Settings
@@ -103,8 +103,8 @@ def on_starting(server: Any) -> None:  # noqa: ARG001
     Between the fork and that moment a worker has the master's handlers, which only note a signal for the master's loop.
     """
     os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ORDERS),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS),
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
     )
 
 
@@ -114,11 +114,11 @@ def post_worker_init(worker: Any) -> None:
     # for which Python would look after every 700 objects.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
-    worker.large_bodies = worker.wsgi.extensions.get("large_bodies")
-    if worker.large_bodies is not None:
-        from traffic_analytics.gunicorn_worker import malloc  # noqa: PLC0415 - needed for large bodies only
+    worker.body_limits = worker.wsgi.extensions.get("body_limits")
+    if worker.body_limits is not None:
+        from traffic_analytics.gunicorn_worker import malloc  # noqa: PLC0415 - only large bodies need it
 
-        malloc.give_back_large_blocks()
+        malloc.return_large_blocks()
     metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
     if metrics is not None:
         _replace_on_error(worker, metrics.open_files)

@@ -120,7 +120,7 @@ def test_without_the_setting_there_is_no_such_route(prefix: str, start: Start) -
     for method in ("GET", "POST", "OPTIONS"):
         answer = service.client.open(prefix + PATH, method=method, headers={"Authorization": f"Bearer {KEY}"})
         assert refused(answer, 404) == "no such route"
-    assert "large_bodies" not in service.app.extensions
+    assert "body_limits" not in service.app.extensions
 
 
 @pytest.mark.parametrize(

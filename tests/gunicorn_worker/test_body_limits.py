@@ -32,14 +32,14 @@ def app(environ, start_response):
 """
 CONF = f"""
 import os
-from traffic_analytics.gunicorn_worker.body_limits import LargeBodies
+from traffic_analytics.gunicorn_worker.body_limits import BodyLimits
 
 bind = f"127.0.0.1:{{os.environ['PORT']}}"
 worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
 threads = 2
 
 def post_worker_init(worker):
-    worker.large_bodies = LargeBodies(lambda head: b"X-Large: yes" in head, {LIMIT}, {MOST}, {DEADLINE})
+    worker.body_limits = BodyLimits(lambda head: b"X-Large: yes" in head, {LIMIT}, {MOST}, {DEADLINE})
 """
 LARGE = b"X-Large: yes\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"

@@ -59,7 +59,7 @@ def test_a_request_is_complete_with_its_last_byte_and_not_before(sent: Sent, dat
 
     for at in cuts:
         arrived += sent.data[len(arrived) : at]
-        expected = Progress.CONTINUE if sent.expects and at >= sent.head else Progress.INCOMPLETE
+        expected = Progress.EXPECTS_CONTINUE if sent.expects and at >= sent.head else Progress.INCOMPLETE
         assert end.progress(arrived) is expected
     arrived += sent.data[len(arrived) :]
     assert end.progress(arrived) is Progress.COMPLETE

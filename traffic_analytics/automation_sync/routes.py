@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from traffic_analytics.automation_sync import rows as sync_rows
 from traffic_analytics.automation_sync.auth import SYNC_PATH
-from traffic_analytics.gunicorn_worker.body_limits import LargeBodies
+from traffic_analytics.gunicorn_worker.body_limits import BodyLimits
 from traffic_analytics.wsgi import to_response
 
 if TYPE_CHECKING:
@@ -36,6 +36,6 @@ def blueprint(sync: Callable[[dict[str, Any]], Answer]) -> Blueprint:
     return routes
 
 
-def large_bodies(key: SyncKey) -> LargeBodies:
+def body_limits(key: SyncKey) -> BodyLimits:
     """Return the limits of large bodies. Only a client with the key can make a process hold one."""
-    return LargeBodies(wanted=key.admits, limit=sync_rows.BODY_LIMIT, most=MAX_BODIES, deadline=BODY_DEADLINE)
+    return BodyLimits(accepts=key.admits, max_bytes=sync_rows.BODY_LIMIT, max_bodies=MAX_BODIES, deadline=BODY_DEADLINE)

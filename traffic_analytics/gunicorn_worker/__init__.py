@@ -1,1 +1,1 @@
-"""Serve whole requests from gunicorn; knows nothing of analytics."""
+"""Run a WSGI application under gunicorn and pass it whole requests only."""

@@ -1,4 +1,4 @@
-"""A body longer than any hit's is waited for only if its request's head says who sends it, and only a few at a time."""
+"""Limit the request bodies that are longer than a hit's."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LargeBodies:
-    """What the worker is told of them. Those that it does not wait for are handed on unread."""
+class BodyLimits:
+    """Limits for large bodies; the worker passes a body beyond them on unread."""
 
-    wanted: Callable[[bytes], bool]
-    """Whether a request with this head (request line and headers) may have one."""
-    limit: int
-    """Bytes that one may have."""
-    most: int
-    """How many a process holds at a time, from their first byte to their answer."""
+    accepts: Callable[[bytes], bool]
+    """Return whether the sender of this head (request line and headers) may send a large body."""
+    max_bytes: int
+    """Length of one large body, in bytes."""
+    max_bodies: int
+    """Large bodies that one process holds at a time, from the first byte to the response."""
     deadline: float
-    """Seconds from the first byte of the body to the last."""
+    """Time from a large body's first byte to its last, in seconds."""

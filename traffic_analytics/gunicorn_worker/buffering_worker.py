@@ -1,25 +1,26 @@
-"""Threads serve whole requests only, so that no client can hold one by sending slowly.
+"""Read whole requests in one event loop and serve them in threads.
 
-gunicorn's threaded worker gives a thread to a connection as soon as it has sent a byte; the thread then waits for the
-rest. A few hundred clients that send one byte a second are enough to take every thread from everybody else. Here one
-loop reads all connections without ever waiting for one of them, and a thread sees a request when it is complete.
+gunicorn's threaded worker waits in a thread for the rest of a request, so a few clients that send one byte a second
+occupy every thread. Here the loop reads all connections without waiting for one, and a thread gets complete requests.
 
-    accepted ──bytes──▶ reading ──complete──▶ in a thread ──answered──▶ idle ──bytes──▶ reading …
-                           │ 10 s                              │ close        │ keepalive
-                           ▼                                   ▼              ▼
-                         dropped                         draining (2 s)    closed
+    accepted ──bytes──▶ reading ──complete──▶ busy in a thread ──response sent──▶ idle ──bytes──▶ reading …
+                           │ 10 s                   │ close                         │ keepalive
+                           ▼                        ▼                               ▼
+                         closed              draining (2 s), closed               closed
 
-The loop alone reads sockets, opens and closes them; a thread parses from memory, and writes the answer in one piece.
-A body longer than any hit's is read only if `large_bodies` says so, as one of a few and for as long as it says.
-Sockets stay registered with the poller for as long as they live, which saves the system calls of moving them in and
-out. What gunicorn has and this has not: TLS and HTTP/2 (a proxy in front does that), access logs (they hold addresses),
-and answers that are streamed.
+- Only the loop reads, opens and closes sockets; a thread parses from memory and writes the response in one piece.
+- A connection is busy or in exactly one stage, and each stage has a deadline, so every connection expires.
+- A body longer than a hit's is read within `body_limits`; otherwise the request reaches the application without it.
+- A socket stays registered with the selector for its whole life, which saves two system calls per request.
+
+Not supported: TLS and HTTP/2 (left to a proxy), access logs (they hold addresses), streamed responses.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import queue
 import selectors
 import signal
@@ -29,114 +30,163 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.base import Worker
 
-from traffic_analytics.gunicorn_worker import exchange as http_exchange
+from traffic_analytics.gunicorn_worker.exchange import Exchange, copy_config
 from traffic_analytics.gunicorn_worker.request_framing import Progress, RequestFraming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from types import FrameType
 
-    from traffic_analytics.gunicorn_worker.body_limits import LargeBodies
+    from traffic_analytics.gunicorn_worker.body_limits import BodyLimits
 
 READ_DEADLINE = 10.0
-"""Seconds from a request's first byte to its last, but for large bodies; the browser itself gives up after 5."""
+"""Time from a request's first byte to its last, in seconds; large bodies have their own. Browsers give up after 5."""
 DRAIN_DEADLINE = 2.0
-"""Seconds for which a closed connection is still read, so that the client gets the answer and no reset."""
+"""Time for which a closed connection is still read, in seconds; a reset would lose the response."""
 IDLE_AFTER_STOP = 2.0
-"""Seconds for which a stopping worker keeps idle connections, for requests that are on their way."""
+"""Time for which a stopping worker keeps idle connections, in seconds; a request may be on its way."""
 WRITE_TIMEOUT = 5.0
-"""Seconds for which a thread waits for a client to take its answer."""
-ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-"""What a worker is told to stop by; blocked from its fork on until it has handlers of its own."""
-CHUNK = 65_536
+"""Time for which a thread waits for a client to accept its response, in seconds."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""Signals that stop a worker; blocked from the fork until the worker has its own handlers."""
+RECV_SIZE = 65_536
+"""Data read from a socket at a time, in bytes."""
 
 
 class Connection:
-    """One client: what it has sent and not yet been answered for."""
+    """One client connection and the bytes that it sent and that are not served yet."""
 
-    __slots__ = ("buffer", "busy", "client", "deadline", "draining", "end", "eof", "paused", "sock", "told_to_continue")
+    __slots__ = (
+        "address",
+        "buffer",
+        "busy",
+        "continue_sent",
+        "deadline",
+        "draining",
+        "eof",
+        "framing",
+        "paused",
+        "sock",
+    )
 
-    def __init__(self, sock: socket.socket, client: Any) -> None:
+    def __init__(self, sock: socket.socket, address: Any) -> None:
         self.sock = sock
-        self.client = client
+        self.address = address
         self.buffer = bytearray()
-        self.end = RequestFraming()
+        self.framing = RequestFraming()
         self.busy = False
         self.eof = False
         self.paused = False
         self.draining = False
-        self.told_to_continue = False
+        self.continue_sent = False
         self.deadline = 0.0
 
 
-class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typed
-    """gunicorn's threaded worker, with all reading done by its event loop."""
+class BufferingWorker(Worker):  # type: ignore[misc] # gunicorn is not typed
+    """gunicorn worker with one event loop that reads and threads that serve."""
 
-    large_bodies: LargeBodies | None = None
-    """Which bodies may be long; set by gunicorn.conf.py once the application is loaded."""
+    body_limits: BodyLimits | None = None
+    """Limits for large bodies; set by gunicorn.conf.py once the application is loaded."""
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
-        """Refuse what this worker does not do."""
+        """Refuse settings that this worker does not support."""
         if cfg.is_ssl:
             raise RuntimeError("BufferingWorker does not speak TLS: put a proxy in front, or use the gthread worker")
 
     def init_process(self) -> None:
         """Prepare in the worker's process, then run."""
-        self.state_lock = threading.Lock()
+        self.lock = threading.Lock()  # guards every connection's state, and the collections below
         self.connections: set[Connection] = set()
-        # Each is in the order of its deadlines, which are all equally long.
+        # The stages. Each is ordered by deadline, since its connections all have equally long ones.
+        self.idle: dict[Connection, None] = {}
         self.reading: dict[Connection, None] = {}
         self.reading_large: dict[Connection, None] = {}
-        self.idle: dict[Connection, None] = {}
         self.draining: dict[Connection, None] = {}
         self.stages = (self.idle, self.reading, self.reading_large, self.draining)
-        self.large: set[Connection] = set()  # those of which a large body is in memory
+        self.holding_large: set[Connection] = set()  # connections with a large body in memory
         self.jobs: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
-        self.plain_cfg = http_exchange.plain(self.cfg)
+        self.finished: queue.SimpleQueue[tuple[Connection, bool]] = queue.SimpleQueue()
+        self.wakeup_reader, self.wakeup_writer = os.pipe()
+        for fd in (self.wakeup_reader, self.wakeup_writer):
+            os.set_blocking(fd, False)
+        self.selector = selectors.DefaultSelector()
+        self.is_accepting = False
+        self.config_copy = copy_config(self.cfg)
         self.server = self.sockets[0].getsockname()
         super().init_process()
 
     def init_signals(self) -> None:
-        """Take orders from now on, those included that came while the process was being born."""
+        """Handle signals from now on, including those that arrived while the process started."""
         super().init_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ORDERS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    def get_thread_pool(self) -> ThreadPool:
-        """Make the threads that serve requests."""
-        return ThreadPool(self.cfg.threads, self.jobs, self.serve)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop gracefully, without waiting for the loop's next second."""
+        super().handle_exit(sig, frame)
+        self.wake()
 
     def run(self) -> None:
-        """Serve until told to stop, then finish what has been begun."""
-        self.poller.register(self.method_queue.fileno(), selectors.EVENT_READ, self.method_queue.run_callbacks)
-        self.tpool.start()
+        """Serve until stopped, then finish the requests that have started."""
+        self.selector.register(self.wakeup_reader, selectors.EVENT_READ, self.resume_finished)
+        threads = [
+            threading.Thread(target=self.run_thread, name=f"hits-{n}", daemon=True) for n in range(self.cfg.threads)
+        ]
+        for thread in threads:
+            thread.start()
         while self.alive:
             self.notify()
-            self.set_accept_enabled(len(self.connections) < self.worker_connections)
-            self.wait_for_and_dispatch_events(timeout=1.0)
-            if not self.is_parent_alive():
+            self.accept_connections(len(self.connections) < self.cfg.worker_connections)
+            self.handle_events(timeout=1.0)
+            if self.ppid != os.getppid():
+                self.log.info("Parent changed, shutting down: %s", self)
                 break
             self.expire(time.monotonic())
-        self.set_accept_enabled(False)
+        self.accept_connections(False)
         for listener in self.sockets:
             listener.close()
         stop_by = time.monotonic() + self.cfg.graceful_timeout
-        drop_idle_at = time.monotonic() + IDLE_AFTER_STOP
+        close_idle_at = time.monotonic() + IDLE_AFTER_STOP
         while self.connections and time.monotonic() < stop_by:
             self.notify()
-            if time.monotonic() >= drop_idle_at:
-                self.close_all(self.idle)
-            self.wait_for_and_dispatch_events(timeout=0.2)
+            if time.monotonic() >= close_idle_at:
+                self.close_idle()
+            self.handle_events(timeout=0.2)
             self.expire(time.monotonic())
-        self.tpool.shutdown()
+        for _ in threads:
+            self.jobs.put(None)
+        for thread in threads:
+            thread.join(1.0)
 
-    # -- the loop: reading and closing
+    # -- the loop: accepting, reading and closing
+
+    def handle_events(self, timeout: float) -> None:
+        """Wait for events and run their callbacks."""
+        for key, _ in self.selector.select(timeout):
+            key.data()
+
+    def wake(self) -> None:
+        """Wake the loop; called in threads and signal handlers."""
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes it as well
+            os.write(self.wakeup_writer, b"\0")
+
+    def accept_connections(self, enabled: bool) -> None:
+        """Start or stop accepting; new clients wait in the kernel's backlog meanwhile."""
+        if enabled == self.is_accepting:
+            return
+        self.is_accepting = enabled
+        for listener in self.sockets:
+            if enabled:
+                listener.setblocking(False)
+                self.selector.register(listener, selectors.EVENT_READ, partial(self.accept, listener))
+            else:
+                self.selector.unregister(listener)
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a new connection and wait for what it sends."""
+        """Accept a connection."""
         try:
-            sock, client = listener.accept()
+            sock, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
@@ -144,26 +194,30 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typ
                 raise
             # Repeats at each turn of the loop; the log filter of runtime/logs.py limits its rate.
             self.log.error("no connection: %s", error.strerror, extra={"event": "AcceptFailed"})
-            self.make_room()
+            self.evict()
             return
         sock.settimeout(WRITE_TIMEOUT)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if len(self.connections) >= self.worker_connections - 1:
-            self.make_room()
-        connection = Connection(sock, client)
+        if len(self.connections) >= self.cfg.worker_connections - 1:
+            self.evict()
+        connection = Connection(sock, address)
         self.connections.add(connection)
-        with self.state_lock:
-            self.rest(connection)
-        self.poller.register(sock, selectors.EVENT_READ, partial(self.read, connection))
+        with self.lock:
+            self.keep_alive(connection)
+        self.watch(connection)
 
-    def read(self, connection: Connection, _sock: socket.socket) -> None:
-        """Take what has arrived, and hand the connection to a thread once that is a whole request."""
+    def watch(self, connection: Connection) -> None:
+        """Register a connection for reading."""
+        self.selector.register(connection.sock, selectors.EVENT_READ, partial(self.read, connection))
+
+    def read(self, connection: Connection) -> None:
+        """Read what has arrived, and queue the connection once it holds a complete request."""
         try:
-            data = connection.sock.recv(CHUNK)
+            data = connection.sock.recv(RECV_SIZE)
         except OSError:
             data = b""
-        with self.state_lock:
+        with self.lock:
             if connection.draining:
                 if not data:
                     self.close(connection)
@@ -172,90 +226,88 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typ
             if not data:
                 connection.eof = True
             if connection.busy:
-                if connection.eof or len(connection.buffer) > CHUNK:
-                    # Answer first: what a client sends ahead of its answer waits in the kernel meanwhile.
+                if connection.eof or len(connection.buffer) > RECV_SIZE:
+                    # The response comes first; further pipelined requests wait in the kernel.
                     connection.paused = True
-                    self.poller.unregister(connection.sock)
+                    self.selector.unregister(connection.sock)
             elif connection.eof:
                 self.close(connection)
             else:
                 self.advance(connection)
 
     def advance(self, connection: Connection) -> None:
-        """Queue a connection whose request is complete, or too large to be read at all; holds the lock."""
-        state = connection.end.progress(connection.buffer)
+        """Queue a connection whose request is complete or will not be read to its end; requires the lock."""
+        progress = connection.framing.progress(connection.buffer)
         self.idle.pop(connection, None)
-        if state is Progress.TOO_LONG:
-            state = self.admit(connection)
-        if state is Progress.COMPLETE:
+        if progress is Progress.TOO_LONG:
+            progress = self.admit_large_body(connection)
+        if progress is Progress.COMPLETE:
             self.reading.pop(connection, None)
             self.reading_large.pop(connection, None)
-            connection.told_to_continue = False
-            connection.end = RequestFraming()
+            connection.continue_sent = False
+            connection.framing = RequestFraming()
             connection.busy = True
             self.jobs.put(connection)
             return
         if connection not in self.reading and connection not in self.reading_large:
             connection.deadline = time.monotonic() + READ_DEADLINE
             self.reading[connection] = None
-        if state is Progress.CONTINUE and not connection.told_to_continue:
-            connection.told_to_continue = True
+        if progress is Progress.EXPECTS_CONTINUE and not connection.continue_sent:
+            connection.continue_sent = True
             with contextlib.suppress(OSError):
                 connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def admit(self, connection: Connection) -> Progress:
-        """Wait for a large body if its sender may send one and there is room; else hand its request on unread."""
-        bodies = self.large_bodies
-        if bodies is None or connection in self.large or len(self.large) >= bodies.most:
+    def admit_large_body(self, connection: Connection) -> Progress:
+        """Read a large body if its sender may send one and there is room; otherwise return COMPLETE."""
+        limits = self.body_limits
+        if limits is None or connection in self.holding_large or len(self.holding_large) >= limits.max_bodies:
             return Progress.COMPLETE
-        if not bodies.wanted(connection.end.head(connection.buffer)):
+        if not limits.accepts(connection.framing.head(connection.buffer)):
             return Progress.COMPLETE
-        connection.end.allow(bodies.limit)
-        state = connection.end.progress(connection.buffer)
-        if state is Progress.TOO_LONG:
+        connection.framing.raise_body_limit(limits.max_bytes)
+        progress = connection.framing.progress(connection.buffer)
+        if progress is Progress.TOO_LONG:
             return Progress.COMPLETE
-        self.large.add(connection)
+        self.holding_large.add(connection)
         self.reading.pop(connection, None)
-        connection.deadline = time.monotonic() + bodies.deadline
+        connection.deadline = time.monotonic() + limits.deadline
         self.reading_large[connection] = None
-        return state
+        return progress
 
-    def rest(self, connection: Connection) -> None:
-        """Keep a connection without a request until its client sends one or the time is up."""
-        connection.deadline = time.monotonic() + self.plain_cfg.keepalive
+    def keep_alive(self, connection: Connection) -> None:
+        """Keep a connection open until the next request or its deadline; requires the lock."""
+        connection.deadline = time.monotonic() + self.config_copy.keepalive
         self.idle[connection] = None
 
-    def answered(self, connection: Connection, *, keep: bool) -> None:
-        """Decide what becomes of a connection that a thread is done with; called in that thread.
+    def resume_finished(self) -> None:
+        """Resume the connections that threads returned to the loop."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.wakeup_reader, RECV_SIZE)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.resume(*self.finished.get_nowait())
 
-        Unless it rests it stays busy until the loop goes on with it, or what arrives meanwhile would be served twice.
-        """
-        with self.state_lock:
-            self.large.discard(connection)
-            if keep and not connection.paused and not connection.buffer:
-                connection.busy = False
-                self.rest(connection)
-                return
-        self.method_queue.defer(self.go_on, connection, keep)
-
-    def go_on(self, connection: Connection, keep: bool) -> None:
-        """Serve what was sent ahead, or close."""
-        with self.state_lock:
+    def resume(self, connection: Connection, keep: bool) -> None:
+        """Serve the next pipelined request, keep the connection alive, or close it."""
+        with self.lock:
             connection.busy = False
             if connection.paused and not connection.eof:
                 connection.paused = False
-                self.poller.register(connection.sock, selectors.EVENT_READ, partial(self.read, connection))
+                self.watch(connection)
             if not keep or (connection.eof and not connection.buffer):
                 self.drain(connection)
             elif connection.buffer:
                 self.advance(connection)
-                if connection.eof and not connection.busy:  # the rest of it will not come
+                if connection.eof and not connection.busy:  # the rest of the request will not arrive
                     self.close(connection)
             else:
-                self.rest(connection)
+                self.keep_alive(connection)
 
     def drain(self, connection: Connection) -> None:
-        """Say that we are done and read on a little, or the kernel would reset the connection and lose the answer."""
+        """Shut down the sending side and read on until the client closes or the deadline; requires the lock.
+
+        If unread data were left, the kernel would reset the connection and the client could lose the response.
+        """
         try:
             connection.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -269,24 +321,24 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typ
         self.draining[connection] = None
 
     def close(self, connection: Connection) -> None:
-        """Forget a connection; holds the lock."""
+        """Close and forget a connection; requires the lock."""
         for stage in self.stages:
             stage.pop(connection, None)
-        self.large.discard(connection)
+        self.holding_large.discard(connection)
         self.connections.discard(connection)
         with contextlib.suppress(KeyError, ValueError, OSError):
-            self.poller.unregister(connection.sock)
+            self.selector.unregister(connection.sock)
         connection.sock.close()
 
-    def close_all(self, connections: Iterable[Connection]) -> None:
-        """Close every connection of a stage."""
-        with self.state_lock:
-            for connection in list(connections):
+    def close_idle(self) -> None:
+        """Close every idle connection."""
+        with self.lock:
+            for connection in list(self.idle):
                 self.close(connection)
 
     def expire(self, now: float) -> None:
-        """Close what has waited for too long."""
-        with self.state_lock:
+        """Close the connections whose deadline has passed."""
+        with self.lock:
             for stage in self.stages:
                 while stage:
                     first = next(iter(stage))
@@ -294,62 +346,53 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn is not typ
                         break
                     self.close(first)
 
-    def make_room(self) -> None:
-        """Close the connection that has been idle longest, or else the one that has been sending longest.
+    def evict(self) -> None:
+        """Close the connection that has been idle longest, or else the one that has been read longest.
 
-        A new visitor should not be kept waiting for either: the first costs its owner nothing, and the second is slow.
+        The first costs its client nothing, the second is slow; a new client waits for neither.
         """
-        with self.state_lock:
+        with self.lock:
             for stage in self.stages:
                 if stage:
                     self.close(next(iter(stage)))
                     return
 
-    # -- the threads: parsing and answering
+    # -- the threads: parsing and responding
 
-    def serve(self, connection: Connection) -> None:
-        """Answer one request; runs in a thread."""
-        keep = False
-        try:
-            with self.state_lock:
-                exchange = http_exchange.Exchange(
-                    bytes(connection.buffer), connection.client, self.server, self.plain_cfg
-                )
-                connection.buffer.clear()
-            answer, keep = exchange.answer(self.wsgi, keep_alive=self.alive)
-            if exchange.ahead and keep:
-                with self.state_lock:
-                    connection.buffer[:0] = exchange.ahead
-            connection.sock.sendall(answer)
-        except OSError as error:
+    def run_thread(self) -> None:
+        """Serve queued connections until there are no more; no failed request ends the thread."""
+        while (connection := self.jobs.get()) is not None:
             keep = False
-            self.log.debug("a connection broke: %s", type(error).__name__)
-        finally:
-            self.answered(connection, keep=keep)
+            try:
+                keep = self.serve(connection)
+            except OSError as error:
+                self.log.debug("a connection broke: %s", type(error).__name__)
+            except BaseException as error:
+                self.log.error("a request failed", exc_info=error, extra={"event": "UnhandledError"})
+            self.finish(connection, keep=keep)
 
+    def serve(self, connection: Connection) -> bool:
+        """Respond to one request; returns whether the connection can serve another."""
+        with self.lock:
+            exchange = Exchange(bytes(connection.buffer), connection.address, self.server, self.config_copy)
+            connection.buffer.clear()
+        response, keep = exchange.respond(self.wsgi, keep_alive=self.alive)
+        if exchange.pipelined and keep:
+            with self.lock:
+                connection.buffer[:0] = exchange.pipelined
+        connection.sock.sendall(response)
+        return keep
 
-class ThreadPool:
-    """As many threads as there may be requests at a time, taking connections from a queue."""
+    def finish(self, connection: Connection, *, keep: bool) -> None:
+        """Keep a connection alive, or return it to the loop; called in its thread.
 
-    def __init__(self, size: int, jobs: queue.SimpleQueue[Any], serve: Callable[[Any], None]) -> None:
-        self._jobs = jobs
-        self._serve = serve
-        self._threads = [threading.Thread(target=self._run, name=f"hits-{n}", daemon=True) for n in range(size)]
-
-    def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
-
-    def shutdown(self, wait: bool = True) -> None:
-        """End each thread after the request it is at, without waiting for it if so told."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        if wait:
-            for thread in self._threads:
-                thread.join(1.0)
-
-    def _run(self) -> None:
-        while (connection := self._jobs.get()) is not None:
-            with contextlib.suppress(Exception):  # `serve` has closed the connection; the thread is still needed
-                self._serve(connection)
+        A returned connection stays busy until the loop resumes it; otherwise pipelined data would be served twice.
+        """
+        with self.lock:
+            self.holding_large.discard(connection)
+            if keep and not connection.paused and not connection.buffer:
+                connection.busy = False
+                self.keep_alive(connection)
+                return
+        self.finished.put((connection, keep))
+        self.wake()

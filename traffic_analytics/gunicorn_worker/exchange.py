@@ -1,4 +1,4 @@
-"""One HTTP/1.1 request in memory becomes one answer in memory, through a WSGI application."""
+"""Turn one HTTP/1.1 request in memory into one response in memory, through a WSGI application."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from gunicorn.http.errors import (
     UnsupportedTransferCoding,
 )
 from gunicorn.http.message import Request
-from gunicorn.http.unreader import Unreader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,103 +26,104 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PIECE = 65_536
-"""Bytes that the parser is given at a time."""
+"""Data passed to the parser at a time, in bytes; the parser copies it."""
 
 
 class Exchange:
-    """Parses with gunicorn's parser; what was sent beyond the request is left in `ahead`."""
+    """One request and its response; uses gunicorn's parser.
+
+    `pipelined` holds the bytes that the client sent after the request.
+    """
 
     def __init__(self, data: bytes, client: Any, server: Any, cfg: Any) -> None:
-        self.ahead = b""
-        self._source = _Memory(data)
+        self.pipelined = b""
+        self._source = _MemoryReader(data)
         self._client = client
         self._server = server
         self._cfg = cfg
 
-    def answer(self, app: Callable[..., Iterable[bytes]], *, keep_alive: bool) -> tuple[bytes, bool]:
-        """Answer the request; returns the bytes to send and whether the connection can be used again."""
+    def respond(self, app: Callable[..., Iterable[bytes]], *, keep_alive: bool) -> tuple[bytes, bool]:
+        """Run the application; returns the response and whether the connection can serve another request."""
         try:
             request = Request(self._cfg, self._source, self._client, 1)
-            _, environ = wsgi.create(request, _Nowhere, self._client, self._server, self._cfg)
+            _, environ = wsgi.create(request, _NullSocket, self._client, self._server, self._cfg)
             environ["wsgi.multithread"] = True
             complete = self._attach_body(request, environ)
             environ["traffic_analytics.unread"] = not complete
-            status, headers, body = _run(app, environ)
+            status, headers, body = _run_app(app, environ)
             if complete:
-                self.ahead = self._source.rest()
+                self.pipelined = self._source.remaining()
             keep = keep_alive and complete and not request.should_close()
-            return _write(request.method, status, headers, body, keep=keep), keep
+            return _format_response(request.method, status, headers, body, keep=keep), keep
         except NoMoreData:
-            # The loop stopped waiting for the headers' end, or even the first line's.
+            # The headers, or even the request line, exceed what the loop reads.
             data = self._source.data
-            endless = LimitRequestHeaders("headers") if b"\n" in data else LimitRequestLine(len(data), 0)
-            return _refuse(endless), False
-        except Exception as error:  # noqa: BLE001 - whatever it is, this client gets an answer and others live on
-            return _refuse(error), False
+            too_long = LimitRequestHeaders("headers") if b"\n" in data else LimitRequestLine(len(data), 0)
+            return _error_response(too_long), False
+        except Exception as error:  # noqa: BLE001 - the client gets a response to any failure
+            return _error_response(error), False
 
     def _attach_body(self, request: Request, environ: dict[str, Any]) -> bool:
-        """Give the application the body; False if not all of it is here, so that nobody knows where the next begins."""
+        """Pass the body to the application; returns whether it is complete, so that the next request can be found."""
         if "HTTP_TRANSFER_ENCODING" in environ:
             body, complete = self._read_chunks(request)
         else:
-            wanted = int(environ.get("CONTENT_LENGTH") or 0)
-            body = self._source.read(wanted)
-            complete = len(body) == wanted
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+            body = self._source.read(length)
+            complete = len(body) == length
         environ["wsgi.input"] = io.BytesIO(body)
         if len(self._source.data) > PIECE:
-            self._source.forget()  # the application may take its time
+            self._source.discard()  # free the memory while the application runs
         return complete
 
     def _read_chunks(self, request: Request) -> tuple[bytes, bool]:
-        begin = self._source.at
+        start = self._source.offset
         try:
             return request.body.read(), True
         except NoMoreData:
-            # The loop stopped waiting for the end, as there is more than anybody takes: let the application say so.
-            return self._source.data[begin:], False
+            # The body exceeds its limit; the application refuses it.
+            return self._source.data[start:], False
         except Exception:
-            self._source.forget()  # parser and body refer to each other, and would keep it until they are collected
+            self._source.discard()  # parser and body form a cycle, which would hold the data until it is collected
             raise
 
 
-class _Memory(Unreader):  # type: ignore[misc] # gunicorn is not typed
-    """A source that holds all there will ever be, and gives it in pieces: the parser copies what it is given."""
+class _MemoryReader:
+    """Reader for gunicorn's parser, over data that is complete; see gunicorn.http.unreader.Unreader."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.at = 0
+        self.offset = 0
 
-    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:  # noqa: ARG002
-        begin = self.at
-        end = begin + (PIECE if size is None or size < 0 else size)
-        taken = self.data[begin:end]
-        self.at = begin + len(taken)
-        return taken
+    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:  # noqa: ARG002 - gunicorn's signature
+        start = self.offset
+        piece = self.data[start : start + (PIECE if size is None or size < 0 else size)]
+        self.offset = start + len(piece)
+        return piece
 
     def unread(self, data: bytes) -> None:
-        self.at -= len(data)  # the parser gives back the end of what it took
+        self.offset -= len(data)  # the parser returns the end of what it read
 
-    def rest(self) -> bytes:
-        return self.data[self.at :]
+    def remaining(self) -> bytes:
+        return self.data[self.offset :]
 
-    def forget(self) -> None:
-        """Let go of what has been read."""
-        self.data, self.at = self.rest(), 0
+    def discard(self) -> None:
+        """Free what has been read."""
+        self.data, self.offset = self.remaining(), 0
 
 
-class _Nowhere:
-    """Takes the `100 Continue` that gunicorn would send: the loop has sent it."""
+class _NullSocket:
+    """Socket that ignores gunicorn's `100 Continue`; the loop has sent it."""
 
     @staticmethod
     def send(_data: bytes) -> None:
         pass
 
 
-def plain(cfg: Any) -> SimpleNamespace:
-    """Copy gunicorn's settings into plain attributes: its own look each one up, 18 times a request.
+def copy_config(cfg: Any) -> SimpleNamespace:
+    """Copy gunicorn's settings into plain attributes, which saves 18 look-ups per request.
 
-    The scheme and script name that a proxy may set are not used here, so no peer is trusted to set them, and none is
-    looked up in a list.
+    No peer is trusted to set the scheme or the script name: the application does not use them.
     """
     values = {name: setting.get() for name, setting in cfg.settings.items()}
     values |= {"is_ssl": cfg.is_ssl, "forwarded_allow_networks": list}
@@ -131,44 +131,45 @@ def plain(cfg: Any) -> SimpleNamespace:
     return SimpleNamespace(**values)
 
 
-def _run(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
-    said: list[Any] = []
-    written: list[bytes] = []
+def _run_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    started: list[Any] = []
+    body: list[bytes] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:  # noqa: ARG001
-        said[:] = [status, headers]
-        return written.append
+        started[:] = [status, headers]
+        return body.append
 
     chunks = app(environ, start_response)
     try:
-        written.extend(chunks)
+        body.extend(chunks)
     finally:
         if hasattr(chunks, "close"):
             chunks.close()
-    status, headers = said
-    return status, headers, b"".join(written)
+    status, headers = started
+    return status, headers, b"".join(body)
 
 
-def _write(method: str, status: str, headers: list[tuple[str, str]], body: bytes, *, keep: bool) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Date: {_date()}", "Connection: keep-alive" if keep else "Connection: close"]
+def _format_response(method: str, status: str, headers: list[tuple[str, str]], body: bytes, *, keep: bool) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Date: {_date_header()}", "Connection: keep-alive" if keep else "Connection: close"]
     has_length = False
-    bodiless = status.startswith(("204", "304"))
+    has_no_body = status.startswith(("204", "304"))
     for name, value in headers:
         if "\r" in value or "\n" in value or "\r" in name or "\n" in name:
-            raise ValueError("a header of the answer holds a line break")
+            raise ValueError("a response header holds a line break")
         if name.lower() == "content-length":
-            if bodiless:
+            if has_no_body:
                 continue
             has_length = True
         lines.append(f"{name}: {value}")
-    if not has_length and not bodiless:
+    if not has_length and not has_no_body:
         lines.append(f"Content-Length: {len(body)}")
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    return head if bodiless or method == "HEAD" else head + body
+    return head if has_no_body or method == "HEAD" else head + body
 
 
-def _refuse(error: Exception) -> bytes:
-    """Answer what is no HTTP, in the shape of all our errors; gunicorn would log the client's address and URL."""
+def _error_response(error: Exception) -> bytes:
+    """Return an error in the shape of all our errors; gunicorn's own would log the client's address and URL."""
+    message = "the request is not HTTP that this server accepts"
     match error:
         case LimitRequestLine():
             status, name = 414, "URI Too Long"
@@ -180,19 +181,20 @@ def _refuse(error: Exception) -> bytes:
             status, name = 400, "Bad Request"
         case _:
             status, name = 500, "Internal Server Error"
+            message = "the request failed"
             _log.error("a request failed", exc_info=error, extra={"event": "UnhandledError"})
-    said = {"error": name, "message": "the request is not HTTP as we take it", "statusCode": status}
+    error_body = {"error": name, "message": message, "statusCode": status}
     headers = [("content-type", "application/json"), ("access-control-allow-origin", "*")]
-    return _write("GET", f"{status} {name}", headers, json.dumps(said).encode(), keep=False)
+    return _format_response("GET", f"{status} {name}", headers, json.dumps(error_body).encode(), keep=False)
 
 
-_dated: tuple[int, str] = (0, "")
+_current_date: tuple[int, str] = (0, "")
 
 
-def _date() -> str:
-    """Write the date for an answer; it changes once a second, and making it costs more than all other headers."""
-    global _dated
+def _date_header() -> str:
+    """Return the Date header, formatted once a second; formatting costs more than all other headers."""
+    global _current_date
     now = int(time.time())  # noqa: TID251 - HTTP's Date header is the server's clock by definition
-    if _dated[0] != now:
-        _dated = (now, formatdate(now, usegmt=True))
-    return _dated[1]
+    if _current_date[0] != now:
+        _current_date = (now, formatdate(now, usegmt=True))
+    return _current_date[1]

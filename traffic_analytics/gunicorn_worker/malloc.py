@@ -1,17 +1,18 @@
-"""What has held a large body goes back to the system at once, and is not kept by every thread that has had one."""
+"""Tune glibc's malloc for large request bodies."""
 
 import ctypes
 
 _M_MMAP_THRESHOLD = -3
-LARGE = 128 * 1024
+MMAP_THRESHOLD = 128 * 1024
+"""Size from which a block is mapped by itself, in bytes."""
 
 
-def give_back_large_blocks() -> None:
-    """Tell glibc to take every large block from the system, and to give it back when it is freed.
+def return_large_blocks() -> None:
+    """Make glibc return every large block to the system when it is freed.
 
-    By itself it learns from the first ones to keep such blocks, in an arena for each thread: with 16 threads and bodies
-    of 9 MiB that came to hundreds of MiB a process. Does nothing where there is another library.
+    By default glibc raises its threshold with the first large block and then keeps such blocks in an arena per thread:
+    16 threads and bodies of 9 MiB came to hundreds of MiB per process. Does nothing with another C library.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, LARGE)
+        mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)

@@ -1,4 +1,4 @@
-"""Where an HTTP/1.1 request ends can be told from its bytes without parsing it."""
+"""Find the end of an HTTP/1.1 request in its bytes, without parsing the rest."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import enum
 import re
 
 HEAD_LIMIT = 65_536
-"""Bytes after which a request without an end of its headers is handed on, for the parser to refuse it."""
+"""Length from which headers without an end count as complete, so that the parser refuses them, in bytes."""
 BODY_LIMIT = 65_536
-"""Bytes of body that are waited for; a longer one is handed on unread, for the application to refuse it, unless more is
-allowed."""
+"""Length of the longest body that is read by default, in bytes; see RequestFraming.raise_body_limit."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*0*([0-9]{1,12})[ \t]*(?:\r|$)")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:")
@@ -18,68 +17,68 @@ _CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
 class Progress(enum.Enum):
-    """How far a request has arrived."""
+    """State of a request that arrives."""
 
     INCOMPLETE = enum.auto()
-    CONTINUE = enum.auto()  # the rest comes when the client is told to send it
-    COMPLETE = enum.auto()  # or as much as anybody will read of it
-    TOO_LONG = enum.auto()  # the headers are whole; the body is longer than what is waited for
+    EXPECTS_CONTINUE = enum.auto()  # the client sends the body after a 100 Continue
+    COMPLETE = enum.auto()  # or invalid, or as much as will be read
+    TOO_LONG = enum.auto()  # the headers are complete; the body exceeds its limit
 
 
 class RequestFraming:
-    """Watches one request arrive; each byte is looked at once, however small the pieces.
+    """Track the arrival of one request; reads each byte once, however small the pieces.
 
-    Wrong framing counts as complete, since the parser will refuse it; what matters is that a request which the parser
-    accepts is never cut short.
+    Invalid framing counts as complete, since the parser refuses it. A request that the parser accepts is never cut
+    short.
     """
 
-    __slots__ = ("_body", "_chunked", "_expects", "_length", "_limit", "_next_chunk", "_seen")
+    __slots__ = ("_body", "_expects_continue", "_is_chunked", "_length", "_limit", "_next_chunk", "_seen")
 
     def __init__(self) -> None:
         self._seen = 0
-        self._body = 0  # where it begins, once the headers are whole
+        self._body = 0  # offset of the body; 0 until the headers are complete
         self._length = 0
-        self._chunked = False
-        self._expects = False
+        self._is_chunked = False
+        self._expects_continue = False
         self._next_chunk = 0
         self._limit = BODY_LIMIT
 
-    def allow(self, limit: int) -> None:
-        """Let the body have `limit` bytes; a chunked one HEAD_LIMIT more for its framing."""
+    def raise_body_limit(self, limit: int) -> None:
+        """Accept a body of up to `limit` bytes; a chunked body may have HEAD_LIMIT more for its framing."""
         self._limit = limit
 
     def head(self, data: bytearray) -> bytes:
-        """Return the request line and the headers, once they are whole."""
+        """Return the request line and the headers; empty until they are complete."""
         return bytes(data[: self._body])
 
     def progress(self, data: bytearray) -> Progress:
-        """Say whether `data`, all that has arrived of the request so far, is the whole of it."""
+        """Return the state of the request; `data` is all that has arrived of it so far."""
         if self._body == 0:
             end = data.find(b"\r\n\r\n", max(0, self._seen - 3))
             self._seen = len(data)
             if end < 0:
                 return Progress.COMPLETE if len(data) > HEAD_LIMIT else Progress.INCOMPLETE
             self._read_head(data, end)
-        waiting = len(data) - self._body
-        if self._length > self._limit or waiting > HEAD_LIMIT + self._limit:
+        received = len(data) - self._body
+        if self._length > self._limit or received > HEAD_LIMIT + self._limit:
             return Progress.TOO_LONG
-        if self._chunked_end(data) if self._chunked else waiting >= self._length:
+        if self._has_last_chunk(data) if self._is_chunked else received >= self._length:
             return Progress.COMPLETE
-        return Progress.CONTINUE if self._expects else Progress.INCOMPLETE
+        return Progress.EXPECTS_CONTINUE if self._expects_continue else Progress.INCOMPLETE
 
     def _read_head(self, data: bytearray, end: int) -> None:
         head = data[:end].lower()
-        # Two lengths that differ are refused by the parser.
+        # The parser refuses two lengths that differ.
         length = _LENGTH.search(head)
         self._length = int(length[1]) if length else 0
-        self._chunked = _CHUNKED.search(head) is not None
-        self._expects = _EXPECTS.search(head) is not None
+        self._is_chunked = _CHUNKED.search(head) is not None
+        self._expects_continue = _EXPECTS.search(head) is not None
         self._body = self._next_chunk = end + 4
 
-    def _chunked_end(self, data: bytearray) -> bool:
+    def _has_last_chunk(self, data: bytearray) -> bool:
         while True:
             line_end = data.find(b"\r\n", self._next_chunk)
-            if line_end < 0:  # looked for anew with each piece, so there must not be much to look through
+            if line_end < 0:  # bounded, because the search starts anew with each piece
                 return len(data) - self._next_chunk > HEAD_LIMIT
             size = _CHUNK_SIZE.match(data, self._next_chunk, line_end)
             if size is None:

@@ -98,5 +98,5 @@ def register_sync(app: Flask, settings: Settings, key: str, instrumentation: Ins
     target = instrumentation.wrap_target(tinybird, settings.proxy_target, rows.DATA_SOURCES)
     sync = SyncEndpoint(target, shared_key, threading.BoundedSemaphore(slots))
     parts.register_routes(app, routes.blueprint(instrumentation.wrap_sync(sync)))
-    app.extensions["large_bodies"] = routes.large_bodies(shared_key)
+    app.extensions["body_limits"] = routes.body_limits(shared_key)
     return [("POST", SYNC_PATH)]
