@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all e2e ghost check format bench bench-hits bench-backlog bench-pubsub bench-store bench-transport dist lock clean
+.PHONY: run test test-all e2e ghost check format bench bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock clean
 .DEFAULT_GOAL := run
 
 $(VENV)/ready: requirements-dev.txt requirements-full.txt
@@ -68,6 +68,10 @@ bench: bench-hits bench-backlog bench-store
 # Measure the cost of a hit; needs wrk and nginx. `make bench-hits BENCH=--help` lists the options.
 bench-hits: $(VENV)/ready
 	@$(BIN)/python -m tests.bench.hits $(BENCH)
+
+# Compare the gunicorn worker with gthread; needs wrk.
+bench-worker: $(VENV)/ready
+	@$(BIN)/python -m tests.bench.worker $(BENCH)
 
 # Measure a steady stream of hits while a backlog drains; needs nginx.
 bench-backlog: $(VENV)/ready

@@ -1,9 +1,9 @@
-"""How a steady stream of hits fares while a backlog drains: latency of 500 hits a second, and the rate of the draining.
+"""Measure hits while a backlog drains: latency of 500 hits per second, and the rate of draining.
 
     make bench-backlog BENCH="--rate 500 --backlog 100000"
 
-The service runs with DELIVERY=spool and a spool that holds events already. The stream is paced by the clock, not by the
-answers, so that a hit that waits counts as late.
+The service runs with DELIVERY=spool and a filled spool. The clock paces the stream, not the responses, so that a hit
+that waits counts as late.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CLIENTS = 16
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Latency of hits while a backlog drains.")
-    parser.add_argument("--rate", type=int, default=500, help="hits a second")
-    parser.add_argument("--seconds", type=int, default=10, help="how long the stream lasts")
-    parser.add_argument("--backlog", type=int, default=100_000, help="events that wait at the start")
+    parser.add_argument("--rate", type=int, default=500, help="hits per second")
+    parser.add_argument("--seconds", type=int, default=10, help="duration of the stream")
+    parser.add_argument("--backlog", type=int, default=100_000, help="events in the spool at the start")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of the service")
     options = parser.parse_args()
     nginx = tool("nginx")
@@ -46,11 +46,11 @@ def main() -> None:
         stack.enter_context(running_service(work, work / "log", port, upstream, options.workers, service_cpus))
         drained = threading.Thread(target=watch, args=[spool, options.backlog, started])
         drained.start()
-        took = sorted(stream(port, lines, options.rate, options.seconds))
+        latencies = sorted(stream(port, lines, options.rate, options.seconds))
         drained.join()
     print(
-        f"{len(took)} hits at {options.rate}/s: p50 {took[len(took) // 2] * 1e3:.1f} ms  "
-        f"p99 {took[len(took) * 99 // 100] * 1e3:.1f} ms  worst {took[-1] * 1e3:.1f} ms"
+        f"{len(latencies)} hits at {options.rate}/s: p50 {latencies[len(latencies) // 2] * 1e3:.1f} ms  "
+        f"p99 {latencies[len(latencies) * 99 // 100] * 1e3:.1f} ms  worst {latencies[-1] * 1e3:.1f} ms"
     )
 
 
@@ -68,39 +68,39 @@ def fill(path: Path, count: int, events: list[bytes]) -> None:
 
 
 def watch(path: Path, count: int, started: float) -> None:
-    """Wait until the events that were there first are gone."""
+    """Wait until the first `count` events are delivered; prints their rate."""
     connection = sqlite3.connect(path)
     while connection.execute("SELECT EXISTS (SELECT 1 FROM events WHERE id <= ?)", (count,)).fetchone()[0]:
         if time.monotonic() - started > 120:
             print("the backlog did not drain within two minutes")
             return
         time.sleep(0.05)
-    took = time.monotonic() - started
-    print(f"{count} waiting events drained in {took:.1f} s ({count / took:.0f}/s, start of the service included)")
+    seconds = time.monotonic() - started
+    print(f"{count} events drained in {seconds:.1f} s ({count / seconds:.0f}/s, including the start of the service)")
 
 
 def stream(port: int, lines: list[list[str]], rate: int, seconds: int) -> list[float]:
-    """Send hits at their times from a few connections; returns how long after its time each was answered."""
+    """Send hits on schedule from a few connections; returns the seconds from due time to response."""
     requests = [request(*fields) for fields in lines]
-    took: list[float] = []
-    begin = time.monotonic() + 0.2
+    latencies: list[float] = []
+    start = time.monotonic() + 0.2
 
     def client(first: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as sock:
             for n in range(first, rate * seconds, CLIENTS):
-                due = begin + n / rate
+                due = start + n / rate
                 time.sleep(max(0.0, due - time.monotonic()))
                 sock.sendall(requests[n % len(requests)])
-                answer = sock.recv(65536)
-                assert answer.startswith(b"HTTP/1.1 202"), answer
-                took.append(time.monotonic() - due)
+                response = sock.recv(65536)
+                assert response.startswith(b"HTTP/1.1 202"), response
+                latencies.append(time.monotonic() - due)
 
     threads = [threading.Thread(target=client, args=[n]) for n in range(CLIENTS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return took
+    return latencies
 
 
 def request(user_agent: str, site: str, address: str, body: str) -> bytes:

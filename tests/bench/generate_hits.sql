@@ -1,4 +1,4 @@
--- Hits as a blog gets them: sessions of 1 to 20 hits, 500 pages with a long tail, in the order of time.
+-- Generate the hits of a blog: sessions of 1 to 20 hits, 500 pages with a long tail, in the order of time.
 CREATE OR REPLACE TEMP TABLE visits AS
 SELECT
     i AS session_no,

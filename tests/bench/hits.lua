@@ -1,4 +1,4 @@
--- Page hits for wrk, one after the other from the file named after `--`, each line: user agent, site, address, body.
+-- Send page hits with wrk, in the order of the file named after `--`. Each line: user agent, site, address, body.
 local requests, at = {}, 0
 
 function init(args)

@@ -1,12 +1,11 @@
-"""What one page hit costs: rate, latency, CPU and memory of the service under a mix of real user agents.
+"""Measure one page hit: rate, latency, CPU and memory of the service under a mix of real user agents.
 
     make bench-hits BENCH="--seconds 30"
 
-The service runs as in production, with one worker, in front of an nginx that answers in Tinybird's place. CPU is what
-gunicorn's master and all its children use, after the answers too; it is the figure to compare, as rates
-and latencies depend on what else the machine does. With two CPUs or more, the service has one and wrk and nginx share
-the others. Variables of the service that are set in the environment reach it; `.env` does not. With `--traces` the same
-nginx takes the spans.
+The service runs as in production, with one worker; nginx stands in for Tinybird. CPU is the time of gunicorn's master
+and all its children, including the work after a response. Compare CPU, since rates and latencies depend on the load of
+the machine. With two CPUs or more, the service has one, and wrk and nginx share the others. The service reads the
+environment, but not `.env`. With `--traces` the same nginx accepts the spans.
 """
 
 from __future__ import annotations
@@ -41,9 +40,13 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 HERE = Path(__file__).parent
 PROJECT = HERE.parent.parent
 HITS = 2000
+"""Number of different hits in the mix."""
 BOTS = 0.05
+"""Share of hits from bots."""
 WITH_REFERRER = 0.5
-SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # where Debian puts nginx, and which is not on everybody's PATH
+"""Share of hits with a referrer."""
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Directories where Debian installs nginx; often missing in PATH."""
 
 
 def main() -> None:
@@ -66,17 +69,17 @@ def main() -> None:
 
         load(options.warmup)
         before = cpu_seconds(master)
-        seen = load(options.seconds)
-        time.sleep(2)  # what is done after the answer counts too
-        cpu = (cpu_seconds(master) - before) / seen["hits"] * 1e6
-        print(f"rate       {seen['hits'] / seen['seconds']:8.0f} hits/s")
-        print(f"p50        {seen['p50']:8.1f} ms")
-        print(f"p99        {seen['p99']:8.1f} ms")
+        result = load(options.seconds)
+        time.sleep(2)  # work after the last response counts as well
+        cpu = (cpu_seconds(master) - before) / result["hits"] * 1e6
+        print(f"rate       {result['hits'] / result['seconds']:8.0f} hits/s")
+        print(f"p50        {result['p50']:8.1f} ms")
+        print(f"p99        {result['p99']:8.1f} ms")
         print(f"CPU        {cpu:8.0f} µs/hit")
         print(f"memory     {memory_mb(master):8.0f} MB (PSS of master and workers)")
-        print(f"not 2xx    {seen['refused']:8.0f} of {seen['hits']}")
-        print(f"broken     {seen['broken']:8.0f} connections")
-        if seen["refused"] or seen["broken"]:
+        print(f"not 2xx    {result['refused']:8.0f} of {result['hits']}")
+        print(f"broken     {result['broken']:8.0f} connections")
+        if result["refused"] or result["broken"]:
             print("\nLast lines of the service's log:", *log.read_text().splitlines()[-5:], sep="\n")
             sys.exit(1)
 
@@ -84,7 +87,7 @@ def main() -> None:
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=10, help="how long to measure")
-    parser.add_argument("--warmup", type=int, default=3, help="seconds of load before it")
+    parser.add_argument("--warmup", type=int, default=3, help="seconds of load before")
     parser.add_argument("--connections", type=int, default=32, help="clients at a time")
     parser.add_argument("--workers", type=int, default=1, help="worker processes of the service")
     parser.add_argument("--traces", action="store_true", help="send spans")
@@ -94,7 +97,7 @@ def parse_options() -> argparse.Namespace:
 def tool(name: str) -> str:
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}")
     if path is None:
-        sys.exit(f"{name} is needed and was not found. On Debian and Ubuntu: apt install wrk nginx-light")
+        sys.exit(f"{name} is not installed. On Debian and Ubuntu: apt install wrk nginx-light")
     return path
 
 
@@ -110,29 +113,29 @@ def free_port() -> int:
         return port
 
 
-def mixed_hits(chance: random.Random) -> Iterator[str]:
-    """Make the mix: user agents by their share of real traffic, half of the hits referred, one in twenty a bot's."""
+def mixed_hits(rng: random.Random) -> Iterator[str]:
+    """Generate the mix: user agents by their share of real traffic, some bots, some referrers."""
     agents = [json.loads(line) for line in (HERE.parent / "golden" / "user_agents.jsonl").read_text().splitlines()]
     bots = [text for crawler in CRAWLER_USER_AGENTS_DATA for text in crawler["instances"] if text.isascii()]
     referrers = list(json.loads((PROJECT / "traffic_analytics" / "data" / "referrers.json").read_text()))
-    sites = [some_uuid(chance) for _ in range(50)]
-    humans = chance.choices([agent["ua"] for agent in agents], [agent["weight"] for agent in agents], k=HITS)
+    sites = [random_uuid(rng) for _ in range(50)]
+    humans = rng.choices([agent["ua"] for agent in agents], [agent["weight"] for agent in agents], k=HITS)
     for human in humans:
-        agent = chance.choice(bots) if chance.random() < BOTS else human
-        site = chance.choice(sites)
-        host = chance.choice([chance.choice(referrers), f"blog-{chance.randrange(1000)}.example/a/post"])
-        path = "/" if chance.random() < 0.2 else f"/post-{chance.randrange(500)}/"
-        address = ".".join(str(chance.randrange(1, 255)) for _ in range(4))
+        agent = rng.choice(bots) if rng.random() < BOTS else human
+        site = rng.choice(sites)
+        host = rng.choice([rng.choice(referrers), f"blog-{rng.randrange(1000)}.example/a/post"])
+        path = "/" if rng.random() < 0.2 else f"/post-{rng.randrange(500)}/"
+        address = ".".join(str(rng.randrange(1, 255)) for _ in range(4))
         body = {
             "timestamp": "2026-01-31T12:00:00.000Z",
             "action": "page_hit",
             "version": "1",
             "payload": {
                 "user-agent": agent,
-                "locale": chance.choice(["en-US", "en-GB", "de-DE", "fr-FR", "pt-BR"]),
-                "location": chance.choice(["US", "GB", "DE", "FR", "BR", None]),
+                "locale": rng.choice(["en-US", "en-GB", "de-DE", "fr-FR", "pt-BR"]),
+                "location": rng.choice(["US", "GB", "DE", "FR", "BR", None]),
                 "parsedReferrer": {
-                    "url": f"https://{host}" if chance.random() < WITH_REFERRER else None,
+                    "url": f"https://{host}" if rng.random() < WITH_REFERRER else None,
                     "source": None,
                     "medium": None,
                 },
@@ -143,9 +146,9 @@ def mixed_hits(chance: random.Random) -> Iterator[str]:
                 "utm_campaign": None,
                 "utm_term": None,
                 "utm_content": None,
-                "event_id": some_uuid(chance),
+                "event_id": random_uuid(rng),
                 "site_uuid": site,
-                "post_uuid": "undefined" if path == "/" else some_uuid(chance),
+                "post_uuid": "undefined" if path == "/" else random_uuid(rng),
                 "post_type": "null" if path == "/" else "post",
                 "member_uuid": "undefined",
                 "member_status": "undefined",
@@ -155,14 +158,14 @@ def mixed_hits(chance: random.Random) -> Iterator[str]:
         yield "\t".join((agent, site, address, json.dumps(body))) + "\n"
 
 
-def some_uuid(chance: random.Random) -> str:
-    return str(uuid.UUID(int=chance.getrandbits(128), version=4))
+def random_uuid(rng: random.Random) -> str:
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
 @contextlib.contextmanager
-def running(command: list[str], cpus: set[int], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on some CPUs, and end it."""
-    process = subprocess.Popen(["taskset", "-c", ",".join(map(str, sorted(cpus))), *command], **how)
+def running(command: list[str], cpus: set[int], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on these CPUs, and stop it."""
+    process = subprocess.Popen(["taskset", "-c", ",".join(map(str, sorted(cpus))), *command], **options)
     try:
         yield process
     finally:
@@ -181,17 +184,17 @@ def running_nginx(nginx: str, work: Path, port: int, cpus: set[int]) -> Iterator
 
 @contextlib.contextmanager
 def running_service(
-    work: Path, log: Path, port: int, upstream: int, workers: int, cpus: set[int], more: Mapping[str, str] = EMPTY
+    work: Path, log: Path, port: int, upstream: int, workers: int, cpus: set[int], variables: Mapping[str, str] = EMPTY
 ) -> Iterator[int]:
-    """Run the service; gives the process id of gunicorn's master."""
-    of_the_file = {each.metadata["name"]: "" for each in fields(Settings)}  # set, though empty: `.env` has no say
-    environment = of_the_file | {
+    """Run the service; yields the process id of gunicorn's master."""
+    empty = {each.metadata["name"]: "" for each in fields(Settings)}  # overrides `.env`
+    environment = empty | {
         "PROXY_TARGET": f"http://127.0.0.1:{upstream}/v0/events",
         "TINYBIRD_TRACKER_TOKEN": "bench-token",
         "LOG_LEVEL": "warn",
     }
     environment |= os.environ
-    environment |= more
+    environment |= variables
     environment |= {
         "PORT": str(port),
         "LISTEN_HOST": "127.0.0.1",
@@ -217,15 +220,15 @@ def wait_for(process: subprocess.Popen[bytes], url: str) -> None:
         if process.poll() is not None:
             break
         time.sleep(0.1)
-    raise ConnectionError(f"{url} does not answer")
+    raise ConnectionError(f"{url} does not respond")
 
 
 def run_wrk(wrk: str, mix: Path, url: str, seconds: int, connections: int, cpus: set[int]) -> dict[str, Any]:
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "hits.lua"), url, "--", str(mix)]
     with running(command, cpus, stdout=subprocess.PIPE) as process:
         out, _ = process.communicate()
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return result
 
 
 def process_tree(pid: int) -> list[int]:
@@ -233,11 +236,11 @@ def process_tree(pid: int) -> list[int]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             children.setdefault(int(stat_fields(stat)[1]), []).append(int(stat.parent.name))
-    found, todo = [], [pid]
+    tree, todo = [], [pid]
     while todo:
-        found.append(todo.pop())
-        todo += children.get(found[-1], [])
-    return found
+        tree.append(todo.pop())
+        todo += children.get(tree[-1], [])
+    return tree
 
 
 def stat_fields(stat: Path) -> list[str]:
@@ -253,7 +256,7 @@ def cpu_seconds(master: int) -> float:
 
 
 def memory_mb(master: int) -> float:
-    """Add up the memory of master and workers, what they share counted once (proportional set size)."""
+    """Return the proportional set size of master and workers, in MB; shared pages count once."""
     total = 0
     for pid in process_tree(master):
         match = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)

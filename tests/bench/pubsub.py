@@ -1,10 +1,10 @@
-"""What one event costs with Pub/Sub in between: the service that publishes it, and the worker that delivers it.
+"""Measure one event with Pub/Sub: the service that publishes it, and the worker that delivers it.
 
     make bench-pubsub BENCH="--seconds 30"
 
-Google's emulator stands in for Pub/Sub and nginx for Tinybird. First the service is loaded as by `make bench-hits`, and
-what it publishes stays in the subscription; then a worker delivers all of it. CPU is what master and workers use,
-per hit there and per event here. Rates are the emulator's more than ours.
+Google's emulator stands in for Pub/Sub and nginx for Tinybird. First the service publishes under the load of `make
+bench-hits`; then a worker delivers all messages. CPU is the time of master and workers, per hit and per event. The
+emulator limits the rates.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NAME = "page-hits"
 
 def main() -> None:
     options = hits.parse_options()
-    if what := missing():
-        sys.exit(f"{what} is needed and was not found.")
+    if name := missing():
+        sys.exit(f"{name} is not installed.")
     wrk, nginx = hits.tool("wrk"), hits.tool("nginx")
     service_cpus, other_cpus = hits.share_cpus()
     with tempfile.TemporaryDirectory(prefix="traffic-analytics-bench-") as directory, contextlib.ExitStack() as stack:
@@ -43,28 +43,30 @@ def main() -> None:
         shared = {"PROXY_TARGET": f"http://127.0.0.1:{upstream}/v0/events", "GOOGLE_CLOUD_PROJECT": PROJECT}
         shared |= {"PUBSUB_EMULATOR_HOST": emulator.address, "LOG_FORMAT": "json"}
 
-        publishes = shared | {"PUBSUB_TOPIC_PAGE_HITS_RAW": NAME}
+        publisher = shared | {"PUBSUB_TOPIC_PAGE_HITS_RAW": NAME}
         log = work / "service.log"
-        with hits.running_service(work, log, port, upstream, options.workers, service_cpus, publishes) as master:
+        with hits.running_service(work, log, port, upstream, options.workers, service_cpus, publisher) as master:
 
             def load(seconds: int) -> dict[str, float]:
                 return hits.run_wrk(wrk, mix, f"http://127.0.0.1:{port}", seconds, options.connections, other_cpus)
 
             load(options.warmup)
             before = hits.cpu_seconds(master)
-            seen = load(options.seconds)
+            result = load(options.seconds)
             time.sleep(2)
-            cpu = (hits.cpu_seconds(master) - before) / seen["hits"] * 1e6
-            rate = seen["hits"] / seen["seconds"]
-            print(f"publishing {cpu:8.0f} µs CPU/hit, {rate:.0f} hits/s, p99 {seen['p99']:.1f} ms")
-            print(f"memory     {hits.memory_mb(master):8.0f} MB; not 2xx {seen['refused']}, broken {seen['broken']}")
+            cpu = (hits.cpu_seconds(master) - before) / result["hits"] * 1e6
+            rate = result["hits"] / result["seconds"]
+            print(f"publishing {cpu:8.0f} µs CPU/hit, {rate:.0f} hits/s, p99 {result['p99']:.1f} ms")
+            print(
+                f"memory     {hits.memory_mb(master):8.0f} MB; not 2xx {result['refused']}, broken {result['broken']}"
+            )
 
-        works = shared | {"WORKER_MODE": "true", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": NAME, "LOG_LEVEL": "info"}
+        worker = shared | {"WORKER_MODE": "true", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": NAME, "LOG_LEVEL": "info"}
         log = work / "worker.log"
-        with hits.running_service(work, log, port, upstream, options.workers, service_cpus, works) as master:
-            begun = time.monotonic()
+        with hits.running_service(work, log, port, upstream, options.workers, service_cpus, worker) as master:
+            started = time.monotonic()
             used = until_idle(master)
-            seconds, memory = time.monotonic() - begun, hits.memory_mb(master)
+            seconds, memory = time.monotonic() - started, hits.memory_mb(master)
         stopped = [json.loads(line) for line in log.read_text().splitlines() if '"WorkerStopped"' in line]
         count = sum(record["delivered"] for record in stopped)
         print(f"delivering {used / count * 1e6:8.0f} µs CPU/event, {count} events in at most {seconds:.0f} s")
@@ -72,7 +74,7 @@ def main() -> None:
 
 
 def until_idle(master: int) -> float:
-    """Wait until processes hardly use their CPU any more; returns the CPU seconds that they had used by then."""
+    """Wait until the processes are idle; returns their CPU time before, in seconds."""
     used = hits.cpu_seconds(master)
     while True:
         time.sleep(2)

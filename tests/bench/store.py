@@ -1,10 +1,10 @@
-"""Measure the store: generated hits loaded straight into its file, every endpoint asked over HTTP.
+"""Measure the store: generated hits loaded into its file, every endpoint queried over HTTP.
 
     python tests/bench/store.py --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY] [--ingest SECONDS]
 
-Sessions of 1 to 20 hits, 500 pages with a long tail. Prints the median of the repetitions for each endpoint and range,
-what the file takes, and the server's memory; with --ingest also how many events a second it takes in batches of 500 and
-one by one, while dashboards are read.
+Sessions have 1 to 20 hits; 500 pages have a long tail. Prints the median per endpoint and range, the size of the file
+and the server's memory. With --ingest also prints the events accepted per second, in batches of 500 and one by one,
+while dashboards are read.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SITE = "0d0f8d7e-5d0c-4d3f-9f57-0123456789ab"
 LAST = date(2026, 11, 20)
 SESSIONS_AT_ONCE = 100_000
 HITS_PER_SESSION = 5.5
-QUESTIONS = {
+QUERIES = {
     "api_kpis": "",
     "api_kpis, a page": "pathname=/a-post-with-a-long-slug-number-7/",
     "api_kpis, members": "member_status=undefined,free,paid",
@@ -62,7 +62,7 @@ ALL_TIME = {
 
 
 def load(directory: Path, hits: int, days: int) -> None:
-    """Fill the store's own tables in the order in which hits arrive."""
+    """Fill the store's tables in the order in which hits arrive."""
     generate = Path(__file__).with_name("generate_hits.sql").read_text()
     sessions = int(hits / HITS_PER_SESSION)
     with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "1GB", "threads": 2}) as connection:
@@ -83,7 +83,7 @@ def load(directory: Path, hits: int, days: int) -> None:
 
 
 class Server:
-    """The store under gunicorn, as it is run."""
+    """Store under gunicorn, as in production."""
 
     def __init__(self, directory: Path) -> None:
         with socket.socket() as probe:
@@ -111,42 +111,42 @@ class Server:
                 return
 
     def memory_mb(self) -> float:
-        """Tell the resident memory of the worker."""
+        """Return the resident memory of the worker, in MB."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in children)
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def stop(self) -> None:
-        """End the server that this measurement started."""
+        """Stop the server."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
 
 
 def measure(server: Server, days: int, repeat: int) -> None:
-    """Ask everything; print the median milliseconds and how many rows a question reads."""
+    """Run all queries; prints the median milliseconds and the rows that each query reads."""
     session = requests.Session()
     spans = [span for span in (1, 30, 91) if span <= days]
     print(f"{'milliseconds':<40}" + "".join(f"{span:>6} d" for span in spans) + "   rows read")
-    for question, filters in [*QUESTIONS.items(), *ALL_TIME.items()]:
-        pipe = question.partition(",")[0]
+    for name, filters in [*QUERIES.items(), *ALL_TIME.items()]:
+        pipe = name.partition(",")[0]
         medians, read = [], []
-        for span in spans if question in QUESTIONS else spans[-1:]:
+        for span in spans if name in QUERIES else spans[-1:]:
             first = LAST - timedelta(days=span - 1)
-            names = ("start_date", "end_date") if "monitoring" in pipe else ("date_from", "date_to")
-            query = f"site_uuid={SITE}&{names[0]}={first}&{names[1]}={LAST}&timezone=Europe/Berlin&{filters}"
+            bounds = ("start_date", "end_date") if "monitoring" in pipe else ("date_from", "date_to")
+            query = f"site_uuid={SITE}&{bounds[0]}={first}&{bounds[1]}={LAST}&timezone=Europe/Berlin&{filters}"
             times = []
             for _ in range(repeat):
                 started = time.perf_counter()
-                answer = session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=60)
+                response = session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=60)
                 times.append(1000 * (time.perf_counter() - started))
-                assert answer.status_code == 200, answer.text
+                assert response.status_code == 200, response.text
             medians.append(statistics.median(times))
-            read.append(answer.json()["statistics"]["rows_read"])
-        print(f"{question:<40}" + "".join(f"{ms:>8.0f}" for ms in medians) + f"   {read}", flush=True)
+            read.append(response.json()["statistics"]["rows_read"])
+        print(f"{name:<40}" + "".join(f"{ms:>8.0f}" for ms in medians) + f"   {read}", flush=True)
 
 
 def event(now_ms: int) -> dict[str, object]:
-    """Build an event as the service sends it."""
+    """Build an event in the service's format."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_ms // 1000)) + f".{now_ms % 1000:03d}Z"
     page = int(500 * (uuid.uuid4().int % 1000 / 1000) ** 3)
     return {
@@ -166,9 +166,10 @@ def event(now_ms: int) -> dict[str, object]:
 
 
 def ingest(server: Server, seconds: float, size: int, senders: int) -> None:
-    """Send batches from a few connections while a dashboard is read over and over; print events a second."""
+    """Send batches from a few connections while a dashboard is read repeatedly; prints events per second."""
     stop = threading.Event()
-    sent, asked, waits = [0] * senders, [0], [[] for _ in range(senders)]
+    sent, dashboards = [0] * senders, [0]
+    waits: list[list[float]] = [[] for _ in range(senders)]
 
     def dashboard() -> None:
         session = requests.Session()
@@ -176,7 +177,7 @@ def ingest(server: Server, seconds: float, size: int, senders: int) -> None:
             for pipe in ("api_kpis", "api_top_pages", "api_top_sources", "api_top_locations", "api_active_visitors"):
                 query = f"site_uuid={SITE}&date_from={LAST - timedelta(days=29)}&date_to={LAST}"
                 session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=60).raise_for_status()
-            asked[0] += 1
+            dashboards[0] += 1
             stop.wait(2)
 
     def sender(number: int, bodies: list[bytes]) -> None:
@@ -185,9 +186,9 @@ def ingest(server: Server, seconds: float, size: int, senders: int) -> None:
             if stop.is_set():
                 return
             started = time.perf_counter()
-            answer = session.post(f"{server.url}/v0/events?name=analytics_events&wait=true", data=body, timeout=60)
+            response = session.post(f"{server.url}/v0/events?name=analytics_events&wait=true", data=body, timeout=60)
             waits[number].append(1000 * (time.perf_counter() - started))
-            assert answer.json()["successful_rows"] == size, answer.text
+            assert response.json()["successful_rows"] == size, response.text
             sent[number] += size
 
     count = int(seconds * (24_000 if size > 1 else 3_000) / size / senders)
@@ -208,17 +209,17 @@ def ingest(server: Server, seconds: float, size: int, senders: int) -> None:
     for thread in threads:
         thread.join()
     elapsed = time.perf_counter() - started
-    every = sorted(wait for wait_list in waits for wait in wait_list)
+    latencies = sorted(wait for of_sender in waits for wait in of_sender)
     print(
         f"{size} at a time over {senders} connections: {sum(sent) / elapsed:.0f} events/s, "
-        f"{statistics.median(every):.0f} ms median and {every[int(len(every) * 0.99)]:.0f} ms at the 99th percentile, "
-        f"{asked[0]} dashboards read meanwhile",
+        f"{statistics.median(latencies):.0f} ms median, {latencies[int(len(latencies) * 0.99)]:.0f} ms p99, "
+        f"{dashboards[0]} dashboards read meanwhile",
         flush=True,
     )
 
 
 def main() -> None:
-    """Load, ask, send."""
+    """Load, query and send."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hits", type=int, default=1_000_000)
     parser.add_argument("--days", type=int, default=91)

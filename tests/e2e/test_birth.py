@@ -1,3 +1,5 @@
+"""Test signals that arrive while a worker starts."""
+
 from __future__ import annotations
 
 import os
@@ -15,13 +17,13 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.e2e
-def test_a_signal_to_stop_reaches_a_worker_that_is_just_starting(tmp_path: Path) -> None:
-    """If it were lost, gunicorn would kill the worker with its hits after the graceful timeout."""
+def test_a_stop_signal_reaches_a_worker_that_is_starting(tmp_path: Path) -> None:
+    """A lost signal would let gunicorn kill the worker after graceful_timeout, with its hits."""
     (tmp_path / "slow.conf.py").write_text(
         f"exec(open({str(ROOT / 'gunicorn.conf.py')!r}).read())\n"
         "import pathlib, time\n"
         "def post_fork(server, worker):\n"
-        "    pathlib.Path('born').touch()\n"
+        "    pathlib.Path('forked').touch()\n"
         "    time.sleep(1)\n"
     )
     environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "PROXY_TARGET": "http://127.0.0.1:9"}
@@ -30,12 +32,12 @@ def test_a_signal_to_stop_reaches_a_worker_that_is_just_starting(tmp_path: Path)
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        wait_until((tmp_path / "born").exists, 20)
-        begun = time.monotonic()
+        wait_until((tmp_path / "forked").exists, 20)
+        started = time.monotonic()
         process.terminate()
         process.wait(40)
 
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - started < 10
         assert process.returncode == 0
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""What `make run` prints can be pasted, and everything that it starts ends together."""
+"""Test `make run`: its printed commands work, and its processes stop together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEEDED = (
 
 
 class Development:
-    """`make run` in a directory without a developer's `.env`."""
+    """Processes of `make run`, in a directory without a developer's `.env`."""
 
     def __init__(self, directory: Path, **environment: str) -> None:
         for name in NEEDED:
@@ -63,7 +63,7 @@ class Development:
         return self.output_file.read_text()
 
     def paste(self, first_words: str) -> str:
-        """Run the printed command that begins so; it ends with an empty line."""
+        """Run the printed command that starts with these words; it ends with an empty line."""
         (command,) = [each for each in self.output.split("\n\n") if each.startswith(first_words)]
         return subprocess.run(
             command,
@@ -75,11 +75,11 @@ class Development:
         ).stdout
 
     def pids(self) -> list[int]:
-        """Name the two gunicorn masters."""
+        """Return the process ids of the two gunicorn masters."""
         return [int(line.rpartition("=")[2][:-1]) for line in self.output.splitlines() if " started (pid=" in line]
 
     def interrupt(self) -> int:
-        """Press Ctrl-C; returns the exit code."""
+        """Send SIGINT as Ctrl-C does; returns the exit code."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(30)
 
@@ -92,7 +92,7 @@ def development(tmp_path: Path) -> Iterator[Development]:
         development.interrupt()
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -101,7 +101,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_what_is_printed_can_be_pasted(development: Development) -> None:
+def test_the_printed_commands_work(development: Development) -> None:
     development.start()
 
     assert "HTTP/1.1 202 " in development.paste("curl -i ")
@@ -110,32 +110,32 @@ def test_what_is_printed_can_be_pasted(development: Development) -> None:
     wait_until(lambda: "EventAccepted" in development.output)
     assert "device: desktop" in development.output.partition("EventAccepted")[2]
     assert development.interrupt() == 0
-    assert not any(map(alive, development.pids()))
+    assert not any(map(is_alive, development.pids()))
 
 
-def test_tokens_are_made_once_and_are_nobody_elses(development: Development) -> None:
+def test_tokens_are_made_once_and_readable_by_their_owner_only(development: Development) -> None:
     development.start()
-    made = development.tokens.read_text()
+    tokens = development.tokens.read_text()
     assert development.tokens.stat().st_mode & 0o077 == 0
     assert development.interrupt() == 0
 
     development.start()
-    assert development.tokens.read_text() == made
-    assert all(line.partition("=")[2] in development.output for line in made.splitlines() if "TRACKER" not in line)
+    assert development.tokens.read_text() == tokens
+    assert all(line.partition("=")[2] in development.output for line in tokens.splitlines() if "TRACKER" not in line)
 
 
-@pytest.mark.parametrize("part", [0, 1])
-def test_if_one_part_dies_the_other_ends(development: Development, part: int) -> None:
+@pytest.mark.parametrize("index", [0, 1])
+def test_if_one_process_dies_the_other_stops(development: Development, index: int) -> None:
     development.start()
     pids = development.pids()
 
-    os.kill(pids[part], signal.SIGKILL)
+    os.kill(pids[index], signal.SIGKILL)
 
     assert development.process.wait(30) != 0
-    wait_until(lambda: not any(map(alive, pids)))
+    wait_until(lambda: not any(map(is_alive, pids)))
 
 
-def test_what_the_environment_says_wins_and_mistakes_stop_the_start(tmp_path: Path) -> None:
+def test_the_environment_overrides_defaults_and_mistakes_stop_the_start(tmp_path: Path) -> None:
     development = Development(tmp_path, PROXY_TARGET="ftp://nowhere", STORE_MEMORY_MB="1")
     development.start()
     assert development.process.wait(30) == 1

@@ -1,4 +1,4 @@
-"""Test a full disk, and a full, locked or damaged spool: accepted events stay and are delivered afterwards."""
+"""Test a full disk, and a full, locked or damaged spool: no accepted hit is lost, and hits are accepted again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG_PATH = "/" + "long" * 1500
 
 
 def fill(service: Service) -> set[str]:
-    """Post hits until they are refused, and return the event ids of the accepted ones."""
+    """Post hits until they are refused; returns the event ids of those that were accepted."""
     with Load(service.port, 4, pathname=LONG_PATH) as load:
         wait_until(lambda: any(each.status == 503 for each in load.outcomes), 60)
     assert {each.status for each in load.outcomes} <= {202, 503}
@@ -40,26 +40,26 @@ def fill(service: Service) -> set[str]:
 
 
 def assert_not_ready(service: Service) -> None:
-    def says_so() -> bool:
-        status, said = service.get("/ready")
-        return status == 503 and "spool" in said
+    def is_not_ready() -> bool:
+        status, body = service.get("/ready")
+        return status == 503 and "spool" in body
 
-    wait_until(says_so, 5)  # a good answer stands for a second, in each process
+    wait_until(is_not_ready, 5)  # each process caches a good result for a second
     assert service.get("/health")[0] == 200
 
 
 def assert_recovers(service: Service, fake: FakeTinybird, accepted: set[str]) -> None:
-    """Check that all accepted hits are delivered once, and that new ones are accepted."""
+    """Assert that every accepted event is delivered exactly once and that hits are accepted again."""
     fake.wait_for(accepted, 60)
     wait_until(lambda: service.waiting() == 0)
     wait_until(lambda: service.get("/ready")[0] == 200)
     last: list[Outcome] = []
 
-    def is_taken() -> bool:  # room comes back a little at a time
+    def is_accepted() -> bool:  # space returns a little at a time
         last[:] = hit(service.port)
         return last[0].status == 202
 
-    wait_until(is_taken)
+    wait_until(is_accepted)
     fake.wait_for([last[0].event_id], 10)
     delivered = fake.delivered
     assert {each for each in accepted if delivered[each] != 1} == set()
@@ -91,7 +91,7 @@ def test_a_full_spool_is_still_full_and_still_empties_after_a_restart(tmp_path: 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB, which only privileged users can mount."""
+    """Mount a file system of 24 MB; skips without the privilege to do so."""
     disk = tmp_path / "disk"
     disk.mkdir()
     try:
@@ -102,7 +102,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_a_disk_that_the_spool_has_filled_is_emptied_by_delivering(small_disk: Path) -> None:
+def test_a_disk_filled_by_the_spool_is_emptied_by_delivering(small_disk: Path) -> None:
     with running(small_disk / "data", DELIVERY="spool") as (service, fake):
         fake.fail(always(503))
         accepted = fill(service)
@@ -111,7 +111,7 @@ def test_a_disk_that_the_spool_has_filled_is_emptied_by_delivering(small_disk: P
         assert_recovers(service, fake, accepted)
 
 
-def test_a_disk_filled_by_other_programs_stops_hits_until_there_is_room(small_disk: Path) -> None:
+def test_a_disk_filled_by_another_program_stops_hits_until_there_is_space(small_disk: Path) -> None:
     with running(small_disk / "data", DELIVERY="spool") as (service, fake):
         fake.fail(always(503))
         accepted = {each.event_id for each in hit(service.port, 50) if each.accepted}
@@ -153,13 +153,13 @@ def test_a_spool_locked_for_a_moment_delays_hits_and_loses_none(tmp_path: Path) 
         posting = threading.Thread(target=lambda: outcomes.extend(hit_together(service.port, 20)))
         with locked(service):
             posting.start()
-            time.sleep(1.5)  # how long it is locked
+            time.sleep(1.5)  # duration of the lock
         posting.join()
         assert {each.status for each in outcomes} == {202}
         assert_recovers(service, fake, {each.event_id for each in outcomes})
 
 
-def test_a_spool_locked_for_long_refuses_hits_in_time_and_then_goes_on(tmp_path: Path) -> None:
+def test_a_spool_locked_for_long_refuses_hits_in_time_and_recovers(tmp_path: Path) -> None:
     with running(tmp_path / "data", DELIVERY="spool", WEB_CONCURRENCY="1") as (service, fake):
         fake.fail(always(503))
         before = hit(service.port, 10)
@@ -195,12 +195,12 @@ def empty(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [overwrite_the_header, overwrite_a_page, cut_in_half])
-def test_a_damaged_spool_stops_the_start_and_is_left_as_it_is(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_spool_stops_the_start_and_is_not_changed(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     with running(tmp_path / "data", DELIVERY="spool", WEB_CONCURRENCY="1") as (service, fake):
         accepted = collect(service, fake)
         service.terminate()
         write_log_into_file(service)
-        assert_start_refused_and_nothing_touched(service, damage)
+        assert_start_refused_and_nothing_changed(service, damage)
         service.start()
         fake.heal()
         assert_recovers(service, fake, accepted)
@@ -217,7 +217,7 @@ def test_a_damaged_spool_keeps_the_log_that_a_killed_process_left(
         service.start()
         accepted |= collect(service, fake)
         service.kill_tree()
-        assert_start_refused_and_nothing_touched(service, damage)
+        assert_start_refused_and_nothing_changed(service, damage)
         service.start()
         fake.heal()
         assert_recovers(service, fake, accepted)
@@ -235,18 +235,18 @@ def write_log_into_file(service: Service) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def assert_start_refused_and_nothing_touched(service: Service, damage: Callable[[Path], None]) -> None:
+def assert_start_refused_and_nothing_changed(service: Service, damage: Callable[[Path], None]) -> None:
     """Damage the spool, try to start, and restore the spool."""
     spool = service.data_dir / "spool.sqlite3"
     log = spool.with_name("spool.sqlite3-wal")
-    whole = {file: file.read_bytes() for file in (spool, log) if file.exists()}
+    intact = {file: file.read_bytes() for file in (spool, log) if file.exists()}
     damage(spool)
     damaged = {file: file.read_bytes() for file in (spool, log) if file.exists()}
     service.spawn()
     wait_until(lambda: service.exit_code() is not None)
     assert service.exit_code() != 0
-    last_words = service.log.rstrip().splitlines()[-1]
-    assert last_words.startswith(f"Traffic Analytics cannot start: {spool}")
+    last_line = service.log.rstrip().splitlines()[-1]
+    assert last_line.startswith(f"Traffic Analytics cannot start: {spool}")
     assert {file: file.read_bytes() for file in (spool, log) if file.exists()} == damaged
-    for file, content in whole.items():
+    for file, content in intact.items():
         file.write_bytes(content)

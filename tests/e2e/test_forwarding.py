@@ -1,4 +1,4 @@
-"""Test the forwarder: one process at a time empties the spool fast, and is replaced at once."""
+"""Test the forwarder: its speed, its exclusiveness, its replacement after a crash, stops and clock changes."""
 
 from __future__ import annotations
 
@@ -12,25 +12,21 @@ import sys
 import time
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.browsers import Load, hit
-from tests.support.fake_tinybird import FakeTinybird, always, hanging, taken
+from tests.support.fake_tinybird import FakeTinybird, Request, always, hanging, taken
 from tests.support.processes import ROOT, wait_until
 from tests.support.running import running
 from tests.support.service import Service
 from traffic_analytics.delivery.spool import Spool
 
-if TYPE_CHECKING:
-    pass
-
 pytestmark = pytest.mark.e2e
 
 
 def fill(data_dir: Path, count: int) -> list[str]:
-    """Fill a spool before a service starts."""
+    """Store events in a spool without a forwarder; returns their event ids."""
     file = data_dir / "spool.sqlite3"
     Spool(file, sync="normal", max_mb=1024, clock=time.monotonic).prepare()
     event_ids = [f"event-{n}" for n in range(count)]
@@ -55,7 +51,7 @@ def test_a_backlog_of_100_000_events_drains_fast(tmp_path: Path, fake: FakeTinyb
         last = max(each.arrived for each in fake.requests)
         rate = len(event_ids) / (last - fake.requests[0].arrived)
         print(f"drained {rate:.0f} events/s in {len(fake.requests)} batches")
-        assert rate > 2000  # 5000 and more on a machine that does nothing else
+        assert rate > 2000  # 5000 and more on an idle machine
         wait_until(lambda: service.waiting() == 0)
         assert set(fake.delivered.values()) == {1}
         in_order = [event_id for request in fake.requests for event_id in request.event_ids]
@@ -75,7 +71,7 @@ def test_hits_are_answered_fast_while_a_backlog_drains(tmp_path: Path, fake: Fak
         times = sorted(each.seconds for each in load.outcomes)
         print(f"{len(times)} hits, p99 {times[len(times) * 99 // 100] * 1000:.1f} ms")
         assert {each.status for each in load.outcomes} == {202}
-        assert times[len(times) * 99 // 100] < 1.0  # the browsers and Tinybird take most of this machine's time
+        assert times[len(times) * 99 // 100] < 1.0  # the browsers and Tinybird use most of this machine's time
     finally:
         service.kill_tree()
 
@@ -93,18 +89,18 @@ dice = random.Random(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 while claim := spool.claim(dice.randint(1, 40), 20_000, time.monotonic()):
-    begun = time.monotonic()
+    started = time.monotonic()
     time.sleep(dice.uniform(0, 0.01))
     events = claim.events[: dice.randint(0, len(claim.events))]
     ended = time.monotonic()
     spool.acknowledge(events, ended)
-    print(json.dumps([begun, ended, [e.id for e in claim.events], [e.id for e in events]]), flush=True)
+    print(json.dumps([started, ended, [e.id for e in claim.events], [e.id for e in events]]), flush=True)
     spool.release(claim)
 """
 
 
 def test_two_processes_never_hold_the_same_claim(tmp_path: Path) -> None:
-    # Without the lock that lets only one forward: claims alone must keep them apart.
+    # Without the forwarder lock: the claims alone must be exclusive.
     fill(tmp_path / "data", 4000)
     claimers = [
         subprocess.Popen(
@@ -126,16 +122,16 @@ def test_two_processes_never_hold_the_same_claim(tmp_path: Path) -> None:
     records = [[json.loads(line) for line in each.communicate(timeout=60)[0].splitlines()] for each in claimers]
     assert [each.returncode for each in claimers] == [0, 0, 0]
     assert all(len(of_one) > 10 for of_one in records)
-    acknowledged = [event for of_one in records for *_, gone in of_one for event in gone]
+    acknowledged = [event for of_one in records for *_, sent in of_one for event in sent]
     assert len(acknowledged) == len(set(acknowledged)) == 4000
     for one, other in combinations(records, 2):
-        for begun, ended, events, _ in one:
-            for other_begun, other_ended, other_events, _ in other:
-                if begun < other_ended and other_begun < ended:
+        for started, ended, events, _ in one:
+            for other_started, other_ended, other_events, _ in other:
+                if started < other_ended and other_started < ended:
                     assert set(events).isdisjoint(other_events)
 
 
-def test_two_services_on_one_spool_send_nothing_twice(tmp_path: Path, fake: FakeTinybird) -> None:
+def test_two_services_on_one_spool_send_no_event_twice(tmp_path: Path, fake: FakeTinybird) -> None:
     event_ids = fill(tmp_path / "data", 5000)
     services = [Service(tmp_path / "data", fake.url, DELIVERY="spool", BATCH_SIZE="50") for _ in range(2)]
     try:
@@ -153,27 +149,32 @@ def test_two_services_on_one_spool_send_nothing_twice(tmp_path: Path, fake: Fake
             each.kill_tree()
 
 
-def test_events_held_by_a_killed_forwarder_are_sent_by_another_at_once(tmp_path: Path) -> None:
+def test_events_claimed_by_a_killed_forwarder_are_sent_by_another_at_once(tmp_path: Path) -> None:
     with running(tmp_path / "data", DELIVERY="spool") as (service, fake), Load(service.port, 4, pause=0.01) as load:
         times = []
         for _ in range(5):
             fake.fail(hanging)
-            so_far = len(fake.requests)
-            wait_until(lambda so_far=so_far: len(fake.requests) > so_far)
-            held = fake.requests[-1].event_ids
+            claimed = next_request(fake).event_ids
             service.kill_forwarder()
             killed = time.monotonic()
             fake.heal()
-            fake.wait_for(held, 20)
+            fake.wait_for(claimed, 20)
             times.append(time.monotonic() - killed)
         print("sent again after", ", ".join(f"{each:.2f}" for each in times), "s")
-        assert max(times) < 5  # about 0.5 s on a machine that does nothing else
+        assert max(times) < 5  # about 0.5 s on an idle machine
         assert sorted(times)[2] < 1.5
         fake.wait_for(load.accepted(), 30)
 
 
+def next_request(fake: FakeTinybird) -> Request:
+    """Wait for one more request and return it."""
+    before = len(fake.requests)
+    wait_until(lambda: len(fake.requests) > before)
+    return fake.requests[-1]
+
+
 def test_the_other_process_takes_over_within_a_second(tmp_path: Path) -> None:
-    # The master is stopped, so that it starts no process in place of the killed one.
+    # Stop the master, so that it does not replace the killed worker.
     with running(tmp_path / "data", DELIVERY="spool") as (service, fake), Load(service.port, 4, pause=0.01) as load:
         wait_until(lambda: len(service.workers()) == 2)
         workers = set(service.workers())
@@ -184,22 +185,21 @@ def test_the_other_process_takes_over_within_a_second(tmp_path: Path) -> None:
         finally:
             os.kill(service.pids()[0], signal.SIGCONT)
         print(f"taken over after {needed:.2f} s")
-        assert needed < 2  # about 0.5 s at most on a machine that does nothing else
+        assert needed < 2  # at most about 0.5 s on an idle machine
         fake.wait_for(load.accepted(), 30)
 
 
-# -- the end
+# -- stopping
 
 
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
-def test_a_second_run_continues_where_the_first_was_stopped(tmp_path: Path, delivery: str) -> None:
+def test_a_second_run_continues_where_the_first_stopped(tmp_path: Path, delivery: str) -> None:
     with running(tmp_path / "data", DELIVERY=delivery) as (service, fake):
         times = []
         with Load(service.port, 8) as load:
             for behave in (taken, always(503), taken, always(503)):
                 fake.fail(behave)
-                so_far = len(load.outcomes)
-                wait_until(lambda so_far=so_far: len(load.outcomes) > so_far + 100)
+                load.wait_for_more(100)
                 times.append(service.terminate())
                 waiting = service.waiting()
                 missing = load.accepted() - set(fake.delivered)
@@ -215,7 +215,7 @@ def test_a_second_run_continues_where_the_first_was_stopped(tmp_path: Path, deli
 
 
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
-def test_a_stop_waits_for_no_response_beyond_its_time(tmp_path: Path, delivery: str) -> None:
+def test_a_stop_does_not_wait_for_tinybird_beyond_its_timeout(tmp_path: Path, delivery: str) -> None:
     with running(tmp_path / "data", DELIVERY=delivery, WEB_CONCURRENCY="1") as (service, fake):
         fake.fail(hanging)
         with Load(service.port, 6, hits_each=1) as load:
@@ -232,12 +232,12 @@ def test_a_stop_waits_for_no_response_beyond_its_time(tmp_path: Path, delivery: 
         fake.wait_for(load.accepted(), 10)
 
 
-# -- the time of day
+# -- clock changes
 
 
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
 @pytest.mark.parametrize("jumps", [[3600, 0], [-3600, 0], [86_400, -86_400]])
-def test_a_clock_that_jumps_loses_and_repeats_nothing(tmp_path: Path, delivery: str, jumps: list[int]) -> None:
+def test_a_clock_change_loses_and_repeats_no_event(tmp_path: Path, delivery: str, jumps: list[int]) -> None:
     off_by = tmp_path / "clock"
     off_by.write_text("0")
 

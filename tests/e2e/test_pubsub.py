@@ -1,4 +1,4 @@
-"""Services publish to Google's Pub/Sub emulator, workers deliver from it, and no accepted hit is lost."""
+"""Test services that publish to Google's Pub/Sub emulator, and workers that deliver from it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubEmulato
 
 
 class World:
-    """One topic of the emulator, and the services and workers of a test around it."""
+    """One topic of the emulator, with the services and workers of a test."""
 
     def __init__(self, emulator: PubsubEmulator, directory: Path, fake: FakeTinybird) -> None:
         self.emulator = emulator
@@ -61,7 +61,7 @@ class World:
         return worker
 
     def new_worker(self, **environment: str) -> Service:
-        """Describe a worker."""
+        """Create a worker without starting it."""
         worker = {"WORKER_MODE": "true", "WEB_CONCURRENCY": "1", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": self.topic}
         return self._new("worker", **worker | environment)
 
@@ -98,12 +98,12 @@ def accepted(outcomes: list[Any]) -> set[str]:
     return {each.event_id for each in outcomes}
 
 
-def refusing(guilty: str, answer: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
-    return lambda request: answer(request) if guilty in request.event_ids else taken(request)
+def refusing(refused_id: str, answer: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
+    return lambda request: answer(request) if refused_id in request.event_ids else taken(request)
 
 
 def raw_message(**changes: Any) -> dict[str, Any]:
-    """Make a message as ghost/traffic-analytics publishes it."""
+    """Build a message as ghost/traffic-analytics publishes it."""
     event_id = changes.pop("event_id", str(uuid.uuid4()))
     return {
         "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.123Z", time.gmtime()),
@@ -134,7 +134,7 @@ def raw_message(**changes: Any) -> dict[str, Any]:
 
 
 def test_hits_travel_from_services_through_pubsub_and_a_worker_to_tinybird(world: World) -> None:
-    world.emulator.create_subscription(f"{world.topic}-look", world.topic)
+    world.emulator.create_subscription(f"{world.topic}-copy", world.topic)
     service, _ = world.service(), world.worker()
 
     outcomes = hit(service.port, 40)
@@ -145,27 +145,27 @@ def test_hits_travel_from_services_through_pubsub_and_a_worker_to_tinybird(world
     sources = {name: request.data_source for request in world.fake.requests for name in request.event_ids}
     assert sources[test.event_id] == "analytics_events_test"
     assert {sources[each.event_id] for each in outcomes} == {"analytics_events"}
-    messages = world.emulator.take(f"{world.topic}-look")
+    messages = world.emulator.take(f"{world.topic}-copy")
     assert messages
     for message in messages:
         assert ADDRESS not in message.data.decode()
         assert json.loads(message.data)["session_id"]
     delivered = {line for request in world.fake.requests for line in request.lines}
-    assert {message.data for message in messages} <= delivered, "what arrives is what was published"
+    assert {message.data for message in messages} <= delivered, "events are delivered as published"
 
 
-def test_a_worker_shows_probes_and_takes_no_hits(world: World) -> None:
+def test_a_worker_answers_probes_and_accepts_no_hits(world: World) -> None:
     worker = world.worker()
 
     assert worker.get("/")[0] == worker.get("/health")[0] == worker.get("/ready")[0] == 200
     assert hit(worker.port)[0].status == 404
 
 
-def test_the_metrics_of_a_worker_tell_of_its_subscription_and_messages(world: World) -> None:
+def test_the_metrics_of_a_worker_count_its_messages_and_its_subscription(world: World) -> None:
     def sample(name: str) -> float:
-        found = re.search(rf"^traffic_analytics_{name} (\S+)$", worker.get("/metrics")[1], re.MULTILINE)
-        assert found, name
-        return float(found[1])
+        match = re.search(rf"^traffic_analytics_{name} (\S+)$", worker.get("/metrics")[1], re.MULTILINE)
+        assert match, name
+        return float(match[1])
 
     worker = world.new_worker(METRICS="true")
     world.topic, topic = f"{world.topic}-new", world.topic
@@ -215,7 +215,7 @@ def test_a_missing_topic_loses_nothing(world: World) -> None:
     world.fake.wait_for(accepted(outcomes), 20)
 
 
-def test_a_missing_subscription_is_said_and_found_once_it_is_there(world: World) -> None:
+def test_a_missing_subscription_is_reported_and_used_once_it_exists(world: World) -> None:
     topic, world.topic = world.topic, f"{world.topic}-new"
     worker = world.new_worker()
     worker.spawn()
@@ -229,7 +229,7 @@ def test_a_missing_subscription_is_said_and_found_once_it_is_there(world: World)
     assert "ok    Pub/Sub subscription" in worker.command("check", check=False)
 
 
-def test_check_tries_the_topic_for_what_is_set_aside(world: World) -> None:
+def test_check_tries_the_topic_for_dead_letters(world: World) -> None:
     worker = world.worker(PUBSUB_TOPIC_SET_ASIDE=f"{world.topic}-aside")
     assert "FAIL  Pub/Sub topic for what is set aside: nothing" in worker.command("check", check=False)
 
@@ -238,10 +238,10 @@ def test_check_tries_the_topic_for_what_is_set_aside(world: World) -> None:
     assert "ok    Pub/Sub topic for what is set aside" in worker.command("check", check=False)
 
 
-def test_a_stream_whose_reader_dies_is_ended_and_said(
+def test_a_stream_whose_reader_thread_dies_is_ended_and_reported(
     emulator: PubsubEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Google's client goes on without its reader, for ever and without a word, if that meets a defect."""
+    """Google's client runs on without its reader thread after a defect, and reports nothing."""
     name = f"reader-{uuid.uuid4().hex[:8]}"
     emulator.create(name)
     stream = Subscription(name, PROJECT, emulator.address, max_messages=10, max_bytes=10_000, monotonic=time.monotonic)
@@ -251,16 +251,15 @@ def test_a_stream_whose_reader_dies_is_ended_and_said(
         emulator.publish(name, [b"poison"])
         wait_until(lambda: stream.ended() or stream.inbox.ending.is_set())
     stream.inbox.done([])
-    reasons: list[str | None] = []
-    wait_until(lambda: reasons.append(stream.ended()) or reasons[-1])
+    wait_until(stream.ended)
 
-    assert reasons[-1] == "the thread that read its stream died"
+    assert stream.ended() == "the thread that read its stream died"
     assert stream.open() is None
     wait_until(lambda: any(message.data == b"poison" for message in stream.inbox.take(0.1)), 30)
     stream.close([], 2.0)
 
 
-def test_what_a_killed_worker_held_is_delivered_by_another(world: World) -> None:
+def test_messages_held_by_a_killed_worker_are_delivered_by_another(world: World) -> None:
     service, worker = world.service(), world.worker()
     world.fake.fail(hanging)
     outcomes = hit(service.port, 20)
@@ -273,7 +272,7 @@ def test_what_a_killed_worker_held_is_delivered_by_another(world: World) -> None
     world.fake.wait_for(accepted(outcomes), 90)
 
 
-def test_a_stopped_worker_delivers_what_it_holds_first(world: World) -> None:
+def test_a_stopping_worker_first_delivers_the_messages_it_holds(world: World) -> None:
     service = world.service()
     worker = world.worker(BATCH_FLUSH_INTERVAL_MS="60000", LOG_LEVEL="debug")
     outcomes = hit(service.port, 20)
@@ -284,10 +283,10 @@ def test_a_stopped_worker_delivers_what_it_holds_first(world: World) -> None:
     assert set(world.fake.delivered) == accepted(outcomes)
     (stopped,) = records(worker, "WorkerStopped")
     assert (stopped["delivered"], stopped["given_back"]) == (20, 0)
-    assert world.emulator.take(world.topic, timeout=12) == [], "all was acknowledged"
+    assert world.emulator.take(world.topic, timeout=12) == [], "all messages were acknowledged"
 
 
-def test_a_worker_that_stops_while_tinybird_fails_gives_back_what_it_holds(world: World) -> None:
+def test_a_worker_that_stops_while_tinybird_fails_returns_the_messages_it_holds(world: World) -> None:
     service, worker = world.service(), world.worker()
     world.fake.fail(always(500))
     outcomes = hit(service.port, 20)
@@ -299,33 +298,35 @@ def test_a_worker_that_stops_while_tinybird_fails_gives_back_what_it_holds(world
     (stopped,) = records(worker, "WorkerStopped")
     assert (stopped["delivered"], stopped["given_back"]) == (0, 20)
     world.worker()
-    world.fake.wait_for(accepted(outcomes), 60)  # the emulator may still count on the closed stream for a lease's time
+    world.fake.wait_for(accepted(outcomes), 60)  # the emulator may keep the lease of the closed stream until it expires
 
 
-def test_leases_are_extended_while_tinybird_is_away(world: World) -> None:
+def test_leases_are_extended_while_tinybird_is_unavailable(world: World) -> None:
     service, _ = world.service(), world.worker()
     world.fake.fail(always(503))
     outcomes = hit(service.port, 20)
     wait_until(lambda: world.fake.requests)
 
-    seen = world.emulator.take(world.topic, timeout=15)  # longer than the subscription's 10 seconds
+    received = world.emulator.take(world.topic, timeout=15)  # longer than the subscription's 10 seconds
 
-    assert seen == [], "nobody else was given them"
+    assert received == [], "no other subscriber received them"
     world.fake.heal()
     world.fake.wait_for(accepted(outcomes), 40)
     assert set(world.fake.delivered.values()) == {1}
 
 
 @pytest.mark.parametrize("to_topic", [False, True])
-def test_an_event_that_tinybird_refuses_is_set_aside_and_the_others_go_through(world: World, to_topic: bool) -> None:
+def test_an_event_that_tinybird_refuses_becomes_a_dead_letter_and_the_others_are_delivered(
+    world: World, to_topic: bool
+) -> None:
     world.emulator.create(f"{world.topic}-aside")
     service = world.service()
     worker = world.worker(**{"PUBSUB_TOPIC_SET_ASIDE": f"{world.topic}-aside"} if to_topic else {})
-    guilty = str(uuid.uuid4())
-    world.fake.fail(refusing(guilty, always(400)))
+    refused_id = str(uuid.uuid4())
+    world.fake.fail(refusing(refused_id, always(400)))
 
     outcomes = hit(service.port, 10)
-    (poison,) = hit(service.port, event_id=guilty)
+    (poison,) = hit(service.port, event_id=refused_id)
     outcomes += hit(service.port, 10)
 
     world.fake.wait_for(accepted(outcomes), 20)
@@ -333,16 +334,16 @@ def test_an_event_that_tinybird_refuses_is_set_aside_and_the_others_go_through(w
     assert poison.status == 202
     if to_topic:
         (message,) = world.emulator.take(f"{world.topic}-aside")
-        assert json.loads(message.data)["payload"]["event_id"] == guilty
+        assert json.loads(message.data)["payload"]["event_id"] == refused_id
         assert dict(message.attributes) == {"data_source": "analytics_events", "reason": "status 400"}
         return
     assert "status 400" in worker.command("spool", "list")
     world.fake.heal()
     worker.command("spool", "retry", "--all")
-    world.fake.wait_for({guilty}, 10)
+    world.fake.wait_for({refused_id}, 10)
 
 
-def test_hits_that_the_node_service_has_left_are_enriched_and_delivered(world: World) -> None:
+def test_hits_published_by_the_node_service_are_enriched_and_delivered(world: World) -> None:
     raw, other = raw_message(), raw_message()
     bot = raw_message(meta={"ip": ADDRESS, "user-agent": "Googlebot/2.1 (+http://www.google.com/bot.html)"})
     world.emulator.publish(world.topic, [json.dumps(each).encode() for each in (raw, bot, other)])
@@ -352,7 +353,7 @@ def test_hits_that_the_node_service_has_left_are_enriched_and_delivered(world: W
     world.fake.wait_for({each["payload"]["event_id"] for each in (raw, other)}, 20)
     events = [json.loads(line) for request in world.fake.requests for line in request.lines]
     event = next(each for each in events if each["payload"]["event_id"] == raw["payload"]["event_id"])
-    assert len(events) == 2, "the bot went no further"
+    assert len(events) == 2, "the bot was dropped"
     assert event["timestamp"] == raw["timestamp"]
     assert event["payload"]["device"] == "desktop"
     assert event["payload"]["referrerSource"] == "Google"
@@ -363,7 +364,7 @@ def test_hits_that_the_node_service_has_left_are_enriched_and_delivered(world: W
 
 
 @pytest.mark.parametrize("to_topic", [False, True])
-def test_messages_that_are_no_events_are_set_aside_without_addresses(world: World, to_topic: bool) -> None:
+def test_invalid_messages_become_dead_letters_without_addresses(world: World, to_topic: bool) -> None:
     world.emulator.create(f"{world.topic}-aside")
     broken = raw_message(site_uuid="x")
     messages = [b"\x00\xff", b"[1]", json.dumps(broken).encode(), f"not JSON {ADDRESS}".encode()]
@@ -374,22 +375,22 @@ def test_messages_that_are_no_events_are_set_aside_without_addresses(world: Worl
     wait_until(lambda: len(records(worker, "MessageSetAside")) == 4, 20)
     assert world.emulator.take(world.topic, timeout=12) == [], "they are not retried"
     if to_topic:
-        aside = [message.data for message in world.emulator.take(f"{world.topic}-aside")]
-        assert len(aside) == 4
-        assert not any(ADDRESS.encode() in each for each in aside)
+        dead_letters = [message.data for message in world.emulator.take(f"{world.topic}-aside")]
+        assert len(dead_letters) == 4
+        assert not any(ADDRESS.encode() in each for each in dead_letters)
     else:
         assert len(worker.command("spool", "list").splitlines()) == 4
     assert world.fake.requests == []
 
 
-def test_a_data_source_that_is_refused_does_not_keep_the_other_waiting(world: World) -> None:
+def test_a_refused_data_source_does_not_delay_the_other(world: World) -> None:
     def answer(request: Request) -> Answer:
         return always(403)(request) if request.data_source.endswith("_test") else taken(request)
 
     service = world.service()
     world.fake.fail(answer)
     with Load(service.port, 16, hits_each=100, target=TEST_TARGET) as load:
-        load.wait()  # more than a worker holds
+        load.wait()  # more messages than a worker holds
     world.worker(BATCH_SIZE="100")
     wait_until(lambda: world.fake.requests, 20)
 
@@ -401,7 +402,7 @@ def test_a_data_source_that_is_refused_does_not_keep_the_other_waiting(world: Wo
 def test_every_accepted_hit_arrives_though_workers_are_killed_and_the_emulator_is_restarted(
     tmp_path: Path, fake: FakeTinybird, emulator: PubsubEmulator
 ) -> None:
-    """Two services, one topic. What the emulator forgets with its end is what nobody may have entrusted to it then."""
+    """The emulator forgets its messages when it stops, so every hit must be delivered before."""
     own = PubsubEmulator(tmp_path)
     own.start()
     world = World(own, tmp_path, fake)

@@ -1,4 +1,4 @@
-"""Test that machines with a shared salt store derive the same session ids."""
+"""Test services on several machines that share one salt store: Redis and Firestore."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def site(number: int) -> str:
 
 
 def today() -> date:
-    return datetime.now(UTC).date()  # noqa: TID251 - the services go by this clock
+    return datetime.now(UTC).date()  # noqa: TID251 - the clock of the services
 
 
 class SharedRedis:
-    """Access Redis as another machine does."""
+    """Redis, as seen from another machine."""
 
     def __init__(self, directory: Path) -> None:
         self.neighbour = neighbours.redis(directory)
@@ -53,19 +53,19 @@ class SharedRedis:
         self._redis = Redis.from_url(self._url, decode_responses=True)
 
     def salts(self) -> dict[str, str]:
-        return {key: self._redis.get(key) for key in self._redis.scan_iter("salt:*")}
+        return {key: str(self._redis.get(key)) for key in self._redis.scan_iter("salt:*")}
 
     def put(self, key: str, salt: str) -> None:
         self._redis.set(key, salt)
 
-    def ends_when_it_should(self, key: str, day: date) -> bool:
+    def expires_as_specified(self, key: str, day: date) -> bool:
         end = datetime.fromtimestamp(time.time() + self._redis.ttl(key), UTC)  # noqa: TID251 - the services' clock
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
         return timedelta(minutes=4) < end - midnight < timedelta(minutes=6)
 
 
 class SharedFirestore:
-    """Access Firestore as a Node service does."""
+    """Firestore, as seen by a Node service."""
 
     def __init__(self, directory: Path) -> None:
         self.neighbour = neighbours.firestore(directory)
@@ -79,18 +79,19 @@ class SharedFirestore:
         }
 
     def connect(self) -> None:
-        with pytest.MonkeyPatch.context() as patch:  # the library reads it from the environment when it opens
+        with pytest.MonkeyPatch.context() as patch:  # the client reads the environment when it is created
             patch.setenv("FIRESTORE_EMULATOR_HOST", self._host)
-            self._collection = Client("demo", credentials=AnonymousCredentials()).collection("salts")
+            credentials = AnonymousCredentials()
+            self._collection = Client("demo", credentials=credentials).collection("salts")
 
     def salts(self) -> dict[str, str]:
-        return {each.id: each.to_dict()["salt"] for each in self._collection.stream()}
+        return {each.id: each.get("salt") for each in self._collection.stream()}
 
     def put(self, key: str, salt: str) -> None:
         self._collection.document(key).set({"salt": salt, "created_at": datetime(2026, 11, 22, tzinfo=UTC)})
 
-    def ends_when_it_should(self, key: str, day: date) -> bool:
-        fields = self._collection.document(key).get().to_dict()
+    def expires_as_specified(self, key: str, day: date) -> bool:
+        fields = self._collection.document(key).get().to_dict() or {}
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
         return (
             set(fields) == {"salt", "created_at", "expires_at"}
@@ -109,7 +110,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def machine(directory: Path, store: Any, **environment: str) -> Iterator[tuple[Service, FakeTinybird]]:
-    """Run the service as on a machine of its own; fails if its files or log hold a salt or a password afterwards."""
+    """Run the service on a machine of its own; asserts afterwards that its files and log hold no salt or password."""
     directory.mkdir()
     with running(directory / "data", **store.environment, **environment) as (service, fake):
         yield service, fake
@@ -136,14 +137,14 @@ def visit_together(service: Service, sites: list[str]) -> list[Outcome]:
     return outcomes
 
 
-def names(*fakes: FakeTinybird) -> set[tuple[str, str]]:
-    """Return the visitors that Tinybird has: site and session id."""
+def sessions_sent(*fakes: FakeTinybird) -> set[tuple[str, str]]:
+    """Return site and session of each event that Tinybird received."""
     events = [json.loads(line) for fake in fakes for request in fake.requests for line in request.lines]
     return {(event["site_uuid"], event["session_id"]) for event in events}
 
 
-def named_by(store: Any) -> set[tuple[str, str]]:
-    """Return the session ids of these tests' visitor by the salts that the store holds for today."""
+def sessions_expected(store: Any) -> set[tuple[str, str]]:
+    """Derive the sessions of the tests' visitor from today's salts in the store."""
     salts = {key.split(":", 2)[2]: salt for key, salt in store.salts().items() if key.split(":")[1] == str(today())}
     return {(site, session_id(salt, site, ADDRESS, FIREFOX)) for site, salt in salts.items()}
 
@@ -152,7 +153,7 @@ def events_in(service: Service) -> list[str]:
     return [json.loads(line)["event"] for line in service.log.splitlines() if line.startswith("{")]
 
 
-def test_two_machines_that_start_at_once_derive_the_same_session_id(store: Any, tmp_path: Path) -> None:
+def test_two_machines_that_start_together_derive_the_same_sessions(store: Any, tmp_path: Path) -> None:
     sites = [site(number) for number in range(5)]
     with machine(tmp_path / "one", store) as (one, seen), machine(tmp_path / "two", store) as (two, seen_too):
         racers = [threading.Thread(target=visit_together, args=[each, sites * 6]) for each in (one, two)]
@@ -161,30 +162,30 @@ def test_two_machines_that_start_at_once_derive_the_same_session_id(store: Any, 
         for racer in racers:
             racer.join()
         assert len(seen.requests) == len(seen_too.requests) == 30
-        assert names(seen) == names(seen_too) == named_by(store)
-        assert len(named_by(store)) == 5
-        assert [key for key in store.salts() if not store.ends_when_it_should(key, today())] == []
+        assert sessions_sent(seen) == sessions_sent(seen_too) == sessions_expected(store)
+        assert len(sessions_expected(store)) == 5
+        assert [key for key in store.salts() if not store.expires_as_specified(key, today())] == []
 
 
 def test_a_salt_that_a_node_service_created_is_used(store: Any, tmp_path: Path) -> None:
     store.put(f"salt:{today()}:{SITE}", NODE_SALT)
     with machine(tmp_path / "one", store) as (service, fake):
         assert visit(service, SITE).status == 202
-        assert names(fake) == {(SITE, session_id(NODE_SALT, SITE, ADDRESS, FIREFOX))}
+        assert sessions_sent(fake) == {(SITE, session_id(NODE_SALT, SITE, ADDRESS, FIREFOX))}
 
 
-def test_a_value_that_is_no_salt_refuses_the_hits_of_its_site_only(store: Any, tmp_path: Path) -> None:
+def test_an_invalid_salt_refuses_the_hits_of_its_site_only(store: Any, tmp_path: Path) -> None:
     store.put(f"salt:{today()}:{SITE}", "")
     with machine(tmp_path / "one", store) as (service, fake):
         assert visit(service, SITE).status == 503
         assert visit(service, site(1)).status == 202
-        assert {site for site, _ in names(fake)} == {site(1)}
+        assert {site for site, _ in sessions_sent(fake)} == {site(1)}
         store.put(f"salt:{today()}:{SITE}", NODE_SALT)
         assert visit(service, SITE).status == 202
         assert "SaltStoreUnavailable" not in events_in(service)
 
 
-def test_a_store_that_hangs_refuses_new_sites_at_once_and_serves_cached_ones(store: Any, tmp_path: Path) -> None:
+def test_hits_of_new_sites_are_refused_at_once_while_the_store_hangs(store: Any, tmp_path: Path) -> None:
     with machine(tmp_path / "one", store, WEB_CONCURRENCY="1") as (service, fake):
         assert visit(service, SITE).status == 202
         store.neighbour.hang()
@@ -192,54 +193,54 @@ def test_a_store_that_hangs_refuses_new_sites_at_once_and_serves_cached_ones(sto
         after = [visit(service, site(number)) for number in range(16, 200)]
         cached = [visit(service, SITE) for _ in range(20)]
         ready, _ = service.get("/ready")
-        begun = time.monotonic()
+        started = time.monotonic()
         store.neighbour.go_on()
         wait_until(lambda: visit(service, site(0)).status == 202)
         print(
             f"together {max(each.seconds for each in together):.3f} s, then at most "
             f"{sorted(each.seconds for each in after)[-5:]}, cached {max(each.seconds for each in cached):.3f} s, "
-            f"back after {time.monotonic() - begun:.3f} s"
+            f"back after {time.monotonic() - started:.3f} s"
         )
 
         assert {each.status for each in together + after} == {503}
         assert {each.headers["retry-after"] for each in together + after} == {"5"}
         assert {each.status for each in cached} == {202}
-        assert ready == 200, "a store that all machines share would put all of them out of service"
+        assert ready == 200, "a shared store that fails must not stop all machines"
         assert max(each.seconds for each in together) < 2
-        assert sum(each.seconds > 0.5 for each in after) <= 2, "one hit at a time looks for the store"
+        assert sum(each.seconds > 0.5 for each in after) <= 2, "one hit at a time tries the store"
         assert max(each.seconds for each in cached) < 1
-        assert {site for site, _ in names(fake)} == {SITE, site(0)}
-        assert names(fake) == {name for name in named_by(store) if name[0] in (SITE, site(0))}
+        assert {site for site, _ in sessions_sent(fake)} == {SITE, site(0)}
+        assert sessions_sent(fake) == {name for name in sessions_expected(store) if name[0] in (SITE, site(0))}
         events = events_in(service)
         assert events.count("SaltStoreUnavailable") == events.count("SaltStoreAvailable") == 1
         assert events.count("SaltUnavailable") < 20
 
 
-def test_a_store_that_dies_is_used_again_once_it_is_back(store: Any, tmp_path: Path) -> None:
+def test_a_store_is_used_again_after_it_restarts(store: Any, tmp_path: Path) -> None:
     with machine(tmp_path / "one", store) as (service, fake):
         assert visit(service, site(0)).status == 202
-        before = names(fake)
+        before = sessions_sent(fake)
         salts = store.salts()
         store.neighbour.stop()
         refused = [visit(service, site(number)) for number in range(1, 50)]
-        begun = time.monotonic()
-        while time.monotonic() - begun < 6:  # long enough for waits that grow with each failure
+        started = time.monotonic()
+        while time.monotonic() - started < 6:  # long enough to detect growing delays
             refused.append(visit(service, site(1)))
             time.sleep(0.1)
         store.neighbour.start()
         store.connect()
         for key, salt in salts.items():
             store.put(key, salt)
-        begun = time.monotonic()
+        started = time.monotonic()
         wait_until(lambda: {visit(service, site(1)).status for _ in range(8)} == {202})
-        print(f"refused in {max(each.seconds for each in refused):.3f} s, back in {time.monotonic() - begun:.3f} s")
-        assert time.monotonic() - begun < 5
+        print(f"refused in {max(each.seconds for each in refused):.3f} s, back in {time.monotonic() - started:.3f} s")
+        assert time.monotonic() - started < 5
         assert {each.status for each in refused} == {503}
         assert max(each.seconds for each in refused) < 2
-        assert before <= names(fake) == named_by(store)
+        assert before <= sessions_sent(fake) == sessions_expected(store)
 
 
-def test_a_machine_starts_while_the_store_is_away_and_logs_it(store: Any, tmp_path: Path) -> None:
+def test_a_machine_starts_while_the_store_is_down_and_reports_it(store: Any, tmp_path: Path) -> None:
     store.neighbour.stop()
     fake = FakeTinybird()
     service = Service(tmp_path / "data", fake.url, **store.environment)
@@ -251,7 +252,7 @@ def test_a_machine_starts_while_the_store_is_away_and_logs_it(store: Any, tmp_pa
         store.neighbour.start()
         store.connect()
         wait_until(lambda: visit(service, SITE).status == 202)
-        assert names(fake) == named_by(store)
+        assert sessions_sent(fake) == sessions_expected(store)
         assert PASSWORD not in service.log
     finally:
         service.kill_tree()
@@ -262,13 +263,13 @@ def test_salts_of_past_days_are_deleted_and_nothing_else(tmp_path: Path) -> None
     store = SharedFirestore(tmp_path)
     with store.neighbour:
         store.connect()
-        for days in (0, *range(2, 11)):  # yesterday's are kept for some minutes, which may be these
+        for days in (0, *range(2, 11)):  # yesterday's salts are kept for some minutes after midnight
             store.put(f"salt:{today() - timedelta(days=days)}:{SITE}", NODE_SALT)
         for other in ("sale", "salt", "zebra"):
             store.put(other, "not-a-salt")
-        left = {f"salt:{today()}:{SITE}", "sale", "salt", "zebra"}
+        expected = {f"salt:{today()}:{SITE}", "sale", "salt", "zebra"}
         with machine(tmp_path / "one", store) as (one, _), machine(tmp_path / "two", store) as (two, _):
-            wait_until(lambda: set(store.salts()) == left)
+            wait_until(lambda: set(store.salts()) == expected)
             assert visit(one, SITE).status == visit(two, SITE).status == 202
             wait_until(lambda: "SaltCleanupCompleted" in events_in(one) + events_in(two))
             assert "SaltCleanupFailed" not in events_in(one) + events_in(two)

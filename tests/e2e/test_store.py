@@ -1,4 +1,4 @@
-"""Hits cross the service, the store and the gateway, and what the dashboard reads is what was sent."""
+"""Test hits from the service through the store and the gateway to the dashboard."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ CHECKING = [pytest.param(ADMIN, id="service checks tokens"), pytest.param("", id
 
 
 def send(service: Service, site: str, pathname: str, browser: str = FIREFOX) -> None:
-    answer = requests.post(
+    response = requests.post(
         f"http://127.0.0.1:{service.port}{TARGET}",
         data=json.dumps(page_hit(site_uuid=site, pathname=pathname)),
         headers={"Content-Type": "application/json", "User-Agent": browser, "x-site-uuid": site},
         timeout=30,
     )
-    assert answer.status_code == 202, answer.text
+    assert response.status_code == 202, response.text
 
 
 def pageviews(service: Service, site: str = SITE) -> int:
-    answer = ask(service.port, "api_kpis", ghost_token(site, "api_kpis"), site_uuid=site)
-    return sum(row["pageviews"] for row in answer.json()["data"])
+    response = ask(service.port, "api_kpis", ghost_token(site, "api_kpis"), site_uuid=site)
+    return sum(row["pageviews"] for row in response.json()["data"])
 
 
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
-def test_a_hit_that_was_accepted_is_in_the_rows_of_the_dashboard(tmp_path: Path, delivery: str) -> None:
+def test_an_accepted_hit_appears_in_the_dashboard(tmp_path: Path, delivery: str) -> None:
     token = ghost_token(SITE, *PIPES)
     with running_with_store(tmp_path, DELIVERY=delivery) as (service, _):
         for pathname in ("/", "/about/", "/about/"):
@@ -59,8 +59,8 @@ def test_a_hit_that_was_accepted_is_in_the_rows_of_the_dashboard(tmp_path: Path,
         assert online["data"] == [{"active_visitors": 2}]
 
 
-class LossyRoad:
-    """What lies between service and store: now and then an answer is lost on it, after the store has the events."""
+class LossyProxy:
+    """Proxy between service and store that loses every seventh response after the store has the events."""
 
     def __init__(self, store: EmbeddedStore) -> None:
         self.lost: list[str] = []
@@ -69,7 +69,7 @@ class LossyRoad:
     def __call__(self, request: Request) -> Answer:
         """Pass a request on."""
         try:
-            answer = requests.post(
+            response = requests.post(
                 self._events,
                 params={"name": request.data_source},
                 data=b"\n".join(request.lines),
@@ -78,10 +78,10 @@ class LossyRoad:
             )
         except requests.RequestException:
             return Answer(send=lambda conversation, _: conversation.reset())
-        if answer.ok and (not self.lost or request.number % 7 == 0):
+        if response.ok and (not self.lost or request.number % 7 == 0):
             self.lost += request.event_ids
             return Answer(send=lambda conversation, _: conversation.reset())
-        return Answer(answer.status_code, body=answer.json())
+        return Answer(response.status_code, body=response.json())
 
 
 @pytest.mark.parametrize("delivery", ["direct", "spool"])
@@ -89,12 +89,11 @@ def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(
     tmp_path: Path, fake: FakeTinybird, delivery: str
 ) -> None:
     with running_with_store(tmp_path, DELIVERY=delivery, PROXY_TARGET=fake.url) as (service, store):
-        road = LossyRoad(store)
-        fake.fail(road)
+        proxy = LossyProxy(store)
+        fake.fail(proxy)
         with Load(service.port, pause=0.005) as load:
             for _ in range(3):
-                so_far = len(load.accepted())
-                wait_until(lambda so_far=so_far: len(load.accepted()) > so_far + 100, 20)
+                load.wait_for_more(100)
                 store.kill()
                 wait_until(lambda: service.waiting() > 20, 20)
                 time.sleep(0.5)
@@ -103,41 +102,41 @@ def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(
         assert {each.status for each in load.outcomes} == {202}
         wait_until(lambda: service.waiting() == 0, 90)
 
-        held = store.event_ids()
-        print(f"{delivery}: {len(accepted)} accepted, {len(road.lost)} of them sent again")
-        assert road.lost
-        assert len(held) == len(set(held))
-        assert set(held) == accepted
+        stored = store.event_ids()
+        print(f"{delivery}: {len(accepted)} accepted, {len(proxy.lost)} of them sent again")
+        assert proxy.lost
+        assert len(stored) == len(set(stored))
+        assert set(stored) == accepted
         assert pageviews(service) == len(accepted)
 
 
 @pytest.mark.parametrize("admin", CHECKING)
 def test_a_token_that_is_wrong_or_expired_is_answered_403(tmp_path: Path, admin: str) -> None:
     refused = {
-        "of another secret": ghost_token(SITE, "api_kpis", secret="p.another-admin-token"),
+        "signed with another secret": ghost_token(SITE, "api_kpis", secret="p.another-admin-token"),
         "expired": ghost_token(SITE, "api_kpis", expires_in=-1),
         "for another pipe": ghost_token(SITE, "api_top_pages"),
         "cut off": ghost_token(SITE, "api_kpis")[:-3],
-        "no JWT": "p.not-a-token",
+        "not a JWT": "p.not-a-token",
     }
     with running_with_store(tmp_path, TINYBIRD_ADMIN_TOKEN=admin) as (service, _):
         send(service, SITE, "/")
         assert pageviews(service) == 1
 
-        answers = {name: ask(service.port, "api_kpis", token, site_uuid=SITE) for name, token in refused.items()}
-        assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(refused, 403)
-        assert all("error" in answer.json() and "data" not in answer.json() for answer in answers.values())
+        responses = {name: ask(service.port, "api_kpis", token, site_uuid=SITE) for name, token in refused.items()}
+        assert {name: response.status_code for name, response in responses.items()} == dict.fromkeys(refused, 403)
+        assert all("error" in response.json() and "data" not in response.json() for response in responses.values())
 
 
 @pytest.mark.parametrize("cache", ["0", "60"])
 @pytest.mark.parametrize("admin", CHECKING)
-def test_one_site_cannot_read_the_numbers_of_another(tmp_path: Path, admin: str, cache: str) -> None:
+def test_a_token_of_one_site_cannot_read_another_site(tmp_path: Path, admin: str, cache: str) -> None:
     with running_with_store(tmp_path, TINYBIRD_ADMIN_TOKEN=admin, STATS_CACHE_SECONDS=cache) as (service, _):
-        for pathname in ("/ours/", "/ours-too/"):
+        for pathname in ("/first/", "/second/"):
             send(service, SITE, pathname)
-        send(service, OTHER_SITE, "/theirs/")
-        theirs = ghost_token(OTHER_SITE, *PIPES)
-        tries = (
+        send(service, OTHER_SITE, "/other/")
+        other_token = ghost_token(OTHER_SITE, *PIPES)
+        tries: tuple[dict[str, str | list[str]], ...] = (
             {"site_uuid": OTHER_SITE},
             {"site_uuid": SITE},
             {"site_uuid": [OTHER_SITE, SITE]},
@@ -148,10 +147,10 @@ def test_one_site_cannot_read_the_numbers_of_another(tmp_path: Path, admin: str,
             {"SITE_UUID": SITE},
             {},
         )
-        # The other site's own dashboard first, so that its answers are there to be mixed up.
+        # Read the first site's dashboard before, so that its responses are in the cache.
         assert len(ask(service.port, "api_top_pages", ghost_token(SITE, *PIPES), site_uuid=SITE).json()["data"]) == 2
 
         for parameters in tries:
             for pipe in ("api_top_pages", "api_top_pages_v2"):
-                answer = ask(service.port, pipe, theirs, **parameters)
-                assert [row["pathname"] for row in answer.json()["data"]] == ["/theirs/"], (pipe, parameters)
+                response = ask(service.port, pipe, other_token, **parameters)
+                assert [row["pathname"] for row in response.json()["data"]] == ["/other/"], (pipe, parameters)

@@ -1,8 +1,8 @@
-"""Rows of Ghost's automations cross the service and the store, and what Ghost reads is what it sent."""
+"""Test rows of Ghost's automations from the service through the store back to Ghost."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -12,6 +12,9 @@ from tests.support.embedded_store import ask, ghost_token
 from tests.support.processes import wait_until
 from tests.support.running import running_with_store
 from tests.support.sync_rows import KEY, body_of, run, step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -29,18 +32,20 @@ def sync(port: int, *rows: dict[str, Any], site: str = SITE) -> requests.Respons
 
 
 def stats(port: int, site: str = SITE) -> dict[str, tuple[int, int, str]]:
-    """Ask as Ghost's list of automations does: runs, runs in progress and the last run of each automation."""
+    """Query as Ghost's list of automations does; returns runs, runs in progress and the last run of each."""
     pipe = "api_automation_browse_stats"
-    answer = ask(port, pipe, ghost_token(site, "api_kpis", pipe, "api_kpis_v2"), site_uuid=site, ghost_client="server")
-    answer.raise_for_status()
+    response = ask(
+        port, pipe, ghost_token(site, "api_kpis", pipe, "api_kpis_v2"), site_uuid=site, ghost_client="server"
+    )
+    response.raise_for_status()
     return {
         row["automation_id"]: (row["total_run_count"], row["in_progress_run_count"], row["last_run_created_at"])
-        for row in answer.json()["data"]
+        for row in response.json()["data"]
     }
 
 
 @pytest.mark.parametrize("admin", [{}, {"TINYBIRD_ADMIN_TOKEN": ""}], ids=["service checks", "store checks"])
-def test_what_ghost_syncs_is_what_its_list_of_automations_shows(tmp_path: Any, admin: dict[str, str]) -> None:
+def test_the_list_of_automations_shows_the_rows_that_ghost_sent(tmp_path: Path, admin: dict[str, str]) -> None:
     with running_with_store(tmp_path, TINYBIRD_SYNC_AUTH=KEY, **admin) as (service, _):
         runs = [run(number, automation_id=SECOND if number % 4 == 0 else FIRST) for number in range(999)]
         runs.append(run(999, automation_id=FIRST, created_at="2026-11-23T01:02:03.456Z", note="x" * 3_000_000))
@@ -51,10 +56,10 @@ def test_what_ghost_syncs_is_what_its_list_of_automations_shows(tmp_path: Any, a
         ]
         done = [{**row, "updated_at": row["payload"]["updated_at"]} for row in done]
 
-        for rows in (runs, steps, done, runs):  # a part that comes again changes nothing
-            answer = sync(service.port, *rows)
-            assert (answer.status_code, answer.json()["quarantined_rows"]) == (202, 0), answer.text
-        assert sync(service.port, *steps[:5]).status_code == 202  # nor does an older version that comes late
+        for rows in (runs, steps, done, runs):  # a repeated part changes nothing
+            response = sync(service.port, *rows)
+            assert (response.status_code, response.json()["quarantined_rows"]) == (202, 0), response.text
+        assert sync(service.port, *steps[:5]).status_code == 202  # nor does an older version that arrives late
 
         assert stats(service.port) == {
             FIRST: (750, 0, "2026-11-23T01:02:03.456Z"),
@@ -63,21 +68,21 @@ def test_what_ghost_syncs_is_what_its_list_of_automations_shows(tmp_path: Any, a
         assert stats(service.port, OTHER_SITE) == {}
 
 
-def test_a_sync_while_the_store_is_away_is_told_so_and_comes_again(tmp_path: Any) -> None:
+def test_a_sync_while_the_store_is_down_gets_503_and_succeeds_later(tmp_path: Path) -> None:
     with running_with_store(tmp_path, TINYBIRD_SYNC_AUTH=KEY) as (service, store):
         store.kill()
-        answer = sync(service.port, run(), step())
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+        response = sync(service.port, run(), step())
+        assert (response.status_code, response.headers["retry-after"]) == (503, "30")
         store.start()
 
         wait_until(lambda: sync(service.port, run(), step()).status_code == 202, 20)
         assert stats(service.port) == {FIRST: (1, 1, "2026-11-22T00:30:13.714Z")}
 
 
-def test_a_token_that_may_not_append_is_named_in_the_log(tmp_path: Any) -> None:
+def test_a_token_that_may_not_append_is_reported_in_the_log(tmp_path: Path) -> None:
     with running_with_store(tmp_path, TINYBIRD_SYNC_AUTH=KEY, TINYBIRD_TRACKER_TOKEN="p.another-token") as (service, _):
-        answer = sync(service.port, run())
+        response = sync(service.port, run())
 
-        assert answer.status_code == 502
+        assert response.status_code == 502
         assert '"event": "SyncMisconfigured"' in service.log
-        assert "p.another-token" not in service.log + answer.text
+        assert "p.another-token" not in service.log + response.text

@@ -1,4 +1,4 @@
-"""Test TLS, as Tinybird uses it: batches are compressed, and deadlines hold."""
+"""Test delivery to Tinybird over TLS: compression, certificates and deadlines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make the certificate"),
 ]
 
 
@@ -55,7 +55,7 @@ def test_batches_are_compressed(tmp_path: Path, certificate: Path, tls: ssl.SSLC
         assert any(each.headers.get("content-encoding") == "gzip" for each in fake.requests)
 
 
-def test_an_untrusted_certificate_gets_no_event(tmp_path: Path, tls: ssl.SSLContext) -> None:
+def test_an_untrusted_certificate_receives_no_event(tmp_path: Path, tls: ssl.SSLContext) -> None:
     with running(tmp_path / "data", "app:app", tls, DELIVERY="direct") as (service, fake):
         outcomes = hit(service.port, 10)
         assert {each.status for each in outcomes} == {202}
@@ -65,7 +65,7 @@ def test_an_untrusted_certificate_gets_no_event(tmp_path: Path, tls: ssl.SSLCont
 
 
 @pytest.mark.parametrize("failure", [hanging, reset_in_mid_answer, dripping, dripping_headers])
-def test_no_browser_waits_long_for_a_response_over_tls(
+def test_no_hit_waits_long_for_a_response_over_tls(
     tmp_path: Path, certificate: Path, tls: ssl.SSLContext, failure: Callable[[Request], Answer]
 ) -> None:
     trusted = f"{certificate}.crt"

@@ -1,4 +1,4 @@
-"""Spans of real workers reach a real collector, and one that fails holds up nobody."""
+"""Test spans of real workers, with a collector that works and one that fails."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ pytestmark = pytest.mark.e2e
 
 HIT = "POST /api/v1/page_hit"
 PATIENCE = 4.0
-"""Seconds that a hit or an end may take on a busy machine; the exporter itself tries for ten."""
+"""Time that a hit or a stop may take on a busy machine, in seconds; the exporter itself tries for ten."""
 
 
-def answers_of(service: Service, hits: int) -> list[Outcome]:
-    """Post hits from several browsers at once, all of which are accepted."""
+def post_hits(service: Service, hits: int) -> list[Outcome]:
+    """Post hits from several browsers at a time; asserts that all are accepted."""
     with Load(service.port, browsers=10, hits_each=hits // 10) as load:
         outcomes = load.wait()
     assert [each.status for each in outcomes] == [202] * hits
     return outcomes
 
 
-def test_spans_say_who_sends_them_and_none_is_left_at_the_end(tmp_path: Path) -> None:
+def test_spans_name_their_sender_and_all_are_sent_before_the_stop(tmp_path: Path) -> None:
     with Collector() as collector:
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_EXPORTER_OTLP_HEADERS": "api-key=k1",
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=test",
             "BUILD_LABEL": "b1",
-            "OTEL_BSP_SCHEDULE_DELAY": "3600000",  # never, but at the end
+            "OTEL_BSP_SCHEDULE_DELAY": "3600000",  # never, except at the stop
             "OTEL_BSP_MAX_QUEUE_SIZE": "50000",
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "50000",
         }
         with running(tmp_path / "data", **environment) as (service, _):
-            answers_of(service, 200)
+            post_hits(service, 200)
             assert collector.requests == []
         assert len([span for span in collector.spans if span.name == HIT]) == 200
 
@@ -64,12 +64,12 @@ def test_each_worker_sends_its_own_spans(tmp_path: Path) -> None:
     with Collector() as collector:
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
 
-        def both_have_sent() -> bool:
+        def have_both_sent() -> bool:
             hit_together(service.port, 20)
             return len({sender["service.instance.id"] for sender in collector.senders}) == 2
 
         with running(tmp_path / "data", **environment) as (service, _):
-            wait_until(both_have_sent, 60)
+            wait_until(have_both_sent, 60)
 
 
 def test_a_batch_of_the_forwarder_is_a_trace_of_its_own(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_a_batch_of_the_forwarder_is_a_trace_of_its_own(tmp_path: Path) -> None:
             OTEL_BSP_SCHEDULE_DELAY="50",
         ) as (service, _),
     ):
-        answers_of(service, 20)
+        post_hits(service, 20)
         wait_until(lambda: "send a batch to Tinybird" in {span.name for span in collector.spans}, 30)
         batch = next(span for span in collector.spans if span.name == "send a batch to Tinybird")
         assert batch.parent_span_id == b""
 
 
-def test_the_sampler_of_the_environment_holds(tmp_path: Path) -> None:
+def test_the_sampler_of_the_environment_is_used(tmp_path: Path) -> None:
     with Collector() as collector:
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
@@ -96,14 +96,14 @@ def test_the_sampler_of_the_environment_holds(tmp_path: Path) -> None:
             "OTEL_TRACES_SAMPLER_ARG": "0.2",
         }
         with running(tmp_path / "data", **environment) as (service, _):
-            answers_of(service, 400)
+            post_hits(service, 400)
         assert 20 < len([span for span in collector.spans if span.name == HIT]) < 200
 
 
-@pytest.mark.parametrize("away", ["refusing", "silent"])
-def test_a_collector_that_is_away_delays_no_hit_and_no_end(tmp_path: Path, away: str) -> None:
+@pytest.mark.parametrize("failure", ["refusing", "silent"])
+def test_a_failing_collector_delays_no_hit_and_no_stop(tmp_path: Path, failure: str) -> None:
     with SilentCollector() as silent:
-        url = silent.url if away == "silent" else f"http://127.0.0.1:{free_port()}"
+        url = silent.url if failure == "silent" else f"http://127.0.0.1:{free_port()}"
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": url,
             "OTEL_BSP_SCHEDULE_DELAY": "50",
@@ -111,11 +111,11 @@ def test_a_collector_that_is_away_delays_no_hit_and_no_end(tmp_path: Path, away:
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "32",
         }
         with running(tmp_path / "data", **environment) as (service, _):
-            slowest = max(each.seconds for each in answers_of(service, 400))
+            slowest = max(each.seconds for each in post_hits(service, 400))
             seconds = service.terminate()
-            complaints = service.log.count('"event": "TracesFailed"')
+            warnings = service.log.count('"event": "TracesFailed"')
         assert slowest < PATIENCE
         assert seconds < FLUSH_SECONDS + PATIENCE
-        # Of two workers, each of a few kinds, though hundreds of spans were dropped.
-        assert 0 < complaints <= 10
+        # A few kinds from each of two workers, although hundreds of spans were dropped.
+        assert 0 < warnings <= 10
         assert url not in service.log

@@ -1,3 +1,5 @@
+"""Test large bodies: which are read, how many at a time and for how long."""
+
 from __future__ import annotations
 
 import contextlib
@@ -20,15 +22,15 @@ from traffic_analytics.automation_sync.rows import BODY_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMIT, MOST, DEADLINE = 1_000_000, 2, 1.5
+MAX_BYTES, MAX_BODIES, DEADLINE = 1_000_000, 2, 1.5
 APP = """
 import hashlib, json
 
 def app(environ, start_response):
     body = environ["wsgi.input"].read()
-    said = {"length": len(body), "sum": hashlib.sha256(body).hexdigest(), "unread": environ["traffic_analytics.unread"]}
+    seen = {"length": len(body), "sum": hashlib.sha256(body).hexdigest(), "unread": environ["traffic_analytics.unread"]}
     start_response("200 OK", [("content-type", "application/json")])
-    return [json.dumps(said).encode()]
+    return [json.dumps(seen).encode()]
 """
 CONF = f"""
 import os
@@ -39,7 +41,7 @@ worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWork
 threads = 2
 
 def post_worker_init(worker):
-    worker.body_limits = BodyLimits(lambda head: b"X-Large: yes" in head, {LIMIT}, {MOST}, {DEADLINE})
+    worker.body_limits = BodyLimits(lambda head: b"X-Large: yes" in head, {MAX_BYTES}, {MAX_BODIES}, {DEADLINE})
 """
 LARGE = b"X-Large: yes\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -51,7 +53,7 @@ def length(body: bytes | int) -> bytes:
 
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The worker with an application that says what it was given."""
+    """Run the worker with an application that returns the length and the hash of the body."""
     directory: Path = tmp_path_factory.mktemp("echo")
     (directory / "app.py").write_text(APP)
     (directory / "gunicorn.conf.py").write_text(CONF)
@@ -63,9 +65,11 @@ def whole(body: bytes) -> dict[str, Any]:
     return {"length": len(body), "sum": hashlib.sha256(body).hexdigest(), "unread": False}
 
 
-@pytest.mark.parametrize("size", [65_536, 65_537, LIMIT])
+@pytest.mark.parametrize("size", [65_536, 65_537, MAX_BYTES])
 @pytest.mark.parametrize("framing", ["length", "chunked", "chunked small"])
-def test_a_wanted_body_arrives_whole_and_the_connection_stays_good(size: int, framing: str, echo: Running) -> None:
+def test_an_accepted_large_body_arrives_whole_and_the_connection_stays_usable(
+    size: int, framing: str, echo: Running
+) -> None:
     body = bytes(range(251)) * (size // 251) + b"x" * (size % 251)
     framed = length(body) + body
     if framing != "length":
@@ -89,7 +93,7 @@ def test_a_body_that_comes_in_pieces_arrives_whole(echo: Running) -> None:
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_client_that_waits_to_be_told_is_told_to_send_a_wanted_body(framing: str, echo: Running) -> None:
+def test_a_client_that_expects_100_continue_receives_it_for_an_accepted_large_body(framing: str, echo: Running) -> None:
     body = b"x" * 500_000
     with echo.connect() as sock, sock.makefile("rb") as stream:
         sock.sendall(head(LARGE + b"Expect: 100-continue\r\n") + (length(body) if framing == "length" else CHUNKED))
@@ -104,38 +108,38 @@ def test_a_client_that_waits_to_be_told_is_told_to_send_a_wanted_body(framing: s
     [
         head(length(100_000)),
         head(b"Expect: 100-continue\r\n" + length(100_000)),
-        head(LARGE + length(LIMIT + 1)),
-        head(LARGE + b"Expect: 100-continue\r\n" + length(LIMIT + 1)),
+        head(LARGE + length(MAX_BYTES + 1)),
+        head(LARGE + b"Expect: 100-continue\r\n" + length(MAX_BYTES + 1)),
     ],
-    ids=["unwanted", "unwanted, expects", "too long", "too long, expects"],
+    ids=["not accepted", "not accepted, expects", "too long", "too long, expects"],
 )
-def test_any_other_body_is_handed_on_unread_at_once(request_head: bytes, echo: Running) -> None:
+def test_any_other_large_body_is_passed_on_unread_at_once(request_head: bytes, echo: Running) -> None:
     answer = echo.say(request_head)
 
     assert (answer.status, answer.json["length"], answer.json["unread"]) == (200, 0, True)
     assert answer.headers["connection"] == "close"
 
 
-@pytest.mark.parametrize(("more", "most"), [(b"", 65_536), (LARGE, LIMIT)], ids=["unwanted", "wanted"])
-def test_a_chunked_body_is_read_up_to_what_its_sender_may_send(more: bytes, most: int, echo: Running) -> None:
+@pytest.mark.parametrize(("more", "limit"), [(b"", 65_536), (LARGE, MAX_BYTES)], ids=["not accepted", "accepted"])
+def test_a_chunked_body_is_read_up_to_the_limit_of_its_sender(more: bytes, limit: int, echo: Running) -> None:
     with echo.connect() as sock, sock.makefile("rb") as stream:
         threading.Thread(
             target=send_quietly, args=[sock, head(more + CHUNKED) + chunks(b"x" * 3_000_000, 5000)]
         ).start()
 
-        said = read_answer(stream).json
-        assert said["unread"]
-        assert most < said["length"] < most + 300_000
+        seen = read_answer(stream).json
+        assert seen["unread"]
+        assert limit < seen["length"] < limit + 300_000
 
 
 def send_quietly(sock: socket.socket, data: bytes) -> None:
-    """Send, though the other side may have had enough."""
+    """Send, and ignore that the server closes early."""
     with contextlib.suppress(OSError):
         sock.sendall(data)
 
 
 @pytest.mark.parametrize("endless", [b"5;" + b"x" * 200_000, b"0\r\n" + b"X: y\r\n" * 40_000], ids=["size", "trailer"])
-def test_framing_without_an_end_is_not_looked_through_again_and_again(endless: bytes, echo: Running) -> None:
+def test_framing_without_an_end_is_refused_instead_of_searched_again_and_again(endless: bytes, echo: Running) -> None:
     with echo.connect() as sock, sock.makefile("rb") as stream:
         threading.Thread(target=send_quietly, args=[sock, head(LARGE + CHUNKED) + endless]).start()
 
@@ -144,34 +148,36 @@ def test_framing_without_an_end_is_not_looked_through_again_and_again(endless: b
 
 def test_only_a_few_large_bodies_are_held_at_a_time(echo: Running) -> None:
     body = b"x" * 200_000
-    begun = head(LARGE) + length(body) + body[:-1]
+    started = head(LARGE) + length(body) + body[:-1]
     with echo.connect() as first, first.makefile("rb") as answers, echo.connect() as second:
         for sock in (first, second):
-            sock.sendall(begun)
-        wait_until(lambda: echo.say(begun).json["unread"], DEADLINE)
+            sock.sendall(started)
+        wait_until(lambda: echo.say(started).json["unread"], DEADLINE)
         assert echo.say(head(length(b"small")) + b"small").json == whole(b"small")
 
         first.sendall(b"x")
         assert read_answer(answers).json == whole(body)
-        wait_until(lambda: echo.say(begun + b"x").json == whole(body), DEADLINE)  # its place is free a moment later
+        wait_until(
+            lambda: echo.say(started + b"x").json == whole(body), DEADLINE
+        )  # the place of the first is free a moment later
         second.close()
-        wait_until(lambda: not held(echo, begun, body), DEADLINE)
+        wait_until(lambda: not is_full_with_two(echo, started, body), DEADLINE)
 
 
-def held(echo: Running, begun: bytes, body: bytes) -> bool:
-    """Whether two bodies at a time are too many."""
+def is_full_with_two(echo: Running, started: bytes, body: bytes) -> bool:
+    """Return whether a second body is one too many."""
     with echo.connect() as sock:
-        sock.sendall(begun)
+        sock.sendall(started)
         return bool(echo.say(head(LARGE) + length(body) + body).json["unread"])
 
 
-def test_a_large_body_has_a_deadline_of_its_own_which_other_requests_do_not_share(echo: Running) -> None:
-    began = time.monotonic()
+def test_a_large_body_has_a_deadline_of_its_own(echo: Running) -> None:
+    started = time.monotonic()
     with echo.connect() as sock, echo.connect() as other:
         other.sendall(head(length(1000)) + b"x")
         sock.sendall(head(LARGE) + length(200_000) + b"x" * 100_000)
         assert sock.recv(1) == b""
-        assert DEADLINE - 0.1 < time.monotonic() - began < DEADLINE + 3
+        assert DEADLINE - 0.1 < time.monotonic() - started < DEADLINE + 3
         other.sendall(b"x" * 999)
         assert other.recv(12) == b"HTTP/1.1 200"
 
@@ -212,7 +218,7 @@ def nine_mebibytes() -> bytes:
 
 @pytest.mark.parametrize("target", [PATH, "/.ghost/analytics" + PATH + "/?name=automation_run_events"])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_the_largest_sync_is_taken(framing: str, target: str, running: Running, upstream: Upstream) -> None:
+def test_the_largest_sync_is_accepted(framing: str, target: str, running: Running, upstream: Upstream) -> None:
     upstream.events.clear()
     body = nine_mebibytes()
     framed = length(body) + body if framing == "length" else CHUNKED + chunks(body, 16_384)
@@ -235,9 +241,9 @@ def test_the_largest_sync_is_taken(framing: str, target: str, running: Running, 
         (sync_head(length(70_000), target="/nowhere" + PATH), 404),
         (sync_head(length(70_000), target=PATH + "x"), 404),
     ],
-    ids=["another key", "no key", "too long", "too long, expects", "hit", "nowhere", "nearly"],
+    ids=["another key", "no key", "too long", "too long, expects", "hit", "unknown path", "longer path"],
 )
-def test_a_body_that_is_not_taken_is_refused_before_it_is_sent(
+def test_a_body_that_is_not_accepted_is_refused_before_it_is_sent(
     request_head: bytes, status: int, running: Running
 ) -> None:
     answer = running.say(request_head)
@@ -255,29 +261,29 @@ def test_a_chunked_body_that_is_too_long_is_refused(running: Running) -> None:
         assert read_answer(stream).status == 413
 
 
-BEGUN = [length(100_000) + b" ", CHUNKED + chunks(b" " * 140_000, 5000)[:-5]]
+STARTED = [length(100_000) + b" ", CHUNKED + chunks(b" " * 140_000, 5000)[:-5]]
 
 
-@pytest.mark.parametrize("begun", BEGUN, ids=["length", "chunked"])
-def test_slow_syncs_keep_nobody_from_being_served_and_one_too_many_comes_again(begun: bytes, running: Running) -> None:
+@pytest.mark.parametrize("started_body", STARTED, ids=["length", "chunked"])
+def test_slow_syncs_delay_no_other_request_and_one_too_many_gets_503(started_body: bytes, running: Running) -> None:
     slow = [running.connect() for _ in range(4)]
     for sock in slow:
-        sock.sendall(sync_head(begun))
+        sock.sendall(sync_head(started_body))
 
     answers: list[Answer] = []
 
     def is_one_too_many() -> bool:
         with running.connect() as sock, sock.makefile("rb") as stream, contextlib.suppress(TimeoutError):
             sock.settimeout(1.0)
-            sock.sendall(sync_head(begun))
+            sock.sendall(sync_head(started_body))
             answers.append(read_answer(stream))
             return answers[-1].status == 503
         return False
 
     wait_until(is_one_too_many)
-    began = time.monotonic()
+    started = time.monotonic()
     assert running.hit().status == 202
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - started < 2.0
     small = body_of(step())
     assert running.say(sync_head(length(small) + small)).status == 202
     assert answers[-1].headers["retry-after"] == "30"
@@ -288,7 +294,7 @@ def test_slow_syncs_keep_nobody_from_being_served_and_one_too_many_comes_again(b
     wait_until(lambda: running.say(sync_head(length(body) + body)).status == 202)
 
 
-def test_two_syncs_are_sent_on_at_a_time_and_a_third_comes_again(running: Running, upstream: Upstream) -> None:
+def test_two_syncs_are_sent_on_at_a_time_and_a_third_gets_503(running: Running, upstream: Upstream) -> None:
     upstream.events.clear()
     upstream.delay = 2.0
     small = sync_head(length(body_of(run())) + body_of(run()))
@@ -310,15 +316,15 @@ def test_two_syncs_are_sent_on_at_a_time_and_a_third_comes_again(running: Runnin
 
 
 def resident(service: Running) -> int:
-    """Return the MiB of memory that the worker has."""
+    """Return the resident memory of the worker, in MiB."""
     pid = service.process.pid
     (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{worker}/status").read_text())[0]) // 1024
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library may keep what is freed")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library may keep freed memory")
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-def test_a_process_gives_back_what_large_bodies_took(framing: str, upstream: Upstream, tmp_path: Path) -> None:
+def test_a_process_returns_the_memory_of_large_bodies(framing: str, upstream: Upstream, tmp_path: Path) -> None:
     body = nine_mebibytes()
     framed = length(body) + body if framing == "length" else CHUNKED + chunks(body, 16_384)
     with Running(tmp_path, upstream.url, TINYBIRD_SYNC_AUTH=KEY, THREADS="16") as service:
@@ -333,17 +339,17 @@ def test_a_process_gives_back_what_large_bodies_took(framing: str, upstream: Ups
 
 
 @pytest.mark.e2e
-def test_a_sync_may_take_longer_to_arrive_than_a_hit(running: Running) -> None:
+def test_a_sync_may_arrive_more_slowly_than_a_hit(running: Running) -> None:
     body = nine_mebibytes()
     with running.connect() as sock, sock.makefile("rb") as stream:
         sock.sendall(sync_head(length(body)) + body[:100_000])
-        time.sleep(12)  # a hit would have been given up after 10
+        time.sleep(12)  # a hit would have expired after 10
 
         sock.sendall(body[100_000:])
         assert read_answer(stream).status == 202
 
 
-def test_no_key_and_no_row_stands_in_what_the_processes_print(running: Running) -> None:
+def test_the_log_holds_no_key_and_no_row(running: Running) -> None:
     private = body_of(run(automation_id="private-automation"))
     for body, key in ((private, KEY), (private, "private-key"), (private + b"private", KEY)):
         assert running.say(sync_head(length(body) + body, key)).status in (202, 400, 401)

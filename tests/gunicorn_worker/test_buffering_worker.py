@@ -1,3 +1,5 @@
+"""Test the worker as HTTP clients see it, good, slow and hostile ones."""
+
 from __future__ import annotations
 
 import json
@@ -6,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.support.processes import PATIENCE, Running, Upstream, chunks, head, h
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 BODY = json.dumps(page_hit()).encode()
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -27,8 +30,8 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def running(upstream: Upstream, tmp_path_factory: Any) -> Iterator[Running]:
-    """One worker with two threads: whoever holds two threads has taken all."""
+def running(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Run one worker with two threads, so that two clients can occupy all."""
     with Running(tmp_path_factory.mktemp("running"), upstream.url, LOG_LEVEL="debug") as service:
         yield service
 
@@ -45,7 +48,7 @@ def test_a_connection_serves_one_hit_after_another(running: Running, upstream: U
     assert [event["payload"]["event_id"] for event in upstream.events[-5:]] == [f"kept-{n}" for n in range(5)]
 
 
-def test_the_way_to_tinybird_is_kept_open(running: Running, upstream: Upstream) -> None:
+def test_connections_to_tinybird_are_kept_alive(running: Running, upstream: Upstream) -> None:
     running.hit()
     before = upstream.connections
 
@@ -55,7 +58,7 @@ def test_the_way_to_tinybird_is_kept_open(running: Running, upstream: Upstream) 
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 7, 50])
-def test_requests_sent_ahead_are_answered_in_their_order(pieces: int, running: Running) -> None:
+def test_pipelined_requests_are_answered_in_order(pieces: int, running: Running) -> None:
     info, lost = (b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in (b"/info", b"/nowhere"))
     everything = info + hit() + lost + head(CHUNKED) + chunks(BODY) + lost + info
     size = -(-len(everything) // pieces)
@@ -78,14 +81,14 @@ def test_requests_sent_ahead_are_answered_in_their_order(pieces: int, running: R
     ],
     ids=["small", "bytes", "one", "extension", "trailer"],
 )
-def test_a_chunked_hit_is_taken_and_the_connection_stays_good(body: bytes, running: Running) -> None:
+def test_a_chunked_hit_is_accepted_and_the_connection_stays_usable(body: bytes, running: Running) -> None:
     with running.connect() as sock, sock.makefile("rb") as stream:
         for _ in range(2):
             sock.sendall(head(CHUNKED) + body)
             assert read_answer(stream).status == 202
 
 
-def test_a_hit_in_small_pieces_is_taken(running: Running) -> None:
+def test_a_hit_in_small_pieces_is_accepted(running: Running) -> None:
     with running.connect() as sock, sock.makefile("rb") as stream:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         data = hit()
@@ -95,14 +98,14 @@ def test_a_hit_in_small_pieces_is_taken(running: Running) -> None:
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: %d\r\n\r\n" % len(BODY), CHUNKED], ids=["length", "chunked"])
-def test_a_client_that_waits_to_be_told_is_told_to_continue(framing: bytes, running: Running) -> None:
+def test_a_client_that_expects_100_continue_receives_it(framing: bytes, running: Running) -> None:
     with running.connect() as sock, sock.makefile("rb") as stream:
         sock.sendall(head(b"Expect: 100-continue\r\n" + framing))
         assert read_answer(stream).status == 100
 
         sock.sendall(chunks(BODY) if framing == CHUNKED else BODY)
         answer = read_answer(stream)
-        if answer.status == 100:  # saying it twice is allowed
+        if answer.status == 100:  # a second 100 is allowed
             answer = read_answer(stream)
         assert answer.status == 202
 
@@ -116,7 +119,7 @@ def test_http_1_0_is_answered_and_closed(running: Running) -> None:
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_client_that_has_closed_its_side_still_gets_its_answer(later: bool, running: Running) -> None:
+def test_a_client_that_shut_down_its_sending_side_still_gets_the_response(later: bool, running: Running) -> None:
     with running.connect() as sock, sock.makefile("rb") as stream:
         sock.sendall(hit())
         if later:
@@ -127,7 +130,7 @@ def test_a_client_that_has_closed_its_side_still_gets_its_answer(later: bool, ru
         assert stream.read() == b""
 
 
-def test_requests_sent_ahead_are_answered_though_the_client_sends_no_more(running: Running) -> None:
+def test_pipelined_requests_are_answered_after_the_client_shut_down_its_sending_side(running: Running) -> None:
     with running.connect() as sock, sock.makefile("rb") as stream:
         sock.sendall(hit() * 3)
         sock.shutdown(socket.SHUT_WR)
@@ -136,20 +139,20 @@ def test_requests_sent_ahead_are_answered_though_the_client_sends_no_more(runnin
         assert stream.read() == b""
 
 
-def test_a_client_that_sends_far_ahead_gets_every_answer(running: Running) -> None:
+def test_a_client_that_pipelines_many_requests_gets_every_response(running: Running) -> None:
     with running.connect() as sock, sock.makefile("rb") as stream:
-        count = 100  # far more than is read ahead at a time
+        count = 100  # far more than the loop reads ahead
         threading.Thread(target=sock.sendall, args=[hit() * count], daemon=True).start()
 
         assert [read_answer(stream).status for _ in range(count)] == [202] * count
 
 
 @pytest.mark.parametrize("part", [b"", b"P", head(), head(b"Content-Length: 500\r\n\r\n{"), head(CHUNKED) + b"5\r\n"])
-def test_a_client_that_leaves_early_gets_nothing_and_harms_nobody(part: bytes, running: Running) -> None:
+def test_a_client_that_leaves_early_gets_nothing_and_harms_no_other(part: bytes, running: Running) -> None:
     with running.connect() as sock:
         sock.sendall(part)
         sock.shutdown(socket.SHUT_WR)
-        sock.settimeout(5.0)  # half of what a client that may still send is given
+        sock.settimeout(5.0)  # half of the deadline of a client that may still send
         assert sock.recv(100) in (b"", b"HTTP/1.1 400 Bad Request\r\n")
 
     assert running.hit().status == 202
@@ -163,15 +166,15 @@ def test_a_body_of_ten_megabytes_is_refused_before_it_is_sent(running: Running) 
         assert answer.status == 413
         assert answer.json["statusCode"] == 413
         assert answer.headers["access-control-allow-origin"] == "*"
-        sock.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n")  # the beginning of that body
+        sock.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n")  # the start of that body
         assert stream.readline() in (b"", b"HTTP/1.1 400 Bad Request\r\n")
 
 
-def send_until_answered(sock: socket.socket, piece: bytes, most: int) -> None:
-    """Send on and on; the service may close at any time, which may take its answer along."""
+def send_until_answered(sock: socket.socket, piece: bytes, limit: int) -> None:
+    """Send until there is a response; a reset may lose it."""
     sent = 0
     while not select.select([sock], [], [], 0)[0]:
-        assert sent < most, "is read for ever"
+        assert sent < limit, "the body is read without end"
         sent += sock.send(piece)
 
 
@@ -213,7 +216,7 @@ def test_an_endless_body_is_refused_while_it_is_being_sent(framing: bytes, piece
     ],
     ids=range(15),
 )
-def test_what_is_no_http_is_refused_like_everything_else(data: bytes, status: int, running: Running) -> None:
+def test_invalid_http_is_refused_in_the_form_of_all_errors(data: bytes, status: int, running: Running) -> None:
     with running.connect() as sock, sock.makefile("rb") as stream:
         sock.sendall(data)
 
@@ -225,7 +228,7 @@ def test_what_is_no_http_is_refused_like_everything_else(data: bytes, status: in
         assert stream.read() == b""
 
 
-def test_four_hundred_slow_clients_keep_nobody_from_being_served(running: Running) -> None:
+def test_four_hundred_slow_clients_delay_no_other_client(running: Running) -> None:
     slow_heads = [running.connect() for _ in range(200)]
     slow_bodies = [running.connect() for _ in range(200)]
     for sock in slow_bodies:
@@ -246,9 +249,9 @@ def test_four_hundred_slow_clients_keep_nobody_from_being_served(running: Runnin
     try:
         slowest = 0.0
         for _ in range(12):
-            began = time.monotonic()
+            started = time.monotonic()
             assert running.hit().status == 202
-            slowest = max(slowest, time.monotonic() - began)
+            slowest = max(slowest, time.monotonic() - started)
             time.sleep(0.1)
         assert slowest < 2.0
     finally:
@@ -258,62 +261,68 @@ def test_four_hundred_slow_clients_keep_nobody_from_being_served(running: Runnin
             sock.close()
 
 
-def test_clients_that_do_not_read_their_answers_keep_nobody_from_being_served(running: Running) -> None:
-    deaf = [running.connect() for _ in range(20)]
-    for sock in deaf:
+def test_clients_that_do_not_read_their_responses_delay_no_other_client(running: Running) -> None:
+    not_reading = [running.connect() for _ in range(20)]
+    for sock in not_reading:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         sock.sendall(b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n" * 200)
 
-    began = time.monotonic()
+    started = time.monotonic()
     assert running.hit().status == 202
-    assert time.monotonic() - began < 2.0
-    for sock in deaf:
+    assert time.monotonic() - started < 2.0
+    for sock in not_reading:
         sock.close()
 
 
+class StartService(Protocol):
+    def __call__(self, target: str, **environment: str) -> Running: ...
+
+
 @pytest.fixture
-def start_service(tmp_path: Any) -> Iterator[Any]:
-    started: list[Running] = []
+def start_service(tmp_path: Path) -> Iterator[StartService]:
+    services: list[Running] = []
 
     def start(target: str, **environment: str) -> Running:
-        started.append(Running(tmp_path, target, **environment))
-        return started[-1]
+        services.append(Running(tmp_path, target, **environment))
+        return services[-1]
 
     yield start
-    for service in started:
+    for service in services:
         service.stop()
 
 
-def test_a_hit_that_has_been_begun_is_finished_before_the_end(start_service: Any) -> None:
+def test_a_stopping_worker_finishes_the_hit_that_it_serves(start_service: StartService) -> None:
     with Upstream() as upstream:
-        upstream.delay = 2.5  # longer than threads are waited for at the very end
+        upstream.delay = 2.5  # longer than the worker waits for its threads at the end
         service = start_service(upstream.url)
         with service.connect() as sock, sock.makefile("rb") as stream:
             sock.sendall(hit())
             wait_until(lambda: upstream.events)
-            began = time.monotonic()
+            started = time.monotonic()
             service.process.send_signal(signal.SIGTERM)
 
             assert read_answer(stream).status == 202
         assert service.stop() == 0
-        assert time.monotonic() - began < 8.0
+        assert time.monotonic() - started < 8.0
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_idle_connections_do_not_hold_up_the_end(sig: signal.Signals, start_service: Any, upstream: Upstream) -> None:
+def test_idle_connections_do_not_delay_the_stop(
+    sig: signal.Signals, start_service: StartService, upstream: Upstream
+) -> None:
     service = start_service(upstream.url)
     with service.connect() as kept, kept.makefile("rb") as stream, service.connect() as silent:
         kept.sendall(hit())
         read_answer(stream)
-        began = time.monotonic()
+        started = time.monotonic()
         service.process.send_signal(sig)
 
         assert service.process.wait(PATIENCE) == 0
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - started < 5.0
         assert silent.recv(1) == b""
 
 
-def test_workers_and_restarts_agree_on_a_visitors_name(start_service: Any) -> None:
+def test_workers_and_restarts_derive_the_same_session_id(start_service: StartService) -> None:
     with Upstream() as upstream:
         for _ in range(2):
             service = start_service(upstream.url, WEB_CONCURRENCY="2")
@@ -325,7 +334,7 @@ def test_workers_and_restarts_agree_on_a_visitors_name(start_service: Any) -> No
         assert len({event["session_id"] for event in upstream.events}) == 1
 
 
-def test_nothing_of_a_visitor_stands_in_what_the_processes_print(start_service: Any, upstream: Upstream) -> None:
+def test_the_log_holds_nothing_of_a_visitor(start_service: StartService, upstream: Upstream) -> None:
     service = start_service(upstream.url, LOG_LEVEL="trace", TINYBIRD_TRACKER_TOKEN="our-own-secret")
     private = b"X-Forwarded-For: 203.0.113.77\r\nCookie: a=private-cookie\r\n"
     target = "/api/v1/page_hit?name=analytics_events&token=private-token"

@@ -1,3 +1,5 @@
+"""Test where a request ends, with valid, invalid and endless ones."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -27,7 +29,7 @@ PIECES = st.one_of(st.binary(max_size=40), st.sampled_from([b"\r\n\r\n", b"0\r\n
 
 @st.composite
 def sent_requests(draw: st.DrawFn) -> Sent:
-    """Write a request that a parser accepts."""
+    """Generate requests that the parser accepts."""
     lines = draw(st.lists(st.sampled_from(LINES), max_size=4))
     expects = draw(st.booleans())
     framing = draw(st.sampled_from(["none", "length", "chunked"]))
@@ -55,42 +57,42 @@ def sent_requests(draw: st.DrawFn) -> Sent:
 def test_a_request_is_complete_with_its_last_byte_and_not_before(sent: Sent, data: st.DataObject) -> None:
     inner = st.integers(1, len(sent.data) - 1)
     cuts = sorted(data.draw(st.one_of(st.just(range(1, len(sent.data))), st.sets(inner))))
-    end, arrived = RequestFraming(), bytearray()
+    framing, arrived = RequestFraming(), bytearray()
 
     for at in cuts:
         arrived += sent.data[len(arrived) : at]
         expected = Progress.EXPECTS_CONTINUE if sent.expects and at >= sent.head else Progress.INCOMPLETE
-        assert end.progress(arrived) is expected
+        assert framing.progress(arrived) is expected
     arrived += sent.data[len(arrived) :]
-    assert end.progress(arrived) is Progress.COMPLETE
+    assert framing.progress(arrived) is Progress.COMPLETE
 
 
 @given(sent_requests(), st.binary(min_size=1, max_size=50), st.data())
 @settings(max_examples=200, deadline=None)
 def test_a_request_stays_complete_whatever_follows_it(sent: Sent, ahead: bytes, data: st.DataObject) -> None:
-    end, arrived = RequestFraming(), bytearray()
+    framing, arrived = RequestFraming(), bytearray()
     if cut := data.draw(st.integers(0, len(sent.data) - 1)):
         arrived += sent.data[:cut]
-        end.progress(arrived)
+        framing.progress(arrived)
 
     arrived += sent.data[len(arrived) :] + ahead
 
-    assert end.progress(arrived) is Progress.COMPLETE
-    assert end.progress(arrived) is Progress.COMPLETE
+    assert framing.progress(arrived) is Progress.COMPLETE
+    assert framing.progress(arrived) is Progress.COMPLETE
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))
 @settings(max_examples=200, deadline=None)
-def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
-    for beginning in (b"", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"):
-        end, arrived = RequestFraming(), bytearray(beginning)
+def test_no_bytes_raise_an_error(pieces: list[bytes]) -> None:
+    for start in (b"", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"):
+        framing, arrived = RequestFraming(), bytearray(start)
         for piece in pieces:
             arrived += piece
-            assert end.progress(arrived) in Progress
+            assert framing.progress(arrived) in Progress
 
 
 @pytest.mark.parametrize(
-    ("head", "filler", "most"),
+    ("head", "filler", "limit"),
     [
         (b"GET /", b"x", HEAD_LIMIT + 100),
         (b"GET / HTTP/1.1\r\n", b"X: y\r\n", HEAD_LIMIT + 100),
@@ -100,23 +102,23 @@ def test_no_bytes_make_it_fail(pieces: list[bytes]) -> None:
         (b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % BODY_LIMIT, b"x", BODY_LIMIT + 100),
     ],
 )
-def test_nothing_is_waited_for_without_end(head: bytes, filler: bytes, most: int) -> None:
-    end, arrived = RequestFraming(), bytearray(head)
+def test_a_request_without_an_end_counts_as_complete_at_its_limit(head: bytes, filler: bytes, limit: int) -> None:
+    framing, arrived = RequestFraming(), bytearray(head)
 
-    while end.progress(arrived) is Progress.INCOMPLETE:
+    while framing.progress(arrived) is Progress.INCOMPLETE:
         arrived += filler * 50
-        assert len(arrived) <= most + 50 * len(filler)
+        assert len(arrived) <= limit + 50 * len(filler)
 
 
 @pytest.mark.parametrize("length", [str(BODY_LIMIT + 1), "10000000", "9" * 30, "9" * 400, "9" * 6000])
-def test_a_body_that_nobody_will_read_is_not_waited_for(length: str) -> None:
+def test_a_body_beyond_the_limit_is_not_read(length: str) -> None:
     head = f"POST / HTTP/1.1\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
 
     assert RequestFraming().progress(bytearray(head.encode())) in (Progress.COMPLETE, Progress.TOO_LONG)
 
 
 @pytest.mark.parametrize("value", [b"5x", b"-5", b"+5", b"5, 5", b"0x5", b"5 5", b"5.0"])
-def test_a_length_that_is_no_number_is_not_waited_for(value: bytes) -> None:
+def test_an_invalid_length_counts_as_complete(value: bytes) -> None:
     for more in (b"", b"\r\nHost: x"):
         head = b"POST / HTTP/1.1\r\nContent-Length: " + value + more + b"\r\n\r\n"
 

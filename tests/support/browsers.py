@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import threading
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.support.app import FIREFOX, SITE, page_hit
+from tests.support.processes import wait_until
 from tests.support.service import ADDRESS
 
 if TYPE_CHECKING:
@@ -53,10 +53,6 @@ class Browser:
         started = time.monotonic()
         status, headers = 0, {}
         try:
-            if self._connection.sock is None:
-                self._connection.connect()
-                assert self._connection.sock is not None
-                self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connection.request("POST", target, body, _HEADERS | {"x-site-uuid": site})
             response = self._connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
@@ -111,6 +107,11 @@ class Load:
     def accepted(self) -> set[str]:
         """Return the event ids of the hits that got a 2xx so far."""
         return {each.event_id for each in list(self.outcomes) if each.accepted}
+
+    def wait_for_more(self, count: int, timeout: float = 20.0) -> None:
+        """Return once this many more hits are accepted."""
+        before = len(self.accepted())
+        wait_until(lambda: len(self.accepted()) >= before + count, timeout)
 
     def wait(self) -> list[Outcome]:
         """Return the outcomes once every hit has one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.api_core.exceptions import DeadlineExceeded, ServiceUnavailable
-from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1 import PublisherClient, PubsubMessage, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
@@ -55,7 +55,7 @@ class PubsubEmulator(Neighbour):
     def publish(self, name: str, messages: Iterable[bytes], **attributes: str) -> None:
         """Publish messages as somebody else might."""
         self._topics.publish(
-            topic=_topic(name), messages=[{"data": data, "attributes": attributes} for data in messages]
+            topic=_topic(name), messages=[PubsubMessage(data=data, attributes=attributes) for data in messages]
         )
 
     def take(self, name: str, timeout: float = 5.0) -> list[Any]:
