@@ -195,6 +195,26 @@ def test_a_response_that_the_target_now_refuses_is_not_given_from_the_cache(gate
     assert statuses == [200, 403, 500]
 
 
+@pytest.mark.parametrize("admin_token", [ADMIN, ""], ids=["with", "without"])
+def test_a_token_that_the_target_refused_for_a_pipe_is_refused_for_ten_seconds(
+    gateway: StartGateway, admin_token: str
+) -> None:
+    dashboard = gateway(TINYBIRD_ADMIN_TOKEN=admin_token)
+    dashboard.respond_with(status_code=401, json={"error": "no such token"})
+
+    responses = [dashboard.query(f"{ACTIVE}?n={n}", "p.refused") for n in range(5)]
+    assert [(each.status_code, each.json) for each in responses] == [(401, {"error": "no such token"})] * 5
+    assert len(dashboard.requests) == 1
+
+    dashboard.respond_with(json=rows(2))
+    dashboard.advance(9)
+    assert dashboard.query(ACTIVE, "p.refused").status_code == 401
+    assert dashboard.query("/v0/pipes/api_kpis.json", "p.refused").status_code == 200
+    assert dashboard.query(ACTIVE, "p.refused-").status_code == 200
+    dashboard.advance(1)
+    assert dashboard.query(ACTIVE, "p.refused").json == rows(2)
+
+
 def test_a_refusal_of_one_token_is_not_shared_with_another(target: Target, tmp_path: Path) -> None:
     app = app_for(target.url, tmp_path, TINYBIRD_ADMIN_TOKEN=ADMIN)
     target.response = (403, b'{"error":"no"}')

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tests.support.app import SITE
 from tests.support.gateway import ACTIVE, STATIC, ghost_token, rows
 from tests.support.tokens import ADMIN
-from traffic_analytics.statistics.answer_cache import FILE_BYTES, LARGEST, Entry
+from traffic_analytics.statistics.answer_cache import FILE_BYTES, LARGEST, MEMORY_BYTES, AnswerCache, Entry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,6 +104,28 @@ def test_the_file_is_bounded_and_the_oldest_entry_is_removed_first(
         assert connection.execute("SELECT sum(length(body)) FROM kept").fetchone()[0] <= FILE_BYTES
     connection.close()
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 1.5 * FILE_BYTES
+
+
+def test_memory_is_bounded_in_entries_however_small_they_are(clock: Clock) -> None:
+    cache = AnswerCache(None, clock)
+    for n in range(10_000):
+        cache.put(b"%d" % n, Entry(clock.now, clock.now + 10, 403))
+
+    assert sum(cache.get(b"%d" % n) is not None for n in range(10_000)) <= MEMORY_BYTES // 4096
+    assert cache.get(b"9999") is not None
+
+
+def test_refused_tokens_displace_no_response_from_the_file(gateway: StartGateway, tmp_path: Path) -> None:
+    dashboard = gateway()
+    dashboard.query()
+    dashboard.respond_with(status_code=403, json={"error": "no such token"})
+    for n in range(20):
+        assert dashboard.query(ACTIVE, f"p.invented-{n}").status_code == 403
+
+    with sqlite3.connect(tmp_path / "statistics.sqlite3") as connection:
+        statuses = connection.execute("SELECT status FROM kept").fetchall()
+    connection.close()
+    assert statuses == [(200,)]
 
 
 def test_no_entry_lives_longer_if_the_clock_is_set_back(cache: OpenCache, clock: Clock) -> None:

@@ -20,13 +20,14 @@ from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.runtime.single_flight import SingleFlight
 from traffic_analytics.settings import Settings
 from traffic_analytics.statistics.access import Access
+from traffic_analytics.statistics.answer_cache import AnswerCache
 from traffic_analytics.statistics.gateway import Gateway
+from traffic_analytics.statistics.slots import Slots
 from traffic_analytics.tinybird.pipes import Reply
 from traffic_analytics.tinybird.transport import NoResponse, ResponseTimeout
 
 if TYPE_CHECKING:
     from tests.support.gateway import Clock, OpenCache, StartGateway
-    from traffic_analytics.statistics.answer_cache import AnswerCache
 
 
 @pytest.mark.parametrize("prefix", ["", "/.ghost/analytics"])
@@ -359,13 +360,13 @@ def test_a_worker_reuses_a_response_that_another_stored_while_it_claimed(cache: 
             return Reply(200, token.encode(), "")
 
     def worker(cache: AnswerCache) -> Gateway:
-        slots = threading.Semaphore(1)
         return Gateway(
             Once(),
             cache,
             SingleFlight(),
+            refusals=AnswerCache(None, clock),
             access_of=lambda *_: Access("all", "all"),
-            slots=slots,
+            slots=Slots(1, unverified=1, monotonic=clock),
             fresh_for=60,
             realm="",
             clock=clock,

@@ -16,12 +16,14 @@ class Access(NamedTuple):
     """Access of a token to one pipe.
 
     Tokens with equal `readers` share responses; tokens with equal `payer` share a rate limit. Neither value reveals the
-    token. `fixed` are the parameters that a request cannot change.
+    token. `fixed` are the parameters that a request cannot change. `is_verified` is False for a token that only the
+    target can check, where the tokens of Ghost are verified here.
     """
 
     readers: str
     payer: str
     fixed: Mapping[str, str] = MappingProxyType({})
+    is_verified: bool = True
 
 
 def own_access(token: str, _pipe: str, _now: float) -> Access:
@@ -40,11 +42,11 @@ class SharedAccess:
     def check(self, token: str, pipe: str, now: float) -> Access:
         """Verify a token and derive its access to a pipe. Raises TokenRefused.
 
-        A token that is no JWT is passed on for the target to check, and shares with no other.
+        A token that is no JWT is passed on unverified, and shares with no other.
         """
         try:
             scopes = self._verifier.verify(token, now)
         except NotAJwt:
-            return own_access(token, pipe, now)
+            return own_access(token, pipe, now)._replace(is_verified=False)
         fixed = scopes.fixed_params(pipe)
         return Access(f"{self._workspace} {scopes.canonical}", payer=self._workspace, fixed=fixed)

@@ -4,6 +4,8 @@ token ──▶ access ──▶ cached and fresh? ──no──▶ running in 
                           │ yes                       │ yes: its response                  │ yes         │
                           ▼                           ▼                                    ▼             ▼
                        response                    response                    last good response, or the failure
+
+A query that is not cached needs a slot. A token that the target refused a moment ago is refused before that.
 """
 
 from __future__ import annotations
@@ -22,20 +24,23 @@ from traffic_analytics.tinybird.pipes import CONNECT_TIMEOUT, READ_TIMEOUT, Repl
 from traffic_analytics.wsgi import Answer
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from traffic_analytics.runtime.single_flight import SingleFlight
     from traffic_analytics.statistics.access import Access
     from traffic_analytics.statistics.answer_cache import AnswerCache
     from traffic_analytics.statistics.query import Query
+    from traffic_analytics.statistics.slots import Slots
 
 _log = logging.getLogger(__name__)
 
 STALE_FOR = 3600.0
 """Time for which the last good response replaces a failure, in seconds."""
 PAUSE = 10.0
-"""Time for which a failed query is not repeated unless the target names one, in seconds."""
+"""Time for which a failed query is not repeated unless the target names one, in seconds.
+
+A token that the target refused for a pipe is refused here for as long.
+"""
 LONGEST_PAUSE = 86_400.0
 """Longest pause that a target may name, in seconds."""
 WAIT_TIMEOUT = CONNECT_TIMEOUT + READ_TIMEOUT + 1.0
@@ -67,8 +72,9 @@ class Gateway:
         cache: AnswerCache,
         flights: SingleFlight[Entry | Reply],
         *,
+        refusals: AnswerCache,
         access_of: Callable[[str, str, float], Access],
-        slots: threading.Semaphore,
+        slots: Slots,
         fresh_for: float,
         realm: str,
         clock: Callable[[], float],
@@ -76,12 +82,13 @@ class Gateway:
     ) -> None:
         """Store the parts.
 
-        `slots` limits the threads that wait for statistics, so that threads remain for hits. `realm` is part of each
-        cache key: the target, whose change makes cached responses useless.
+        `refusals` is in memory only; in the file of `cache`, refusals of invented tokens would displace responses.
+        `realm` is part of each cache key: the target, whose change makes cached responses useless.
         """
         self._pipes = pipes
         self._cache = cache
         self._flights = flights
+        self._refusals = refusals
         self._access_of = access_of
         self._slots = slots
         self._fresh_for = fresh_for
@@ -106,8 +113,11 @@ class Gateway:
 
     def _fetch_shared(self, key: bytes, query: Query, token: str, access: Access) -> Entry | Reply:
         """Fetch a response once for all threads that need it at the same time."""
-        if not self._slots.acquire(blocking=False):
+        if refusal := self._read_refusal(query, token):
+            return refusal
+        if not self._slots.acquire(is_verified=access.is_verified):
             return _failure(503, "too many queries at once", 1.0)
+        outcome: Entry | Reply | None = None
         try:
             while True:
                 outcome, is_own = self._flights.share(
@@ -119,7 +129,7 @@ class Gateway:
         except TimeoutError:
             return _failure(504, "the statistics did not come in time", PAUSE)
         finally:
-            self._slots.release()
+            self._slots.release(is_verified=access.is_verified, has_failed=not isinstance(outcome, Entry))
 
     def _fetch_claimed(self, key: bytes, query: Query, token: str, access: Access) -> Entry | Reply:
         """Fetch a response unless another process is fetching it; then wait for that one."""
@@ -140,6 +150,8 @@ class Gateway:
             self._cache.remove(claim)
 
     def _fetch(self, key: bytes, query: Query, token: str, access: Access) -> Entry | Reply:
+        if refusal := self._read_refusal(query, token):
+            return refusal
         payer_pause = self._key("pause", access.payer)
         query_pause = self._key("pause", key.hex())
         for pause in (self._cache.get(payer_pause), self._cache.get(query_pause)):
@@ -165,7 +177,15 @@ class Gateway:
         if reply.status in (401, 403):
             # A response that the target no longer gives to this client is not given from the cache either.
             self._cache.remove(key)
+            self._refusals.put(self._refusal_key(query, token), Entry(now, now + PAUSE, reply.status, reply.body))
         return reply
+
+    def _read_refusal(self, query: Query, token: str) -> Reply | None:
+        entry = self._refusals.get(self._refusal_key(query, token))
+        return None if entry is None else Reply(entry.status, entry.body, "refused before")
+
+    def _refusal_key(self, query: Query, token: str) -> bytes:
+        return self._key("refusal", query.pipe, token)
 
     def _read_fresh(self, key: bytes) -> Entry | None:
         since = self._clock() - self._fresh_for

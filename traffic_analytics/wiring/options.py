@@ -48,6 +48,7 @@ def register_statistics(
     from traffic_analytics.statistics.access import SharedAccess, own_access  # noqa: PLC0415
     from traffic_analytics.statistics.answer_cache import PRAGMAS, SCHEMA, AnswerCache  # noqa: PLC0415
     from traffic_analytics.statistics.gateway import Gateway  # noqa: PLC0415
+    from traffic_analytics.statistics.slots import Slots  # noqa: PLC0415
     from traffic_analytics.tinybird.pipes import Pipes  # noqa: PLC0415
 
     def seconds() -> float:
@@ -61,8 +62,8 @@ def register_statistics(
         file = SqliteFile(settings.data_dir / "statistics.sqlite3", SCHEMA, PRAGMAS, busy_timeout=1.0)
     cache = AnswerCache(file, seconds)
     cache.prepare()
-    slots = max(1, settings.threads * 3 // 4)
-    pipes = Pipes(target, connections=slots, monotonic=time.monotonic)
+    total = max(1, settings.threads * 3 // 4)
+    pipes = Pipes(target, connections=total, monotonic=time.monotonic)
     counter = None
     if metrics is not None:
         from traffic_analytics.observability.statistics_metrics import StatisticsCounter  # noqa: PLC0415
@@ -72,8 +73,9 @@ def register_statistics(
         pipes if counter is None else counter.note_requests(pipes),
         cache,
         SingleFlight(),
+        refusals=AnswerCache(None, seconds),
         access_of=access_of,
-        slots=threading.BoundedSemaphore(slots),
+        slots=Slots(total, unverified=max(1, total // 6), monotonic=time.monotonic),
         fresh_for=settings.stats_cache_seconds,
         realm=target,
         clock=seconds,
