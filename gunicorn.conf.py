@@ -13,7 +13,8 @@ from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.gunicorn_worker.buffering_worker import STOP_SIGNALS
 from traffic_analytics.runtime import logs
 from traffic_analytics.runtime.env_values import read_environment
-from traffic_analytics.settings import Settings
+from traffic_analytics.runtime.worker_count import WorkerCount
+from traffic_analytics.settings import Settings, default_worker_count
 
 _environment = read_environment()
 os.environ.update(_environment)  # noqa: TID251 - for prometheus-client and the other libraries that read it
@@ -97,11 +98,14 @@ def _replace_on_error(worker: Any, open_files: Callable[[], None]) -> None:
         sys.exit(1)
 
 
-def on_starting(server: Any) -> None:  # noqa: ARG001
-    """Block the signals that stop a worker until it has set its handlers.
+def on_starting(server: Any) -> None:
+    """Log the number of workers; block the signals that stop a worker until it has set its handlers.
 
     Between the fork and that moment a worker has the master's handlers, which only note a signal for the master's loop.
     """
+    is_given = _environment.get("WEB_CONCURRENCY", "").strip()
+    count = WorkerCount(workers, "WEB_CONCURRENCY is set") if is_given else default_worker_count(_settings)
+    server.log.info("worker processes: %d; %s", *count, extra={"event": "WorkersChosen", "workers": count.number})
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
         after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),

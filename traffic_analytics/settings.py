@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from traffic_analytics.runtime.env_values import (
     yes_or_no,
 )
 from traffic_analytics.runtime.logs import FORMATS, LEVELS
+from traffic_analytics.runtime.worker_count import WorkerCount, choose_worker_count, read_limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,8 @@ class Settings:
     web_concurrency: int = variable(
         "WEB_CONCURRENCY",
         whole_number(1, 512),
-        "Worker processes; unset, one for each CPU, or one with WORKER_MODE or SALT_STORE_TYPE=memory.",
+        "Worker processes; unset, one for each CPU within the container's CPU quota and memory, 8 at most, or one with "
+        "WORKER_MODE or SALT_STORE_TYPE=memory.",
         default=0,
     )
     threads: int = variable("THREADS", whole_number(1, 512), "Threads of each worker process.", default=16)
@@ -232,6 +234,7 @@ class Settings:
         values, mistakes = read_variables(cls, given)
         _settle(values, given.keys())
         settings = cls(**values)
+        settings = replace(settings, web_concurrency=settings.web_concurrency or default_worker_count(settings).number)
         mistakes += [*_contradictions(settings, given.keys()), *_missing_packages(settings)]
         if mistakes:
             raise ConfigurationError(mistakes)
@@ -243,12 +246,19 @@ class Settings:
         return self.salt_store_file_path or self.data_dir / "salts.sqlite3"
 
 
+def default_worker_count(settings: Settings) -> WorkerCount:
+    """Return the number of worker processes where WEB_CONCURRENCY is not set."""
+    if settings.worker_mode:
+        return WorkerCount(1, "WORKER_MODE is set")
+    if settings.salt_store_type == "memory":
+        return WorkerCount(1, "the salts are in memory")
+    return choose_worker_count(len(os.sched_getaffinity(0)), read_limits())
+
+
 def _settle(values: dict[str, Any], given: Set[str]) -> None:
     """Set the defaults that depend on other variables."""
     if "pubsub_topic_page_hits_raw" in values:
         values.setdefault("delivery", "pubsub")
-    one_process = values.get("salt_store_type") == "memory" or values.get("worker_mode")
-    values.setdefault("web_concurrency", 1 if one_process else len(os.sched_getaffinity(0)))
     if given & {"K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT"}:
         values.setdefault("log_format", "gcp")
     if "otel_trace_exporter" in values:

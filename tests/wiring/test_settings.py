@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import PATIENCE, ROOT, free_port, gunicorn
+from tests.support.processes import PATIENCE, ROOT, free_port, gunicorn, wait_until
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.runtime.worker_count import WorkerCount, choose_worker_count, read_limits
 from traffic_analytics.settings import Settings
 
 TARGET = "https://api.tinybird.example/v0/events"
@@ -388,6 +390,32 @@ def test_gunicorn_accepts_good_settings(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"PROXY_TARGET={TARGET}")
 
     assert gunicorn(tmp_path, "--check-config").wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "chosen"),
+    [
+        ({}, choose_worker_count(len(os.sched_getaffinity(0)), read_limits())),
+        ({"WEB_CONCURRENCY": "3"}, WorkerCount(3, "WEB_CONCURRENCY is set")),
+        ({"SALT_STORE_TYPE": "memory"}, WorkerCount(1, "the salts are in memory")),
+    ],
+    ids=["by default", "given", "one process"],
+)
+def test_the_start_logs_the_number_of_worker_processes_and_the_reason(
+    tmp_path: Path, environment: dict[str, str], chosen: WorkerCount
+) -> None:
+    environment |= {"PROXY_TARGET": TARGET, "PORT": str(free_port()), "DATA_DIR": str(tmp_path / "data")}
+    process = gunicorn(tmp_path, **environment)
+    try:
+        wait_until(lambda: (tmp_path / "output").read_text().count("Booting worker") == chosen.number)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+    records = [json.loads(line) for line in (tmp_path / "output").read_text().splitlines()]
+    (record,) = [each for each in records if each["event"] == "WorkersChosen"]
+    assert record["workers"] == chosen.number
+    assert chosen.reason in record["message"]
 
 
 def test_gunicorn_does_not_start_on_a_damaged_file(tmp_path: Path) -> None:
