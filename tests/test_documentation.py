@@ -183,6 +183,24 @@ def test_compose_builds_the_image_as_it_is_by_default() -> None:
     assert image == compose
 
 
+def test_every_service_of_compose_runs_read_only_and_without_privileges() -> None:
+    shared, _, services = text("compose.yaml").partition("\nservices:\n")
+    services = services.partition("\nvolumes:\n")[0]
+    blocks = re.split(r"^  (?=[a-z])", services, flags=re.MULTILINE)[1:]
+
+    assert len(blocks) == 2
+    for line in (
+        "  read_only: true",
+        "  cap_drop: [ALL]",
+        '  security_opt: ["no-new-privileges:true"]',
+        "    - /tmp:size=64m,mode=1777,noexec,nosuid,nodev",
+    ):
+        assert re.search(rf"^{re.escape(line)}( #.*)?$", shared, re.MULTILINE), line
+    for block in blocks:
+        assert "    <<: *image\n" in block
+        assert not re.search("read_only|cap_add|security_opt|privileged|tmpfs|user:", block)
+
+
 def test_the_image_copies_existing_files_that_dockerignore_includes() -> None:
     copied = [
         source
