@@ -77,9 +77,17 @@ def test_tokens_that_agree_in_all_scopes_share_responses(gateway: StartGateway) 
         claims(fixed({})),
         claims(scope(), scope("api_kpis")),
         claims(scope(f"{PIPE}_v2")),
+        claims(scope(), fixed({"site_uuid": OTHER_SITE}, f"{PIPE}_v2")),
         claims(scope(), {"type": "DATASOURCES:READ", "resource": "analytics_events", "filter": "1"}),
     ],
-    ids=["of another site", "of all sites", "of one more pipe", "of the other version", "of a data source as well"],
+    ids=[
+        "of another site",
+        "of all sites",
+        "of one more pipe",
+        "of the other version",
+        "of another site for the other version",
+        "of a data source as well",
+    ],
 )
 def test_tokens_that_differ_in_any_scope_share_no_response(gateway: StartGateway, other: dict[str, object]) -> None:
     dashboard = gateway(TINYBIRD_ADMIN_TOKEN=ADMIN)
