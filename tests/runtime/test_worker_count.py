@@ -181,7 +181,7 @@ def test_the_limits_of_this_machine_can_be_read() -> None:
         (2, 0.5, None, 1, "quota is 0.5"),
         (2, 0.01, None, 1, "quota is 0.01"),
         (8, 1.0, None, 1, "quota is 1"),
-        (8, 1.5, None, 2, "quota is 1.5"),
+        (8, 1.2, None, 2, "quota is 1.2"),
         (2, 6.0, None, 2, "each CPU"),
         (8, None, 512, 4, "memory limit is 512 MiB"),
         (8, None, 255, 1, "memory limit is 255 MiB"),

@@ -89,7 +89,7 @@ def _directories(root: Path, controller: str) -> Iterator[Path]:
         # Without a cgroup namespace a container has the host's path, and mounts only a part of the hierarchy.
         parts = PurePosixPath(own).parts
         below = len(PurePosixPath(mounted).parts)
-        inside = parts[below:] if parts[:below] == PurePosixPath(mounted).parts and ".." not in parts else ()
+        inside = parts[below:] if parts[:below] == PurePosixPath(mounted).parts else ()
         for depth in range(len(inside), -1, -1):
             yield root.joinpath(mountpoint.lstrip("/"), *inside[:depth])
 
