@@ -251,9 +251,15 @@ def test_a_stream_whose_reader_thread_dies_is_ended_and_reported(
         emulator.publish(name, [b"poison"])
         wait_until(lambda: stream.ended() or stream.inbox.ending.is_set())
     stream.inbox.done([])
-    wait_until(stream.ended)
+    reasons: list[str | None] = []  # `ended` returns the reason once
 
-    assert stream.ended() == "the thread that read its stream died"
+    def has_ended() -> bool:
+        reasons.append(stream.ended())
+        return reasons[-1] is not None
+
+    wait_until(has_ended)
+
+    assert reasons[-1] == "the thread that read its stream died"
     assert stream.open() is None
     wait_until(lambda: any(message.data == b"poison" for message in stream.inbox.take(0.1)), 30)
     stream.close([], 2.0)
