@@ -14,6 +14,7 @@ from traffic_analytics.gunicorn_worker.buffering_worker import STOP_SIGNALS
 from traffic_analytics.runtime import logs
 from traffic_analytics.runtime.env_values import read_environment
 from traffic_analytics.runtime.worker_count import WorkerCount
+from traffic_analytics.salts.circuit_breaker import WAITING_HITS
 from traffic_analytics.settings import Settings, default_worker_count
 
 _environment = read_environment()
@@ -43,6 +44,8 @@ backlog = 2048
 worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
 workers = _settings.web_concurrency
 threads = _settings.threads
+if _settings.salt_store_type in ("redis", "firestore"):
+    threads += WAITING_HITS  # hits that wait for the store leave the other threads free
 # The remaining file descriptors are for Tinybird, stores and logs.
 worker_connections = max(threads + 32, min(4096, _raise_file_limit() - 2 * threads - 64))
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat's file; a slow disk would block the worker
