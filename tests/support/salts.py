@@ -54,4 +54,4 @@ class CountingSalts(MemorySalts):
 
     @property
     def days(self) -> set[date]:
-        return {day for _, day in self._salts}
+        return set(self._salts)
