@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
+
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.gunicorn_worker.buffering_worker import STOP_SIGNALS
 from traffic_analytics.runtime import logs
@@ -129,11 +131,14 @@ def post_worker_init(worker: Any) -> None:
     metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
     if metrics is not None:
         _replace_on_error(worker, metrics.open_files)
-    worker.wsgi.extensions["traffic_analytics"].start()
+    worker.wsgi.extensions["traffic_analytics"].start(on_damage=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
-    """Stop the background before the worker ends."""
+    """Stop the background before the worker ends; a damaged file stops the whole service."""
     wsgi = getattr(worker, "wsgi", None)
     if wsgi is not None:
-        wsgi.extensions["traffic_analytics"].stop(timeout=12.0 if _settings.worker_mode else 5.0)
+        background = wsgi.extensions["traffic_analytics"]
+        background.stop(timeout=12.0 if _settings.worker_mode else 5.0)
+        if background.damage is not None:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # gunicorn stops instead of replacing the worker

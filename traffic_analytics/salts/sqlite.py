@@ -32,7 +32,6 @@ class SqliteSalts:
     """
 
     scope: Scope = "machine"
-    chore = None
 
     def __init__(self, path: Path, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
@@ -47,6 +46,11 @@ class SqliteSalts:
     def prepare(self) -> None:
         """Create the file, or check the existing one. Raises DamagedFile."""
         self._file.prepare()
+
+    @property
+    def chore(self) -> Callable[[], float] | None:
+        """Check a large file in the background."""
+        return self._file.chore
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day; the first process creates it."""
