@@ -39,7 +39,7 @@ class SqliteSalts:
             path,
             "CREATE TABLE IF NOT EXISTS salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL,"
             " PRIMARY KEY (day, site_uuid)) WITHOUT ROWID, STRICT",
-            ["auto_vacuum = INCREMENTAL", "secure_delete = ON", "synchronous = NORMAL"],
+            ["auto_vacuum = INCREMENTAL", "secure_delete = ON", "synchronous = NORMAL", "temp_store = MEMORY"],
             busy_timeout=2.0,
         )
 
@@ -117,6 +117,8 @@ class SqliteSalts:
         """Remove some free pages, and return whether there are more."""
         with self._file.lock:
             connection = self._file.connection()
+            if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 0:
+                connection.execute("VACUUM")  # a file of version 0.1.0, which is converted by it
             before = connection.execute("PRAGMA freelist_count").fetchone()[0]
             connection.executescript(f"PRAGMA incremental_vacuum({STEP})")  # `execute` would stop after the first page
             after = connection.execute("PRAGMA freelist_count").fetchone()[0]
