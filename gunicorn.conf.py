@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
+
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.gunicorn_worker.buffering_worker import STOP_SIGNALS
 from traffic_analytics.runtime import logs
 from traffic_analytics.runtime.env_values import read_environment
 from traffic_analytics.runtime.worker_count import WorkerCount
+from traffic_analytics.salts.circuit_breaker import WAITING_HITS
 from traffic_analytics.settings import Settings, default_worker_count
 
 _environment = read_environment()
@@ -43,6 +46,8 @@ backlog = 2048
 worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
 workers = _settings.web_concurrency
 threads = _settings.threads
+if _settings.salt_store_type in ("redis", "firestore"):
+    threads += WAITING_HITS  # hits that wait for the store leave the other threads free
 # The remaining file descriptors are for Tinybird, stores and logs.
 worker_connections = max(threads + 32, min(4096, _raise_file_limit() - 2 * threads - 64))
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - the heartbeat's file; a slow disk would block the worker
@@ -126,11 +131,14 @@ def post_worker_init(worker: Any) -> None:
     metrics = worker.wsgi.extensions.get("traffic_analytics_metrics")
     if metrics is not None:
         _replace_on_error(worker, metrics.open_files)
-    worker.wsgi.extensions["traffic_analytics"].start()
+    worker.wsgi.extensions["traffic_analytics"].start(on_damage=lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
-    """Stop the background before the worker ends."""
+    """Stop the background before the worker ends; a damaged file stops the whole service."""
     wsgi = getattr(worker, "wsgi", None)
     if wsgi is not None:
-        wsgi.extensions["traffic_analytics"].stop(timeout=12.0 if _settings.worker_mode else 5.0)
+        background = wsgi.extensions["traffic_analytics"]
+        background.stop(timeout=12.0 if _settings.worker_mode else 5.0)
+        if background.damage is not None:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # gunicorn stops instead of replacing the worker

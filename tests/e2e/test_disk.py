@@ -17,6 +17,7 @@ from tests.support.fake_tinybird import FakeTinybird, always
 from tests.support.processes import wait_until
 from tests.support.running import running
 from tests.support.service import Service
+from traffic_analytics.runtime.sqlite_file import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,6 +219,41 @@ def test_a_damaged_spool_keeps_the_log_that_a_killed_process_left(
         accepted |= collect(service, fake)
         service.kill_tree()
         assert_start_refused_and_nothing_changed(service, damage)
+        service.start()
+        fake.heal()
+        assert_recovers(service, fake, accepted)
+
+
+def add_an_event_of(size: int, file: Path) -> None:
+    """Store a large dead letter, which is never sent."""
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("INSERT INTO set_aside VALUES (1, 'analytics_events', 0, zeroblob(?), '')", [size])
+
+
+def test_a_large_spool_is_used_before_it_is_checked_and_damage_stops_the_service(tmp_path: Path) -> None:
+    with running(tmp_path / "data", DELIVERY="spool", SPOOL_SYNC="normal") as (service, fake):
+        file = service.data_dir / "spool.sqlite3"
+        accepted = collect(service, fake)
+        service.terminate()
+        add_an_event_of(LARGE, file)
+        write_log_into_file(service)
+        service.start()
+        wait_until(lambda: "FileChecked" in service.log)
+        assert service.log.count("FileChecked") == 1, "one process checks it"
+        accepted |= {each.event_id for each in hit(service.port, 10)}
+        service.terminate()
+        write_log_into_file(service)
+        whole = file.read_bytes()
+
+        overwrite_a_page(file)
+        service.spawn()
+        wait_until(lambda: service.exit_code() is not None)
+        assert service.exit_code() != 0
+        assert f"Traffic Analytics stops: {file} is damaged" in service.log
+
+        for suffix in ("-wal", "-shm"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+        file.write_bytes(whole)
         service.start()
         fake.heal()
         assert_recovers(service, fake, accepted)

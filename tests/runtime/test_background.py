@@ -1,4 +1,4 @@
-"""Chores run in the background until the stop, whatever they raise."""
+"""Chores run in the background until the stop; only a damaged file ends one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.errors import DamagedFile, SaltUnavailable
 from traffic_analytics.runtime import background
 from traffic_analytics.runtime.background import Background
 
@@ -94,3 +94,23 @@ def test_services_start_before_the_chores_and_stop_after_them() -> None:
     runner.stop(PATIENCE)
 
     assert order == ["start", "on_stop", "finish", "stop"]
+
+
+def test_a_damaged_file_ends_its_chore_and_stops_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    background._log.addHandler(caplog.handler)
+    calls, stopped = [], threading.Event()
+
+    def chore() -> float:
+        calls.append(1)
+        raise DamagedFile("data/spool.sqlite3 is damaged")
+
+    runner = Background()
+    runner.add("check", chore)
+    assert runner.damage is None
+    runner.start(on_damage=stopped.set)
+    assert stopped.wait(PATIENCE)
+    runner.stop(PATIENCE)
+    background._log.removeHandler(caplog.handler)
+
+    assert (len(calls), str(runner.damage)) == (1, "data/spool.sqlite3 is damaged")
+    assert set(caplog.messages) == {"Traffic Analytics stops: data/spool.sqlite3 is damaged"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sqlite3
@@ -8,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.fresh_processes import result_of
-from traffic_analytics.runtime.sqlite_file import SqliteFile
+from traffic_analytics.errors import DamagedFile
+from traffic_analytics.runtime.sqlite_file import LARGE, SqliteFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -61,6 +64,75 @@ def test_a_file_that_was_replaced_is_opened_anew(tmp_path: Path) -> None:
 
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         first.execute("SELECT 1")
+
+
+def fill(path: Path, size: int) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE wide (content BLOB NOT NULL)")
+        for _ in range(3):
+            connection.execute("INSERT INTO wide VALUES (zeroblob(?))", [size // 3])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def overwrite_a_page(path: Path) -> None:
+    with path.open("r+b") as raw:
+        raw.seek(path.stat().st_size // 2 // 4096 * 4096)
+        raw.write(b"\xaa" * 4096)
+
+
+def cut(path: Path) -> None:
+    with path.open("r+b") as raw:
+        raw.truncate(path.stat().st_size - 4096)
+
+
+def test_a_small_file_is_checked_before_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "f.sqlite3"
+    make_file(path)
+    fill(path, LARGE // 8)
+    assert make_file(path).chore is None
+    overwrite_a_page(path)
+
+    with pytest.raises(DamagedFile, match=r"f\.sqlite3 is damaged"):
+        make_file(path)
+
+
+def test_a_large_file_is_checked_in_the_background_by_one_process(tmp_path: Path) -> None:
+    path = tmp_path / "f.sqlite3"
+    make_file(path)
+    fill(path, LARGE)
+    one, other = make_file(path), make_file(path)
+    assert one.chore is not None
+    assert other.chore is not None
+    other_chore = other.chore
+
+    assert one.chore() > 0
+    assert one.chore is None
+    overwrite_a_page(path)
+    assert other_chore() > 0, "it does not check"
+    one._check_lock.release()
+    with pytest.raises(DamagedFile, match=r"f\.sqlite3 is damaged"):
+        other_chore()
+    other._check_lock.release()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut, lambda path: path.write_bytes(b"garbage" * (LARGE // 7 + 1)), lambda path: path.write_bytes(bytes(LARGE))],
+    ids=["cut", "garbage", "zeros"],
+)
+def test_a_large_file_whose_beginning_or_end_is_lost_is_not_used(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "f.sqlite3"
+    make_file(path)
+    fill(path, LARGE)
+    damage(path)
+    content = path.read_bytes()
+
+    with pytest.raises(DamagedFile, match=r"f\.sqlite3"):
+        make_file(path)
+    assert path.read_bytes() == content
 
 
 def use_before_and_after_a_fork(path: Path, results: Any) -> None:

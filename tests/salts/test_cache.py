@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.app import SITE
-from tests.support.salts import SITES, TODAY, YESTERDAY, CountingSalts, SlowSalts
+from tests.support.salts import SITES, TODAY, YESTERDAY, CountingSalts
 from traffic_analytics.salts.cache import Salts
 
 
@@ -50,17 +49,3 @@ def test_a_cached_salt_is_used_for_its_whole_day_while_the_store_is_away(start: 
     assert len(names) == 1
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert len(service.events) == 2, "no visitor gets another name without a salt"
-
-
-def test_threads_that_need_the_same_salt_read_the_store_once() -> None:
-    store, seen = SlowSalts(), []
-    salts = Salts(store)
-    threads = [threading.Thread(target=lambda: seen.append(salts.get_or_create(SITE, TODAY))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    assert store.entered.wait(30)
-    store.released.set()
-    for thread in threads:
-        thread.join()
-
-    assert (len(seen), len(set(seen)), store.requests) == (8, 1, 1)

@@ -1,9 +1,8 @@
-"""Test that a store that does not respond blocks no threads."""
+"""Test that a slow store is waited for, and that one that is away blocks no threads."""
 
 from __future__ import annotations
 
 import threading
-import time
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +10,23 @@ import pytest
 
 from tests.support.app import SITE, Log
 from tests.support.clocks import Clock
+from tests.support.processes import wait_until
 from tests.support.salts import SITES, TODAY
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.health import FRESH_FOR
 from traffic_analytics.salts.cache import Salts
-from traffic_analytics.salts.circuit_breaker import CHECK_EVERY, PAUSE, SaltCircuitBreaker
+from traffic_analytics.salts.circuit_breaker import CHECK_EVERY, DEADLINE, PAUSE, SaltCircuitBreaker
 from traffic_analytics.salts.store import MemorySalts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOON = 0.3
-"""Time that these tests wait for a store that hangs, in seconds."""
+SOON = 0.05
+"""Deadline of requests that these tests never answer, in seconds."""
+LATE = 60.0
+"""Deadline of requests that these tests answer, in seconds."""
+ABORTED = 5.0
+"""Time after which a browser gives up, in seconds."""
 
 
 class FarSalts(MemorySalts):
@@ -40,10 +44,33 @@ class FarSalts(MemorySalts):
         return super().get_or_create(site_uuid, day)
 
     def check(self) -> None:
+        trouble, flows = self.trouble, self.flows
         self.calls += 1
-        assert self.flows.wait(30)
-        if self.trouble is not None:
-            raise self.trouble
+        assert flows.wait(LATE)
+        if trouble is not None:
+            raise trouble
+
+
+class Hits:
+    """Request salts in threads, and collect each salt or refusal."""
+
+    def __init__(self, breaker: SaltCircuitBreaker | Salts, *sites: str) -> None:
+        self.salts: list[str] = []
+        self.refusals: list[SaltUnavailable] = []
+        self._breaker = breaker
+        self._threads = [threading.Thread(target=self._request, args=[site]) for site in sites]
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        for thread in self._threads:
+            thread.join(LATE)
+
+    def _request(self, site: str) -> None:
+        try:
+            self.salts.append(self._breaker.get_or_create(site, TODAY))
+        except SaltUnavailable as error:
+            self.refusals.append(error)
 
 
 @pytest.fixture
@@ -60,14 +87,18 @@ def now() -> Clock[float]:
 
 @pytest.fixture
 def breaker(store: FarSalts, now: Clock[float]) -> SaltCircuitBreaker:
+    return SaltCircuitBreaker(store, now, deadline=LATE)
+
+
+@pytest.fixture
+def hasty_breaker(store: FarSalts, now: Clock[float]) -> SaltCircuitBreaker:
     return SaltCircuitBreaker(store, now, deadline=SOON)
 
 
-def seconds_until_refused(breaker: SaltCircuitBreaker, site: str = SITE) -> float:
-    started = time.monotonic()
-    with pytest.raises(SaltUnavailable):
-        breaker.get_or_create(site, TODAY)
-    return time.monotonic() - started
+def assert_refused(breaker: SaltCircuitBreaker, *sites: str) -> None:
+    for site in sites:
+        with pytest.raises(SaltUnavailable):
+            breaker.get_or_create(site, TODAY)
 
 
 def test_a_store_that_responds_is_called_each_time(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
@@ -77,59 +108,97 @@ def test_a_store_that_responds_is_called_each_time(breaker: SaltCircuitBreaker, 
     assert breaker.forget_before(date(2026, 11, 23)) == 1
 
 
-def test_a_hanging_store_is_waited_for_once(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
+def test_hits_wait_for_a_slow_store(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
+    store.flows.clear()
+    hits = Hits(breaker, *SITES)
+    wait_until(lambda: store.calls == len(SITES))
+    store.flows.set()
+    hits.wait()
+
+    assert (len(set(hits.salts)), hits.refusals) == (len(SITES), [])
+
+
+def test_no_hit_waits_until_its_browser_has_given_up() -> None:
+    assert 0.75 * ABORTED < DEADLINE < 0.9 * ABORTED
+
+
+@pytest.mark.parametrize("waiting", [SITES[:3], [SITES[0]] * 3])
+def test_a_bounded_number_of_hits_waits_for_a_slow_store(store: FarSalts, waiting: list[str]) -> None:
+    breaker = SaltCircuitBreaker(store, deadline=LATE, waiting_hits=len(waiting))
+    store.flows.clear()
+    hits = Hits(breaker, *waiting)
+    wait_until(lambda: breaker._places._value == 0 and store.calls == len(set(waiting)))
+    calls = store.calls
+    for site in SITES:
+        with pytest.raises(SaltUnavailable, match="too many hits wait"):
+            breaker.get_or_create(site, TODAY)
+    assert store.calls == calls
+    store.flows.set()
+    hits.wait()
+
+    assert (len(hits.salts), len(set(hits.salts)), hits.refusals) == (len(waiting), len(set(waiting)), [])
+    assert breaker.get_or_create(SITES[7], TODAY), "a store that too many hits wait for is not away"
+
+
+def test_a_hanging_store_is_waited_for_once(hasty_breaker: SaltCircuitBreaker, store: FarSalts) -> None:
     store.flows.clear()
 
-    assert SOON <= seconds_until_refused(breaker) < 10 * SOON
-    assert max(seconds_until_refused(breaker, site) for site in SITES) < SOON
+    assert_refused(hasty_breaker, SITE, *SITES)
+
     assert store.calls == 1
 
 
-def test_hits_that_come_together_wait_together(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
+def test_hits_that_come_together_wait_together(hasty_breaker: SaltCircuitBreaker, store: FarSalts) -> None:
     store.flows.clear()
-    waits: list[float] = []
-    threads = [
-        threading.Thread(target=lambda site=site: waits.append(seconds_until_refused(breaker, site))) for site in SITES
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    hits = Hits(hasty_breaker, *SITES)
+    hits.wait()
 
-    assert len(waits) == len(SITES)
-    assert max(waits) < 10 * SOON
-    assert store.calls <= len(SITES)
+    assert len(hits.refusals) == len(SITES)
+
+
+def test_a_failure_does_not_open_the_circuit_if_the_store_has_responded_meanwhile(
+    breaker: SaltCircuitBreaker, store: FarSalts
+) -> None:
+    flows = store.flows = threading.Event()
+    store.trouble = SaltUnavailable("a connection was lost")
+    unlucky = Hits(breaker, SITES[0])
+    wait_until(lambda: store.calls == 1)
+    store.trouble, store.flows = None, threading.Event()
+    store.flows.set()
+    assert breaker.get_or_create(SITES[1], TODAY)
+    flows.set()
+    unlucky.wait()
+
+    assert len(unlucky.refusals) == 1
+    assert breaker.get_or_create(SITES[2], TODAY)
 
 
 def test_one_request_at_a_time_tests_whether_the_store_is_back(
     breaker: SaltCircuitBreaker, store: FarSalts, now: Clock[float]
 ) -> None:
     store.trouble = SaltUnavailable("away")
-    seconds_until_refused(breaker)
-    seconds_until_refused(breaker)
+    assert_refused(breaker, SITE, SITE)
     assert store.calls == 1
 
     now.now += PAUSE
     store.flows.clear()
-    looking = threading.Thread(target=lambda: seconds_until_refused(breaker))
-    looking.start()
-    while store.calls < 2:
-        time.sleep(0.001)
-    assert max(seconds_until_refused(breaker, site) for site in SITES) < SOON
-    looking.join()
+    probe = Hits(breaker, SITE)
+    wait_until(lambda: store.calls == 2)
+    assert_refused(breaker, SITE, *SITES)
     assert store.calls == 2
-    seconds_until_refused(breaker)
+    store.flows.set()
+    probe.wait()
+    assert_refused(breaker, SITE)
     assert store.calls == 2, "it has failed again, so it is not called for a while"
 
     now.now += PAUSE
     store.trouble = None
-    store.flows.set()
     assert breaker.get_or_create(SITE, TODAY) == breaker.get_or_create(SITE, TODAY)
 
 
 def test_a_stored_value_that_is_no_salt_refuses_its_own_site_only(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
     store.trouble = SaltUnavailable("the stored value is no salt", store_answered=True)
-    seconds_until_refused(breaker)
+    assert_refused(breaker, SITE)
     store.trouble = None
 
     assert breaker.get_or_create(SITES[1], TODAY)
@@ -137,7 +206,7 @@ def test_a_stored_value_that_is_no_salt_refuses_its_own_site_only(breaker: SaltC
 
 def test_a_defect_does_not_open_the_circuit(breaker: SaltCircuitBreaker, store: FarSalts, now: Clock[float]) -> None:
     store.trouble = SaltUnavailable("away")
-    seconds_until_refused(breaker)
+    assert_refused(breaker, SITE)
     now.now += PAUSE
     store.trouble = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError):
@@ -177,22 +246,23 @@ def test_a_machine_that_has_reached_the_store_stays_ready_without_it(start: Any,
     assert service.hit(headers={"x-site-uuid": SITES[1]}).status_code == 503
 
 
-def test_ready_does_not_queue_behind_a_hanging_store(start: Any, store: FarSalts) -> None:
-    service = start(salts=SaltCircuitBreaker(store, deadline=SOON))
+def test_ready_does_not_queue_behind_a_hanging_store(
+    start: Any, hasty_breaker: SaltCircuitBreaker, store: FarSalts
+) -> None:
+    service = start(salts=hasty_breaker)
     store.flows.clear()
     statuses: list[int] = []
     clients = [
         threading.Thread(target=lambda: statuses.append(service.app.test_client().get("/ready").status_code))
         for _ in range(10)
     ]
-    started = time.monotonic()
     for client in clients:
         client.start()
     for client in clients:
         client.join()
 
     assert statuses == [503] * 10
-    assert time.monotonic() - started < 5 * SOON
+    assert store.calls == 1, "the others do not wait"
 
 
 def test_the_store_is_checked_at_the_start_and_while_it_is_away(store: FarSalts, now: Clock[float]) -> None:
@@ -207,22 +277,13 @@ def test_the_store_is_checked_at_the_start_and_while_it_is_away(store: FarSalts,
     assert store.calls == 4, "a store that responds is not checked again"
 
 
-def test_one_missing_salt_is_requested_once_by_many_threads(store: FarSalts) -> None:
+def test_hits_that_need_the_same_salt_share_a_request(breaker: SaltCircuitBreaker, store: FarSalts) -> None:
     store.flows.clear()
-    salts, refused = Salts(SaltCircuitBreaker(store, deadline=SOON)), []
+    places = breaker._places._value
+    hits = Hits(Salts(breaker), *[SITE] * 16)
+    wait_until(lambda: breaker._places._value == places - 16)
+    store.flows.set()
+    hits.wait()
 
-    def request() -> None:
-        with pytest.raises(SaltUnavailable):
-            salts.get_or_create(SITE, TODAY)
-        refused.append(SITE)
-
-    threads = [threading.Thread(target=request) for _ in range(16)]
-    started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(refused) == 16
-    assert store.calls == 1
-    assert time.monotonic() - started < 10 * SOON
+    assert (len(hits.salts), len(set(hits.salts))) == (16, 1)
+    assert store.calls < 16

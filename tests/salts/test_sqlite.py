@@ -13,6 +13,8 @@ from tests.support.app import SITE, Log
 from tests.support.fresh_processes import PROCESSES, result_of
 from tests.support.salts import SITES, TODAY, YESTERDAY, OpenSalts, opened, read_files
 from traffic_analytics.errors import DamagedFile, SaltUnavailable
+from traffic_analytics.runtime.sqlite_file import _APPLICATION_ID
+from traffic_analytics.salts.sqlite import STEP, SqliteSalts
 from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
 
@@ -102,6 +104,68 @@ def test_a_deletion_that_a_reader_delays_is_reported_and_completed_later(path: P
 
     store.forget_before(TODAY)
     assert salt.encode() not in read_files(path.parent)
+
+
+def fill(store: SqliteSalts, day: date, count: int) -> None:
+    """Create the salts of `count` sites of one day."""
+    rows = [(day.isoformat(), f"site-{number:06}", f"{number:064x}") for number in range(count)]
+    with store._file.lock, store._file.connection() as connection:
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO salts VALUES (?, ?, ?)", rows)
+
+
+def test_hits_are_accepted_while_many_salts_are_deleted(path: Path, open_salts: OpenSalts) -> None:
+    other = open_salts(path)
+    created: dict[str, str] = {}
+    left: list[int] = []
+
+    def accept_a_hit(seconds: float) -> None:
+        site = f"new-{len(created)}"
+        created[site] = other.get_or_create(site, TODAY)
+        assert store.get_or_create(site, TODAY) == created[site]
+        with closing(sqlite3.connect(path, timeout=0)) as another_process:
+            left.append(another_process.execute("SELECT count(*) FROM salts WHERE day < ?", [str(TODAY)]).fetchone()[0])
+
+    store = SqliteSalts(path, accept_a_hit)
+    fill(other, YESTERDAY, 4 * STEP)
+
+    assert store.forget_before(TODAY) == 4 * STEP
+    store.close()
+
+    assert left[:4] == [3 * STEP, 2 * STEP, STEP, 0]
+    assert {site: other.get_or_create(site, TODAY) for site in created} == created
+
+
+def test_the_file_is_shortened_after_many_salts_were_deleted(path: Path, open_salts: OpenSalts) -> None:
+    store = open_salts(path)
+    kept = store.get_or_create(SITE, TODAY)
+    size = path.stat().st_size
+    fill(store, YESTERDAY, 20_000)
+    assert len(read_files(path.parent)) > 2_000_000
+
+    store.forget_before(TODAY)
+
+    assert path.stat().st_size <= size
+    assert len(read_files(path.parent)) < 100_000
+    assert store.get_or_create(SITE, TODAY) == kept
+
+
+def test_a_file_of_version_0_1_0_is_shortened_too(path: Path, open_salts: OpenSalts) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:  # as that version created it
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(
+            "CREATE TABLE salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL, "
+            "PRIMARY KEY (day, site_uuid)) WITHOUT ROWID, STRICT"
+        )
+    store = open_salts(path)
+    for _ in range(2):
+        kept = store.get_or_create(SITE, TODAY)
+        fill(store, YESTERDAY, 3 * STEP)
+
+        assert store.forget_before(TODAY) == 3 * STEP
+        assert len(read_files(path.parent)) < 100_000
+        assert store.get_or_create(SITE, TODAY) == kept
 
 
 def service(path: Path, **environment: str) -> Any:

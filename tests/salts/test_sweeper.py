@@ -14,7 +14,7 @@ from tests.support.salts import MIDNIGHT, TODAY, YESTERDAY, CountingSalts, OpenS
 from traffic_analytics.runtime.file_lock import FileLock
 from traffic_analytics.salts.cache import Salts
 from traffic_analytics.salts.store import GRACE
-from traffic_analytics.salts.sweeper import Sweeper
+from traffic_analytics.salts.sweeper import SWEEP_EVERY, Sweeper
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -38,6 +38,19 @@ def test_past_salts_are_deleted_soon_after_midnight_utc() -> None:
     sweeper.tick()
     assert store.days == {TODAY}
     assert timedelta(0) < GRACE < timedelta(hours=1)
+
+
+def test_every_process_drops_past_salts_at_the_same_moment() -> None:
+    due = MIDNIGHT + GRACE
+    for seconds in (3, 17, 0.25):
+        salts, clock = Salts(CountingSalts()), Clock(due - timedelta(seconds=seconds))
+        sweeper = Sweeper(salts, clock, None)
+        salts.get_or_create(SITE, YESTERDAY)
+        wait = sweeper.tick()
+        assert (wait, len(salts._cache)) == (seconds, 1)
+        clock.now += timedelta(seconds=wait)
+        assert sweeper.tick() == SWEEP_EVERY
+        assert len(salts._cache) == 0
 
 
 def test_midnight_is_that_of_utc_in_every_time_zone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -55,17 +54,4 @@ class CountingSalts(MemorySalts):
 
     @property
     def days(self) -> set[date]:
-        return {day for _, day in self._salts}
-
-
-class SlowSalts(CountingSalts):
-    """Answer no request until `released` is set."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered, self.released = threading.Event(), threading.Event()
-
-    def get_or_create(self, site_uuid: str, day: date) -> str:
-        self.entered.set()
-        assert self.released.wait(30)
-        return super().get_or_create(site_uuid, day)
+        return set(self._salts)

@@ -133,6 +133,11 @@ class Spool:
         """Create the file or check the one that is there; raises DamagedFile."""
         self._file.prepare()
 
+    @property
+    def chore(self) -> Callable[[], float] | None:
+        """Check a large file in the background; None if `prepare` has checked all of it."""
+        return self._file.chore
+
     def append(self, data_source: str, event: bytes) -> None:
         """Store an event durably. Raises SpoolUnavailable.
 

@@ -1,4 +1,4 @@
-"""Run chores in threads of their own beside the requests; no failure ends a chore."""
+"""Run chores in threads of their own beside the requests; only a damaged file ends a chore."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from traffic_analytics.errors import AnalyticsError
+from traffic_analytics.errors import AnalyticsError, DamagedFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,10 +32,12 @@ class Background:
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
+        self.damage: DamagedFile | None = None
         self._chores: list[tuple[str, Callable[[], float], Callable[[], None]]] = []
         self._on_stop: list[Callable[[], None]] = []
         self._threads: list[threading.Thread] = []
         self._services: list[Service] = []
+        self._on_damage: Callable[[], None] = lambda: None
 
     def add(
         self,
@@ -57,8 +59,12 @@ class Background:
         """Add a service, which starts before the chores and stops after them."""
         self._services.append(service)
 
-    def start(self) -> None:
-        """Start the threads. Call it in the process that uses them: a thread does not survive a fork."""
+    def start(self, on_damage: Callable[[], None] = lambda: None) -> None:
+        """Start the threads. Call it in the process that uses them: a thread does not survive a fork.
+
+        `on_damage` is called if a chore finds a damaged file, which `damage` holds then; it stops the process.
+        """
+        self._on_damage = on_damage
         for service in self._services:
             service.start()
         for chore in self._chores:
@@ -81,6 +87,11 @@ class Background:
         while not self.stopping.wait(pause):
             try:
                 pause = chore()
+            except DamagedFile as error:
+                _log.critical("Traffic Analytics stops: %s", error, extra={"event": "DamagedFile"})
+                self.damage = error
+                self._on_damage()
+                break
             except Exception as error:  # noqa: BLE001 - a chore that failed is tried again; a dead thread is not
                 # Only the message of an error of ours is known to quote no client data.
                 reason = str(error) if isinstance(error, AnalyticsError) else "a defect"

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LARGE = 64 * 1024 * 1024
+"""Size from which a file is checked while it is used, in bytes; up to it, the check takes about a second at most."""
+TAKE_OVER = 30.0
+"""Time between two attempts to become the process that checks a large file, in seconds."""
 _HEADER = 100
 _APPLICATION_ID = 0x7461_6E61  # "tana": identifies the files of this project
 _inherited: list[sqlite3.Connection] = []
@@ -30,6 +34,8 @@ class SqliteFile:
 
     Callers hold `lock` while they use `connection()`, so that threads take turns. SQLite itself separates processes; it
     waits up to `busy_timeout` seconds for another process's write.
+
+    Damage is found by reading all pages: at once in a small file, by `chore` in a large one, which may take minutes.
     """
 
     def __init__(self, path: Path, schema: str, pragmas: Sequence[str] = (), *, busy_timeout: float) -> None:
@@ -40,12 +46,15 @@ class SqliteFile:
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
         self._owner: tuple[int, int] | None = None
+        self._is_checked = True
+        self._check_lock = FileLock(path.with_name(path.name + ".check.lock"))
         self._close_connection: Callable[[], None] = lambda: None
 
     def prepare(self) -> None:
         """Create the file, or check that the existing one belongs to this project and is undamaged; close it again.
 
-        Raises DamagedFile, which stops the start, so that no data is overwritten.
+        Raises DamagedFile, which stops the start, so that no data is overwritten. The pages of a large file are left to
+        `chore`.
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,6 +72,11 @@ class SqliteFile:
             ) from error
         except OSError as error:
             raise DamagedFile(f"{self.path} cannot be opened: {error.strerror}") from error
+
+    @property
+    def chore(self) -> Callable[[], float] | None:
+        """Check a large file in the background; None if `prepare` has checked all of it."""
+        return None if self._is_checked else self._check_large
 
     def connection(self) -> sqlite3.Connection:
         """Return this process's connection; the caller holds `lock`.
@@ -135,11 +149,31 @@ class SqliteFile:
                 return
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
                 raise DamagedFile(f"{self.path} is the database of another program; name another file or move it away.")
+            self._is_checked = self.path.stat().st_size < LARGE
+            if self._is_checked:
+                self._check_pages(connection)
+
+    def _check_large(self) -> float:
+        """Check a large file once, in one process; return the seconds until the next call. Raises DamagedFile."""
+        # The lock is held for the life of the process, so that no other one repeats the check.
+        if not self._is_checked and self._check_lock.try_acquire():
+            with contextlib.closing(self.open_another()) as connection:
+                self._check_pages(connection)
+            self._is_checked = True
+            _log.info("%s is undamaged", self.path, extra={"event": "FileChecked"})
+        return TAKE_OVER
+
+    def _check_pages(self, connection: sqlite3.Connection) -> None:
+        try:
             damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            damage = str(error)
         if damage != "ok":
             raise DamagedFile(
-                f"{self.path} is damaged ({' '.join(damage.split())}). It was left as it is; restore it from a backup, "
-                "or move it away to start with a new one."
+                f"{self.path} is damaged ({' '.join(damage.split())}). Restore it from a backup, or move it away to "
+                "start with a new one."
             )
 
     def _create(self, connection: sqlite3.Connection) -> None:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from datetime import date
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from traffic_analytics.errors import SaltUnavailable
-from traffic_analytics.runtime.single_flight import SingleFlight
-
 if TYPE_CHECKING:
     from datetime import date
 
     from traffic_analytics.salts.store import SaltStore
 
-_log = logging.getLogger(__name__)
-
 CACHED_SITES = 20_000
 """Size of the cache, in salts."""
-PATIENCE = 5.0
-"""Time that a thread waits for another one that reads the same salt, in seconds; no store needs as long."""
 
 
 class Salts:
@@ -35,7 +27,6 @@ class Salts:
         self._store = store
         self._cache: LRUCache[tuple[str, date], str] = LRUCache(CACHED_SITES)
         self._lock = threading.Lock()
-        self._flights: SingleFlight[str] = SingleFlight()
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day. Raises SaltUnavailable."""
@@ -43,10 +34,9 @@ class Salts:
         with self._lock:
             salt = self._cache.get(key)
         if salt is None:
-            try:
-                salt, _ = self._flights.share(key, lambda: self._load(key), PATIENCE)
-            except TimeoutError:
-                raise SaltUnavailable("another thread has waited too long for it") from None
+            salt = self._store.get_or_create(site_uuid, day)
+            with self._lock:
+                self._cache[key] = salt
         return salt
 
     def forget_cached_before(self, day: date) -> None:
@@ -62,12 +52,3 @@ class Salts:
     def check(self) -> None:
         """Check that the store can be used. Raises SaltUnavailable."""
         self._store.check()
-
-    def _load(self, key: tuple[str, date]) -> str:
-        with self._lock:
-            salt = self._cache.get(key)  # another thread may have stored it since the caller looked
-        if salt is None:
-            salt = self._store.get_or_create(*key)
-            with self._lock:
-                self._cache[key] = salt
-        return salt

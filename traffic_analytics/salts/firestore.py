@@ -16,6 +16,7 @@ from google.cloud.firestore_v1 import Client, FieldFilter
 
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.runtime.lazy_client import LazyClient, NotReady
+from traffic_analytics.salts.circuit_breaker import DEADLINE
 from traffic_analytics.salts.store import new_salt, parse_salt, salt_key
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from traffic_analytics.salts.store import Scope
 
 COLLECTION = "salts"
-TIMEOUT = 1.0
-"""Time for one request, and for opening the client, in seconds; circuit_breaker.py bounds the wait of a hit."""
+TIMEOUT = DEADLINE
+"""Time for one request, and for opening the client, in seconds; circuit_breaker.py bounds all of a hit together."""
 SWEEP_TIMEOUT = 10.0
 """Time for one request of a sweep, in seconds; no hit waits for it."""
 SILENCE = 10.0

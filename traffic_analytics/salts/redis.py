@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.salts.circuit_breaker import DEADLINE
 from traffic_analytics.salts.store import GRACE, new_salt, parse_salt, salt_key
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
     from traffic_analytics.salts.store import Scope
 
-TIMEOUT = 1.0
-"""Time for a connection, and for one response, in seconds; circuit_breaker.py bounds the wait of a hit."""
+TIMEOUT = DEADLINE
+"""Time for a connection, and for one response, in seconds; circuit_breaker.py bounds all of a hit together."""
 
 
 def redis_client(url: str) -> Redis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 from traffic_analytics.errors import SaltUnavailable
@@ -10,10 +11,17 @@ from traffic_analytics.runtime.sqlite_file import SqliteFile
 from traffic_analytics.salts.store import new_salt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import date
     from pathlib import Path
 
     from traffic_analytics.salts.store import Scope
+
+
+STEP = 1000
+"""Number of salts, or of free pages, that one transaction of a sweep removes; it takes about a millisecond."""
+REST = 0.005
+"""Time between two transactions of a sweep, in seconds, in which hits can write."""
 
 
 class SqliteSalts:
@@ -24,20 +32,25 @@ class SqliteSalts:
     """
 
     scope: Scope = "machine"
-    chore = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sleep = sleep
         self._file = SqliteFile(
             path,
             "CREATE TABLE IF NOT EXISTS salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL,"
             " PRIMARY KEY (day, site_uuid)) WITHOUT ROWID, STRICT",
-            ["secure_delete = ON", "synchronous = NORMAL"],
+            ["auto_vacuum = INCREMENTAL", "secure_delete = ON", "synchronous = NORMAL", "temp_store = MEMORY"],
             busy_timeout=2.0,
         )
 
     def prepare(self) -> None:
         """Create the file, or check the existing one. Raises DamagedFile."""
         self._file.prepare()
+
+    @property
+    def chore(self) -> Callable[[], float] | None:
+        """Check a large file in the background."""
+        return self._file.chore
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day; the first process creates it."""
@@ -54,13 +67,20 @@ class SqliteSalts:
         return str(row[0])
 
     def forget_before(self, day: date) -> int:
-        """Delete the salts of all earlier days beyond recovery, and return their number."""
+        """Delete the salts of all earlier days beyond recovery, shorten the file, and return their number.
+
+        Works in small steps, between which hits can read and create salts.
+        """
+        count = 0
         try:
+            while deleted := self._delete_some(day):
+                count += deleted
+                self._sleep(REST)
+            while self._remove_free_pages():
+                self._sleep(REST)
             with self._file.lock:
-                connection = self._file.connection()
-                count = connection.execute("DELETE FROM salts WHERE day < ?", (day.isoformat(),)).rowcount
                 # The log holds deleted salts until it is truncated, which fails while another process reads.
-                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                busy = self._file.connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         except sqlite3.Error as error:
             raise SaltUnavailable(str(error)) from error
         if busy:
@@ -80,3 +100,26 @@ class SqliteSalts:
     def close(self) -> None:
         """Close the file in this process."""
         self._file.close()
+
+    def _delete_some(self, day: date) -> int:
+        with self._file.lock:
+            return (
+                self._file.connection()
+                .execute(
+                    "DELETE FROM salts WHERE (day, site_uuid) IN"
+                    " (SELECT day, site_uuid FROM salts WHERE day < ? ORDER BY day, site_uuid LIMIT ?)",
+                    (day.isoformat(), STEP),
+                )
+                .rowcount
+            )
+
+    def _remove_free_pages(self) -> bool:
+        """Remove some free pages, and return whether there are more."""
+        with self._file.lock:
+            connection = self._file.connection()
+            if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 0:
+                connection.execute("VACUUM")  # a file of version 0.1.0, which is converted by it
+            before = connection.execute("PRAGMA freelist_count").fetchone()[0]
+            connection.executescript(f"PRAGMA incremental_vacuum({STEP})")  # `execute` would stop after the first page
+            after = connection.execute("PRAGMA freelist_count").fetchone()[0]
+        return bool(0 < after < before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections import defaultdict
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -48,7 +49,7 @@ class MemorySalts:
     chore = None
 
     def __init__(self) -> None:
-        self._salts: dict[tuple[str, date], str] = {}
+        self._salts: defaultdict[date, dict[str, str]] = defaultdict(dict)
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
@@ -57,15 +58,12 @@ class MemorySalts:
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day."""
         with self._lock:
-            return self._salts.setdefault((site_uuid, day), new_salt())
+            return self._salts[day].setdefault(site_uuid, new_salt())
 
     def forget_before(self, day: date) -> int:
         """Delete the salts of all earlier days."""
         with self._lock:
-            past = [key for key in self._salts if key[1] < day]
-            for key in past:
-                del self._salts[key]
-        return len(past)
+            return sum(len(self._salts.pop(each)) for each in list(self._salts) if each < day)
 
     def check(self) -> None:
         """Do nothing: memory can always be used."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from traffic_analytics.errors import SaltUnavailable
@@ -11,7 +11,7 @@ from traffic_analytics.salts.store import GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import date, datetime
+    from datetime import date
 
     from traffic_analytics.runtime.file_lock import FileLock
     from traffic_analytics.salts.cache import Salts
@@ -20,15 +20,15 @@ _log = logging.getLogger(__name__)
 
 
 SWEEP_EVERY = 20.0
-"""Time between two checks of the clock, in seconds."""
+"""Longest time between two checks of the clock, in seconds."""
 
 
 class Sweeper:
     """Delete the salts of past days soon after midnight UTC, with or without hits.
 
-    Every process clears its cache. Only the process that holds the lock sweeps the store, unless `deletes` is False. A
-    failed sweep is repeated at the next tick. Each machine that shares a store sweeps it, and the later ones find
-    nothing.
+    At that moment every process drops them from its cache. Only the process that holds the lock sweeps the store,
+    unless `deletes` is False. A failed sweep is repeated at the next tick. Each machine that shares a store sweeps it,
+    and the later ones find nothing.
     """
 
     def __init__(
@@ -42,10 +42,12 @@ class Sweeper:
 
     def tick(self) -> float:
         """Sweep if a new day has started; return the seconds until the next call is due."""
-        day = (self._clock().astimezone(UTC) - GRACE).date()
+        now = self._clock().astimezone(UTC) - GRACE
+        day = now.date()
         if day != self._swept:
             self._sweep(day)
-        return SWEEP_EVERY
+        next_day = datetime.combine(day + timedelta(days=1), time(), UTC)
+        return min(SWEEP_EVERY, (next_day - now).total_seconds())
 
     def _sweep(self, day: date) -> None:
         self._salts.forget_cached_before(day)

@@ -108,9 +108,9 @@ class AnswerCache:
         """Return whether this process now holds the claim, for at most `seconds`; also True if the file is unusable."""
         now = self._clock()
         count = self._write(
-            "INSERT INTO kept VALUES (?1, ?2, ?3, 0, x'') ON CONFLICT (key) DO UPDATE SET made_at = ?2, until = ?3"
-            " WHERE until <= ?2 OR made_at > ?4",
-            (key, now, now + seconds, now + _CLOCK_SKEW),
+            "INSERT INTO kept VALUES (:key, :now, :until, 0, x'')"
+            " ON CONFLICT (key) DO UPDATE SET made_at = :now, until = :until WHERE until <= :now OR made_at > :latest",
+            {"key": key, "now": now, "until": now + seconds, "latest": now + _CLOCK_SKEW},
         )
         return count is None or count == 1
 
@@ -127,7 +127,9 @@ class AnswerCache:
         with self._lock:
             self._memory[key] = entry
 
-    def _write(self, sql: str, values: tuple[object, ...], *, is_growing: bool = False) -> int | None:
+    def _write(
+        self, sql: str, values: tuple[object, ...] | dict[str, object], *, is_growing: bool = False
+    ) -> int | None:
         """Change the file and return the number of changed rows; None without a usable file."""
         if self._file is None:
             return None

@@ -136,6 +136,12 @@ def add_forwarder(
     background.add("forwarder", forwarder.tick)
 
 
+def add_spool_check(background: Background, spool: Spool) -> None:
+    """Add the check of a spool that was too large to be checked before the start."""
+    if spool.chore is not None:
+        background.add("spool check", spool.chore)
+
+
 def make_sweep_lock(settings: Settings, store: SaltStore) -> FileLock | None:
     """Return the lock with which one process of the machine deletes salts; None if each deletes its own."""
     if store.scope == "process":

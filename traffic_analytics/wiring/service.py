@@ -102,6 +102,8 @@ def create_service(
     # 3. The work in the background, and the command line.
     background = parts.make_background(app, instrumentation)
     parts.add_sweeper(background, settings, clock, salts, store)
+    if spool is not None:
+        parts.add_spool_check(background, spool)
     parts.add_forwarder(background, settings, clock, wrapped_target, instrumentation)
     cli.register(app, settings, salts, spool, target)
 

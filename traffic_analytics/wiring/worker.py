@@ -65,6 +65,7 @@ def create_worker(
     background = parts.make_background(app, instrumentation)
     background.add("worker", worker.tick, worker.finish, worker.prepare_stop)
     parts.add_sweeper(background, settings, clock, salts, store)
+    parts.add_spool_check(background, spool)
     parts.add_forwarder(background, settings, clock, wrapped_target, instrumentation)  # for `spool retry`
     checked = {"Pub/Sub subscription": subscription.check}
     if dead_letter_topic is not None:
