@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.http import message
 
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.gunicorn_worker.buffering_worker import STOP_SIGNALS
 from traffic_analytics.runtime import logs
 from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT
 from traffic_analytics.runtime.worker_count import WorkerCount
 from traffic_analytics.salts.circuit_breaker import WAITING_HITS
 from traffic_analytics.settings import Settings, default_worker_count
@@ -56,8 +58,8 @@ http_parser = "auto"
 keepalive = 650  # seconds; longer than common proxies keep a connection (nginx 60, Caddy 120, Google's balancer 600)
 timeout = 30
 graceful_timeout = 25  # seconds; Kubernetes kills after 30, Docker after 10 unless stop_grace_period is longer
-# A query of statistics may list a hundred posts, or hold Ghost's token.
-limit_request_line = 8190 if _settings.stats_target else 4094
+message.MAX_REQUEST_LINE = PARAMETERS_LIMIT
+limit_request_line = PARAMETERS_LIMIT if _settings.stats_target else 4094
 limit_request_fields = 64
 limit_request_field_size = 8190
 

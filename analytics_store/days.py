@@ -1,22 +1,19 @@
-"""Divide ranges of days into the slots of a chart; a day of a time zone may have 23 or 25 hours."""
+"""Divide ranges of days into the slots of a chart; a day of a time zone may have 23 or 25 hours, or none."""
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from itertools import pairwise
+from typing import NamedTuple
 
-from analytics_store.errors import ParameterError
-
-MOST_DAYS = 3_660
-"""Longest range of a query, in days: ten years. A longer chart has no use and costs memory."""
-# Since then the hours of every time zone begin on a quarter of an hour of UTC; the SQL of charts relies on it.
-EARLIEST = date(1980, 1, 1)
-LATEST = date(2299, 1, 1)
+EARLIEST = date(1970, 1, 1)
+"""First day of a query, as Tinybird's type has it; the part of a range before it is left out."""
+LATEST = date(2299, 12, 31)
+"""Last day of a query; no hit lies before EARLIEST or after this day."""
+ONE_DAY = timedelta(days=1)
+# Since 1980, from which the store accepts hits, hours begin on a quarter of an hour of UTC in every named zone.
 STEP = timedelta(minutes=15)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One row of a chart: hits and sessions from `start` until before `stop` (UTC) count under `label`."""
 
     start: datetime
@@ -24,38 +21,31 @@ class Slot:
     label: str
 
 
-@lru_cache(maxsize=64)
-def zone(name: str) -> ZoneInfo:
-    """Return a time zone by its IANA name."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ParameterError("timezone", "must be an IANA time zone such as Europe/Berlin") from None
-
-
-def today(now: datetime, tz: ZoneInfo) -> date:
+def today(now: datetime, tz: tzinfo) -> date:
     """Return the date in a time zone at a time (UTC without a zone)."""
     return now.replace(tzinfo=UTC).astimezone(tz).date()
 
 
-def midnight(day: date, tz: ZoneInfo) -> datetime:
+def midnight(day: date, tz: tzinfo) -> datetime:
     """Return the time at which a day begins, in UTC without a zone.
 
-    If the clock skips midnight the day begins at the skip; if midnight occurs twice, at the first.
+    If the clock skips midnight the day begins at the skip; if midnight occurs twice, at the first. A day that the clock
+    skips as a whole begins when the next one does.
     """
-    local = datetime.combine(day, time(), tz)
-    return local.astimezone(UTC).replace(tzinfo=None)
+    local = datetime.combine(day, time())
+    return local - (tz.utcoffset(local) or timedelta())
 
 
-def day_slots(first: date, last: date, tz: ZoneInfo) -> list[Slot]:
+def day_slots(first: date, last: date, tz: tzinfo) -> list[Slot]:
     """List the days of a range, first and last included; none if it is empty."""
-    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    return [Slot(midnight(day, tz), midnight(day + timedelta(days=1), tz), day.isoformat()) for day in days]
+    days = [first + n * ONE_DAY for n in range((last - first).days + 2)]
+    starts = [midnight(day, tz) for day in days]
+    return [Slot(start, stop, day.isoformat()) for day, (start, stop) in zip(days, pairwise(starts), strict=False)]
 
 
-def hour_slots(day: date, tz: ZoneInfo) -> list[Slot]:
+def hour_slots(day: date, tz: tzinfo) -> list[Slot]:
     """List the hours of a day in its time zone: an hour that occurs twice is listed twice, a skipped one is not."""
-    end = midnight(day + timedelta(days=1), tz)
+    end = midnight(day + ONE_DAY, tz)
     starts: list[tuple[datetime, str]] = []
     at, before = midnight(day, tz), None
     while at < end:
@@ -65,5 +55,5 @@ def hour_slots(day: date, tz: ZoneInfo) -> list[Slot]:
             before = (local.hour, local.fold)
             starts.append((at, f"{day.isoformat()} {local.hour:02d}:00:00"))
         at += STEP
-    stops = [start for start, _ in starts[1:]] + [end]
+    stops = [*(start for start, _ in starts), end][1:]
     return [Slot(start, stop, label) for (start, label), stop in zip(starts, stops, strict=True)]

@@ -121,7 +121,7 @@ def _parse_hit(event: dict[str, Any]) -> Hit:
         raise InvalidRowError("payload.meta must be an object or null")
     meta = dict(meta or {})
     source = _text(payload, "referrerSource") or _text(meta, "referrerSource")
-    received_at = _optional_timestamp(meta, "received_timestamp")
+    received_at = _readable_timestamp(meta.get("received_timestamp"))
     inserted_at = _optional_timestamp(event, "inserted_at")
     event_id = payload.get("event_id")
     event_key, event_name = _event_key(event_id) if isinstance(event_id, str) and event_id else (None, "")
@@ -207,6 +207,14 @@ def _timestamp(fields: Mapping[str, Any], name: str) -> datetime:
 
 def _optional_timestamp(fields: Mapping[str, Any], name: str) -> datetime | None:
     return _timestamp(fields, name) if _text(fields, name) else None
+
+
+def _readable_timestamp(value: object) -> datetime | None:
+    """Return a timestamp that only the monitoring reads; an unreadable one must not cost the hit."""
+    try:
+        return parse_timestamp(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _members(of: dict[str, Any]) -> str:

@@ -5,10 +5,13 @@ import logging
 import sys
 from typing import Any
 
+from gunicorn.http import message
+
 from analytics_store.settings import Settings
 from analytics_store.wiring import log_configuration
 from traffic_analytics.errors import AnalyticsError, ConfigurationError
 from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT
 
 _log = logging.getLogger("analytics_store.gunicorn")
 
@@ -25,6 +28,7 @@ threads = 16
 timeout = 60
 graceful_timeout = 20
 keepalive = 75
+message.MAX_REQUEST_LINE = limit_request_line = PARAMETERS_LIMIT
 control_socket_disable = True
 logconfig_dict = log_configuration(settings)
 proc_name = "analytics-store"

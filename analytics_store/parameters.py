@@ -2,18 +2,18 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
 from analytics_store.columns import ENTRY, HIT_FILTERS
-from analytics_store.days import EARLIEST, LATEST, MOST_DAYS, day_slots, hour_slots, midnight, today, zone
+from analytics_store.days import EARLIEST, LATEST, ONE_DAY, day_slots, hour_slots, midnight, today
 from analytics_store.errors import ParameterError
 from analytics_store.timestamps import parse_timestamp
+from analytics_store.zones import zone
 
 # Statuses that the value `paid` of member_status includes.
 PAID = ("paid", "comped", "gift")
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-DEFAULT_ZONE = "Etc/UTC"
 MOST_ROWS = 10_000
 
 Values = dict[str, Any]
@@ -22,19 +22,23 @@ Reader = Callable[[Mapping[str, str], datetime], Values]
 
 def web(args: Mapping[str, str], now: datetime) -> Values:
     """Read the parameters that the web endpoints share."""
-    return site(args, now) | _range(args, now) | _hit_filters(args) | _session_filters(args)
+    tz = _zone(args)
+    return site(args, now) | _range(_days(args, now, tz), tz) | _hit_filters(args) | _session_filters(args)
 
 
 def kpis(args: Mapping[str, str], now: datetime) -> Values:
-    """Read the parameters of a chart, whose slots are days, or the hours of a single day."""
+    """Read the parameters of a chart, whose slots are days, or the hours of a day that is given as both ends."""
     if args.get("current_time"):
         now = _timestamp(args["current_time"], "current_time")
     values = web(args, now)
-    tz = zone(args.get("timezone", DEFAULT_ZONE))
-    first, last = _days(args, now)
-    slots = hour_slots(first, tz) if first == last else day_slots(first, last, tz)
-    if first == last == today(now, tz):
-        slots = [slot for slot in slots if slot.start <= now]
+    tz = _zone(args)
+    first, last = _days(args, now, tz)
+    if first == last and args.get("date_from") == args.get("date_to"):
+        slots = hour_slots(first, tz)
+        if first == today(now, tz):
+            slots = [slot for slot in slots if slot.start <= now]
+    else:
+        slots = day_slots(first, last, tz)
     return values | {
         "starts": [slot.start for slot in slots],
         "stops": [slot.stop for slot in slots],
@@ -75,27 +79,15 @@ def post_visitor_counts(args: Mapping[str, str], now: datetime) -> Values:
 
 def gift_link_visits(args: Mapping[str, str], now: datetime) -> Values:
     """Read the gift links and the range of days, which is all time by default."""
-    tz = zone(args.get("timezone", DEFAULT_ZONE))
-    first = _date(args, "date_from", EARLIEST)
-    last = _date(args, "date_to", LATEST)
-    return site(args, now) | {
-        "since": midnight(first, tz),
-        "until": midnight(last + timedelta(days=1), tz),
-        "post_uuid": args.get("post_uuid"),
-        "gift_link": args.get("gift_link"),
-    }
+    days = _clip(_date(args, "date_from", EARLIEST), _date(args, "date_to", LATEST))
+    return site(args, now) | _range(days, _zone(args)) | {name: args.get(name) for name in ("post_uuid", "gift_link")}
 
 
 def monitoring(args: Mapping[str, str], now: datetime) -> Values:
     """Read the range of days (UTC) and the site, which is all sites by default."""
-    tz = zone(DEFAULT_ZONE)
-    first = _date(args, "start_date", today(now, tz) - timedelta(days=7))
-    last = _date(args, "end_date", today(now, tz))
-    return {
-        "site_uuid": args.get("site_uuid"),
-        "since": midnight(first, tz),
-        "until": midnight(last + timedelta(days=1), tz),
-    }
+    day = today(now, UTC)
+    days = _clip(_date(args, "start_date", day - 7 * ONE_DAY), _date(args, "end_date", day))
+    return {"site_uuid": args.get("site_uuid")} | _range(days, UTC)
 
 
 def site(args: Mapping[str, str], _now: datetime) -> Values:
@@ -105,19 +97,22 @@ def site(args: Mapping[str, str], _now: datetime) -> Values:
     return {"site_uuid": args["site_uuid"]}
 
 
-def _days(args: Mapping[str, str], now: datetime) -> tuple[date, date]:
-    tz = zone(args.get("timezone", DEFAULT_ZONE))
-    first = _date(args, "date_from", today(now, tz) - timedelta(days=7))
-    last = _date(args, "date_to", today(now, tz))
-    if (last - first).days >= MOST_DAYS:
-        raise ParameterError("date_from", f"must lie less than {MOST_DAYS} days before date_to")
-    return first, last
+def _zone(args: Mapping[str, str]) -> tzinfo:
+    return zone(args.get("timezone", ""))
 
 
-def _range(args: Mapping[str, str], now: datetime) -> Values:
-    first, last = _days(args, now)
-    tz = zone(args.get("timezone", DEFAULT_ZONE))
-    return {"since": midnight(first, tz), "until": midnight(last + timedelta(days=1), tz)}
+def _days(args: Mapping[str, str], now: datetime, tz: tzinfo) -> tuple[date, date]:
+    return _clip(_date(args, "date_from", today(now, tz) - 7 * ONE_DAY), _date(args, "date_to", today(now, tz)))
+
+
+def _clip(first: date, last: date) -> tuple[date, date]:
+    """Leave out the days that can hold no hit; a range of such days only ends before it begins, and is empty."""
+    return min(max(first, EARLIEST), LATEST + ONE_DAY), max(min(last, LATEST), EARLIEST - ONE_DAY)
+
+
+def _range(days: tuple[date, date], tz: tzinfo) -> Values:
+    first, last = days
+    return {"since": midnight(first, tz), "until": midnight(last + ONE_DAY, tz)}
 
 
 def _hit_filters(args: Mapping[str, str]) -> Values:
@@ -156,8 +151,6 @@ def _date(args: Mapping[str, str], name: str, default: date) -> date:
         day = date.fromisoformat(args[name] if DAY.fullmatch(args[name]) else "")
     except ValueError:
         raise ParameterError(name, "must be a date as YYYY-MM-DD") from None
-    if not EARLIEST <= day <= LATEST:
-        raise ParameterError(name, f"must lie between {EARLIEST} and {LATEST}")
     return day
 
 

@@ -3,9 +3,7 @@
 import logging
 import time
 import zlib
-from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
@@ -15,6 +13,7 @@ from analytics_store import errors, events
 from analytics_store.store import Store
 from traffic_analytics.errors import AnalyticsError, DamagedFile
 from traffic_analytics.runtime.cors import ALLOW_ORIGIN, PREFLIGHT
+from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT, read_json
 from traffic_analytics.tinybird.jwt import extract_token
 
 _log = logging.getLogger(__name__)
@@ -179,25 +178,9 @@ def _parameters() -> dict[str, str]:
     """Return the request's parameters; the query string outranks the body, and the first of equal names counts."""
     values: dict[str, str] = {}
     if request.method == "POST":
-        values |= _json_parameters(request.get_data()) if request.is_json else request.form.to_dict()
+        request.max_content_length = PARAMETERS_LIMIT
+        try:
+            values |= read_json(request.get_data()) if request.is_json else request.form.to_dict()
+        except ValueError as error:
+            raise errors.RequestError(f"body: {error}") from None
     return values | request.args.to_dict()
-
-
-def _json_parameters(body: bytes) -> dict[str, str]:
-    try:
-        parameters: Any = msgspec.json.decode(body) if body.strip() else {}
-    except (ValueError, RecursionError):
-        raise errors.RequestError("the body is not valid JSON") from None
-    if not isinstance(parameters, Mapping):
-        raise errors.RequestError("the body must be a JSON object of parameters")
-    return {name: _parameter(name, value) for name, value in parameters.items() if value is not None}
-
-
-def _parameter(name: str, value: object) -> str:
-    if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
-        return ",".join(_parameter(name, part) for part in value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
-    raise errors.ParameterError(name, "must be a text, a number or a list of them")

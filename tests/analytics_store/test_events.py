@@ -84,7 +84,7 @@ INVALID_ROWS: list[tuple[bytes, str]] = [
     (ndjson([hit(payload={"site_uuid": ""})]), "site_uuid"),
     (ndjson([hit(payload={"pathname": 7})]), "pathname"),
     (ndjson([hit(payload={"meta": []})]), "meta"),
-    (ndjson([hit(payload={"meta": {"received_timestamp": "yesterday"}})]), "received_timestamp"),
+    (ndjson([hit(inserted_at="yesterday")]), "inserted_at"),
 ]
 
 
@@ -99,6 +99,22 @@ def test_an_invalid_row_is_quarantined_with_the_rule_and_the_others_are_stored(
     (quarantined,) = database.query("SELECT name, reason FROM quarantine", {}).rows
     assert quarantined[0] == "analytics_events"
     assert reason in quarantined[1]
+
+
+@pytest.mark.parametrize(
+    "received",
+    ["yesterday", "", "1979-12-31T23:59:59.999Z", "2300-01-01T00:00:00.000Z", "0001-01-01T00:00:00+14:00",
+     "2026-02-30T10:00:00.000Z", "2026-11-22", 1_763_805_600_000, -1, 1.5, True, None, {}, ["2026-11-22T10:00:00Z"]],
+)  # fmt: skip
+def test_a_hit_whose_received_timestamp_is_unreadable_counts_without_it(
+    app: Flask, client: FlaskClient, received: object
+) -> None:
+    event = hit(payload={"meta": {"received_timestamp": received, "more": 1}})
+    assert client.post(URL, json=event).get_json() == {"successful_rows": 1, "quarantined_rows": 0}
+    assert pageviews(client) == 1
+    assert app.extensions["store"].database.query("SELECT received_at, meta FROM hits", {}).rows == [(None, '"more":1')]
+    latency = client.get("/v0/pipes/api_monitoring_ingestion.json?site_uuid=site&start_date=2026-11-01")
+    assert latency.get_json()["data"] == []
 
 
 def test_any_text_is_returned_unchanged(client: FlaskClient) -> None:

@@ -16,7 +16,15 @@ from tests.support.store import NOW, Clock, ndjson
 
 SITES = ("site-a", "site-b")
 PIPES = [name for name in ENDPOINTS if "monitoring" not in name and "automation" not in name]
-ZONES = ("Etc/UTC", "Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Cairo")
+ZONES = (
+    "Etc/UTC",
+    "Europe/Berlin",
+    "America/Los_Angeles",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "Africa/Cairo",
+    "Pacific/Apia",
+)
 CHOICES: dict[str, tuple[str, ...]] = {
     "location": ("", "DE", "GB"),
     "pathname": ("/", "/about/"),
@@ -79,7 +87,8 @@ def rounded(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return sorted(tuple(row[name] for name in sorted(row)) for row in rows)
 
 
-# Ordinary days, the clock changes of 2026 in Berlin, Los Angeles, Lord Howe and Cairo, and the current time.
+# Ordinary days, the clock changes of 2026 in Berlin, Los Angeles, Lord Howe and Cairo, the day that Apia skipped, and
+# the current time.
 MOMENTS = [
     datetime(2026, 6, 10, 12, tzinfo=UTC),
     datetime(2026, 3, 29, 1, tzinfo=UTC),
@@ -88,6 +97,7 @@ MOMENTS = [
     datetime(2026, 4, 4, 15, tzinfo=UTC),
     datetime(2026, 10, 29, 21, tzinfo=UTC),
     datetime(2026, 4, 23, 22, tzinfo=UTC),
+    datetime(2011, 12, 30, 10, tzinfo=UTC),
     NOW,
 ]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -28,10 +30,10 @@ PIPES = ("api_kpis", "api_top_pages", "api_active_visitors")
 CHECKING = [pytest.param(ADMIN, id="service checks tokens"), pytest.param("", id="store checks tokens")]
 
 
-def send(service: Service, site: str, pathname: str, browser: str = FIREFOX) -> None:
+def send(service: Service, site: str, pathname: str, browser: str = FIREFOX, **fields: Any) -> None:
     response = requests.post(
         f"http://127.0.0.1:{service.port}{TARGET}",
-        data=json.dumps(page_hit(site_uuid=site, pathname=pathname)),
+        data=json.dumps(page_hit(site_uuid=site, pathname=pathname, **fields)),
         headers={"Content-Type": "application/json", "User-Agent": browser, "x-site-uuid": site},
         timeout=30,
     )
@@ -108,6 +110,33 @@ def test_hits_while_the_store_is_killed_again_and_again_count_exactly_once(
         assert len(stored) == len(set(stored))
         assert set(stored) == accepted
         assert pageviews(service) == len(accepted)
+
+
+def test_500_posts_are_counted_whether_the_url_or_a_body_lists_them(tmp_path: Path) -> None:
+    posts = [str(uuid4()) for _ in range(499)]
+    token = ghost_token(SITE, "api_post_visitor_counts")
+    with running_with_store(tmp_path) as (service, store):
+        send(service, SITE, "/", post_uuid=(read := str(uuid4())))
+        parameters = {"site_uuid": SITE, "post_uuids": ",".join([*posts, read])}
+        too_many = parameters | {"post_uuids": ",".join(posts * 2)}
+
+        for host in (store.url, f"http://127.0.0.1:{service.port}/.ghost/analytics"):
+            query = partial(
+                requests.request,
+                url=f"{host}/v0/pipes/api_post_visitor_counts.json",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=30,
+            )
+            responses = [
+                query("GET", params=parameters),
+                query("POST", data=parameters),
+                query("POST", json=parameters),
+                query("POST", json=parameters | {"post_uuids": [*posts, read]}),
+            ]
+            wanted = [{"post_uuid": read, "visits": 1}]
+            assert [(each.status_code, each.json().get("data")) for each in responses] == [(200, wanted)] * 4
+            assert query("GET", params=too_many).status_code == 414
+            assert query("POST", data=too_many).status_code == 413
 
 
 @pytest.mark.parametrize("admin", CHECKING)

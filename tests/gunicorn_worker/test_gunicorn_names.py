@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from gunicorn.config import Config
-from gunicorn.http import errors, wsgi
+from gunicorn.http import errors, message, wsgi
 from gunicorn.http.message import Request
-from gunicorn.http.unreader import Unreader
+from gunicorn.http.unreader import IterUnreader, Unreader
 from gunicorn.workers.base import Worker
 
 from tests.support.processes import ROOT
+from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,26 @@ def test_a_worker_has_the_attributes_that_are_used() -> None:
     assert (worker.ppid, worker.sockets, worker.alive, worker.cfg) == (2, [], True, config)
     assert {"is_ssl", "forwarded_allow_networks"} <= set(dir(config))
     assert config.settings["keepalive"].get() == config.keepalive
+
+
+@pytest.mark.parametrize("parser", ["python", "fast"])
+def test_a_request_line_may_be_as_long_as_the_constant_of_gunicorn_says(
+    parser: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if parser == "fast":
+        pytest.importorskip("gunicorn_h1c")
+    config = Config()
+    config.set("http_parser", parser)
+    config.set("limit_request_line", PARAMETERS_LIMIT)
+    monkeypatch.setattr(message, "MAX_REQUEST_LINE", PARAMETERS_LIMIT)
+
+    def parse(length: int) -> Any:
+        path = b"/" + b"x" * (length - len(b"GET / HTTP/1.1"))
+        return Request(config, IterUnreader([b"GET " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n"]), ("", 0))
+
+    assert len(parse(PARAMETERS_LIMIT - 2).path) > PARAMETERS_LIMIT - 20
+    with pytest.raises(errors.LimitRequestLine):
+        parse(PARAMETERS_LIMIT + 1)
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.gateway import ACTIVE
+from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT
 
 if TYPE_CHECKING:
     from tests.support.gateway import StartGateway
+
+FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.mark.parametrize(
@@ -80,3 +83,54 @@ def test_another_pipe_is_another_query(gateway: StartGateway) -> None:
     dashboard.query("/v0/pipes/api_kpis_v2.json")
 
     assert len(dashboard.requests) == 2
+
+
+@pytest.mark.parametrize("prefix", ["", "/.ghost/analytics"])
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", {"data": {"site_uuid": "s", "source": "", "post_uuids": "a,b"}}),
+        ("", {"json": {"site_uuid": "s", "source": "", "post_uuids": ["a", "b"], "limit": None}}),
+        ("?site_uuid=s&source=", {"json": {"site_uuid": "t", "source": "t", "post_uuids": "a,b"}}),
+        ("?site_uuid=s&source=&post_uuids=a,b", {}),
+        ("?site_uuid=s", {"data": "source=&source=t&post_uuids=a,b", "content_type": FORM}),
+    ],
+)
+def test_parameters_may_be_in_the_body_and_the_url_outranks_it(
+    gateway: StartGateway, prefix: str, query: str, body: dict[str, Any]
+) -> None:
+    dashboard = gateway()
+
+    response = dashboard.service.client.post(f"{prefix}{ACTIVE}{query}", headers={"Authorization": "Bearer x"}, **body)
+
+    assert response.status_code == 200
+    (request,) = dashboard.requests
+    assert request.url.partition("?")[2] == "post_uuids=a%2Cb&site_uuid=s&source="
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b'{"a": {}}', "application/json"),
+        (b'{"a": [[]]}', "application/json"),
+        (b"[" * 30_000, "application/json"),
+        (b"&".join(b"a%d=1" % n for n in range(101)), FORM),
+        (b"{%s}" % b",".join(b'"a%d":1' % n for n in range(101)), "application/json"),
+    ],
+)
+def test_a_body_that_holds_no_parameters_is_400(gateway: StartGateway, body: bytes, content_type: str) -> None:
+    dashboard = gateway()
+
+    response = dashboard.service.client.post(
+        ACTIVE, data=body, content_type=content_type, headers={"Authorization": "Bearer x"}
+    )
+
+    assert (response.status_code, dashboard.requests) == (400, [])
+
+
+def test_a_body_that_is_too_long_is_413(gateway: StartGateway) -> None:
+    response = gateway().service.client.post(ACTIVE, data={"a": "x" * PARAMETERS_LIMIT})
+
+    assert response.status_code == 413

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from traffic_analytics.errors import InvalidQuery, UnknownPipe
+from traffic_analytics.runtime.query_parameters import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +52,25 @@ def parse_query(file: str, query_string: str) -> tuple[Query, str | None]:
         raise InvalidQuery(f"query: must hold at most {MAX_PARAMETERS} parameters") from None
     token = next((value for name, value in parameters if name == "token"), None)
     return Query(name[1], _sort([each for each in parameters if each[0] not in {"token", *_IGNORED}])), token
+
+
+def add_body(query_string: str, mimetype: str, body: bytes) -> str:
+    """Add the parameters of a body, a form or a JSON object, to a query string, which outranks them.
+
+    Raises InvalidQuery.
+    """
+    try:
+        given = dict(parse_qsl(query_string, keep_blank_values=True, max_num_fields=MAX_PARAMETERS))
+        if mimetype == "application/json":
+            parameters = read_json(body)
+        else:
+            text = body.decode("utf-8", "replace")
+            # The first of equal names counts.
+            parameters = dict(reversed(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)))
+    except ValueError as error:
+        raise InvalidQuery(f"body: {error}") from None
+    added = urlencode({name: value for name, value in parameters.items() if name not in given})
+    return "&".join(part for part in (query_string, added) if part)
 
 
 def _sort(parameters: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, Response, request
 
 from traffic_analytics.errors import TargetIsOurselves
+from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT
+from traffic_analytics.statistics.query import add_body
 from traffic_analytics.tinybird.pipes import USER_AGENT
 from traffic_analytics.wsgi import to_response
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 _PATH = "/v0/pipes/<path:file>"
 _PREFLIGHT = {
-    "access-control-allow-methods": "GET, OPTIONS",
+    "access-control-allow-methods": "GET, POST, OPTIONS",
     "access-control-allow-headers": "Origin, X-Requested-With, Content-Type, Accept, Authorization",
     "access-control-max-age": "86400",
 }
@@ -27,11 +29,14 @@ def blueprint(answer: Callable[[str, str, str | None], Answer]) -> Blueprint:
     """Return the routes. `answer` receives the path after `/v0/pipes/`, the query string and Authorization."""
     routes = Blueprint("statistics", __name__)
 
-    @routes.get(_PATH, provide_automatic_options=False)
+    @routes.route(_PATH, methods=["GET", "POST"], provide_automatic_options=False)
     def query_pipe(file: str) -> Response:
         if request.headers.get("User-Agent") == USER_AGENT:
             raise TargetIsOurselves("STATS_TARGET leads back to this service")
         query_string = request.environ.get("QUERY_STRING", "")
+        if request.method == "POST":
+            request.max_content_length = PARAMETERS_LIMIT
+            query_string = add_body(query_string, request.mimetype, request.get_data())
         return to_response(answer(file, query_string, request.headers.get("Authorization")))
 
     @routes.route(_PATH, methods=["OPTIONS"], provide_automatic_options=False)

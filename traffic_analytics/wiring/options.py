@@ -83,7 +83,7 @@ def register_statistics(
     )
     answer = gateway.answer if counter is None else counter.count_answers(gateway.answer)
     parts.register_routes(app, routes.blueprint(answer))
-    return [("GET", "/v0/pipes/NAME.json")]
+    return [("GET", "/v0/pipes/NAME.json"), ("POST", "/v0/pipes/NAME.json")]
 
 
 def register_sync(app: Flask, settings: Settings, key: str, instrumentation: Instrumentation) -> list[tuple[str, str]]:
