@@ -1,6 +1,6 @@
 """Read the body of an append piece by piece, so that no body takes much more memory than one piece.
 
-A body is NDJSON or one object over any number of lines, gzip or not. It is read twice. The first time its length and its
+A body is NDJSON or one object over any number of lines, gzip or not. It is read twice. First its length and its
 lines are counted, so that a body over a limit is refused before any of its rows is stored.
 """
 

@@ -21,6 +21,8 @@ DATA_SOURCES = (PAGE_HITS, *RAW_SOURCES)
 UNKNOWN_DEVICE = "unknown"
 QUARANTINED_CHARACTERS = 20_000
 """Longest text of a row in quarantine, in characters."""
+RAW_BYTES = 50_000
+"""Longest row that is stored as it came, in bytes: a longer one is quarantined."""
 ROW_BYTES = 200_000
 """Longest row, in bytes: a longer one is quarantined before it is decoded. The service's longest takes half of this."""
 DECODE = msgspec.json.Decoder().decode
@@ -159,7 +161,10 @@ def _parse_raw(name: str, event: dict[str, Any]) -> RawRow:
             _text(event, key)
         ts = _timestamp(event, "timestamp")
     site_uuid = _text(event, "site_uuid") or _text(payload, "site_uuid")
-    return RawRow(name, site_uuid, ts, ENCODE({**event, "payload": payload}).decode())
+    encoded = ENCODE({**event, "payload": payload})
+    if len(encoded) > RAW_BYTES:
+        raise InvalidRowError(f"a row that is no page hit must not be longer than {RAW_BYTES} bytes")
+    return RawRow(name, site_uuid, ts, encoded.decode())
 
 
 def _payload(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,6 +99,7 @@ def test_an_unknown_data_source_is_400(client: FlaskClient, name: str) -> None:
 INVALID_ROWS: list[tuple[bytes, str]] = [
     (ndjson([hit(payload={"utm_term": "x" * events.ROW_BYTES})]), "bytes"),
     (b"x" * (events.ROW_BYTES + 1), "bytes"),
+    (ndjson([hit(action="other", payload={"x": "x" * events.RAW_BYTES})]), "bytes"),
     (ndjson([hit(session_id="x" * 201)]), "identifier"),
     (ndjson([hit(version="x" * 201)]), "identifier"),
     *((ndjson([hit(payload={field: "x" * 201})]), "identifier") for field in ("site_uuid", "post_uuid", "member_uuid")),
