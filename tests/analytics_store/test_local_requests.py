@@ -1,5 +1,6 @@
+from dataclasses import replace
+
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
 from analytics_store.settings import Settings
@@ -77,8 +78,14 @@ def test_the_host_of_an_absolute_target_counts_too(client: FlaskClient, target: 
     assert client.get("/v0/store/info", environ_overrides={"RAW_URI": target}).status_code == status
 
 
-def test_with_tokens_any_page_may_send_requests(app: Flask) -> None:
-    store = create_app(Settings(data_dir=app.extensions["store"].settings.data_dir, admin_token="a")).test_client()
+@pytest.mark.parametrize("method", ["get", "post", "options"])
+@pytest.mark.parametrize("url", ["/", "/health", "/nothing", "/v0/pipes/api_kpis.json", "/v0/events?name=x"])
+def test_with_tokens_every_response_may_be_read_by_any_page(settings: Settings, url: str, method: str) -> None:
+    app = create_app(replace(settings, admin_token="a"))
     headers = {"Host": "store.example", "Origin": "https://blog.example", "Authorization": "Bearer a"}
-    response = store.get("/", headers=headers)
-    assert (response.status_code, response.headers["access-control-allow-origin"]) == (200, "*")
+    response = app.test_client().open(url, method=method.upper(), headers=headers)
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "authorization" in response.headers["access-control-allow-headers"].lower()
+    if method == "options":
+        assert response.status_code == 204
+    app.extensions["store"].database.close()
