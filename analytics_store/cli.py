@@ -16,7 +16,7 @@ import requests
 from flask import current_app
 from flask.cli import AppGroup
 
-from analytics_store import parquet
+from analytics_store import file_modes, parquet
 from analytics_store.events import DATA_SOURCES, PAGE_HITS
 from analytics_store.settings import Settings
 
@@ -26,7 +26,9 @@ BODY_BYTES = 8_000_000
 SECONDS = 3_600
 """Longest wait for a response, in seconds; the compaction of a large store takes minutes."""
 
-store = AppGroup("store", help="Maintain the embedded store, whether it runs or not.")
+store = AppGroup(
+    "store", help="Maintain the embedded store, whether it runs or not.", callback=file_modes.restrict_new_files
+)
 data_source = click.option("--name", default=PAGE_HITS, type=click.Choice(DATA_SOURCES), help="The data source.")
 
 

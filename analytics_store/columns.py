@@ -30,6 +30,17 @@ TEXTS = {
 }
 """Text fields of a hit's payload, each with its column of `hits`."""
 
+ID_CHARACTERS = 200
+"""Longest identifier, in characters: a row with a longer one is quarantined."""
+TEXT_CHARACTERS = 512
+"""Longest text of a column without an entry in LIMITS, in characters: longer ones are cut."""
+LIMITS = {"pathname": 2_048, "href": 2_048, "user-agent": 1_024}
+"""Longest text of a field, in characters: longer ones are cut."""
+OTHER_BYTES = 8_192
+"""Longest JSON of the payload's fields without a column, in bytes, and of those in its `meta`."""
+OTHER_CHARACTERS = 1_024
+"""Length to which texts are cut if that JSON is longer, in characters."""
+
 ENTRY = ("source", "device", *(column for column in TEXTS.values() if column.startswith("utm_")))
 """Columns of `sessions` that hold a value of the session's first hit."""
 

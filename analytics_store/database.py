@@ -10,21 +10,24 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from analytics_store import file_modes
 from analytics_store.columns import repeat_lines
 from analytics_store.errors import OverMemoryError, UnavailableError
 from analytics_store.settings import Settings
 from traffic_analytics.errors import DamagedFile
 
 FILE = "store.duckdb"
+LOG = "store.duckdb.wal"
 SPILL_LIMIT = "4GiB"
 """Most disk space of queries that exceed the memory; DuckDB's default is nearly all of the free space."""
 LONGEST_WAIT = 15.0
@@ -143,11 +146,33 @@ class Database:
             columns, rows, profile.get("total_rows_scanned", 0), profile.get("total_intermediate_size_bytes", 0)
         )
 
+    def size(self) -> int:
+        """Return the bytes of the file and of its log."""
+        size = 0
+        for name in (FILE, LOG):
+            with suppress(FileNotFoundError):
+                size += (self._settings.data_dir / name).stat().st_size
+        return size
+
+    def free_bytes(self) -> int:
+        """Return the bytes of the file that hold nothing; the next appends use them."""
+        sql = "SELECT free_blocks * block_size FROM pragma_database_size() WHERE database_name = current_database()"
+        size: int = self.query(sql, {}).rows[0][0]
+        return size
+
+    def checkpoint(self) -> None:
+        """Write the log to the file; while another transaction is open, DuckDB refuses, and the log stays."""
+        with suppress(UnavailableError), self.cursor() as cursor:
+            cursor.execute("CHECKPOINT")
+
     def _connect(self) -> duckdb.DuckDBPyConnection:
         directory = self._settings.data_dir
         try:
-            self.compaction_file.parent.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.compaction_file.parent.mkdir(mode=0o700, exist_ok=True)
             self.compaction_file.unlink(missing_ok=True)
+            own = (directory.glob(pattern) for pattern in (f"{FILE}*", "beside", "spill", "spill/*"))
+            file_modes.narrow((directory, *chain.from_iterable(own)))
         except OSError as error:
             raise UnavailableError(f"STORE_DATA_DIR cannot be used: {error.strerror}") from error
         with translate_errors():

@@ -39,5 +39,9 @@ class OverMemoryError(StoreError):
     """The query needs more memory than STORE_MEMORY_MB; a shorter range may need less."""
 
 
+class FullError(StoreError):
+    """The store uses as much disk as STORE_MAX_MB allows; nothing of the request was stored, or a part of its rows."""
+
+
 class UnavailableError(StoreError):
     """The database cannot be used now; nothing of the request was stored."""

@@ -1,6 +1,6 @@
 """Parse the rows of a request: page hits to columns, other rows as they are, rows that break a rule for quarantine."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -9,8 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from analytics_store.columns import TEXTS
-from analytics_store.errors import RequestError
+from analytics_store.columns import ID_CHARACTERS, LIMITS, OTHER_BYTES, OTHER_CHARACTERS, TEXT_CHARACTERS, TEXTS
 from analytics_store.sources import name_source
 from analytics_store.timestamps import format_timestamp, parse_timestamp
 
@@ -19,12 +18,17 @@ RAW_SOURCES = ("analytics_events_test", "automation_run_events", "automation_run
 """Data sources whose rows are stored as they came: test events are not counted, automations by their newest version."""
 DATA_SOURCES = (PAGE_HITS, *RAW_SOURCES)
 
-DEFAULTS = {"device": "unknown"}
+UNKNOWN_DEVICE = "unknown"
 QUARANTINED_CHARACTERS = 20_000
 """Longest text of a row in quarantine, in characters."""
+RAW_BYTES = 50_000
+"""Longest row that is stored as it came, in bytes: a longer one is quarantined."""
+ROW_BYTES = 200_000
+"""Longest row, in bytes: a longer one is quarantined before it is decoded. The service's longest takes half of this."""
 DECODE = msgspec.json.Decoder().decode
 ENCODE = msgspec.json.Encoder().encode
 NIL = UUID(int=0)
+_COLUMNS = tuple((field, column, LIMITS.get(field, TEXT_CHARACTERS)) for field, column in TEXTS.items())
 
 
 class InvalidRowError(ValueError):
@@ -71,31 +75,14 @@ class QuarantinedRow:
 Row = Hit | RawRow | QuarantinedRow
 
 
-def parse(name: str, body: bytes) -> list[Row]:
-    """Parse a body as rows of a data source: NDJSON, or one object over any number of lines."""
-    rows = [_parse_row(name, line) for line in _split(body)]
-    if not rows:
-        raise RequestError("the body holds no event")
-    return rows
-
-
-def _split(body: bytes) -> Iterator[bytes]:
-    lines = [stripped for line in body.split(b"\n") if (stripped := line.strip())]
-    if len(lines) > 1 and not _is_json(lines[0]) and _is_json(body):
-        yield body
-    else:
-        yield from lines
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        DECODE(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+def parse(name: str, lines: Iterable[bytes]) -> list[Row]:
+    """Parse lines as rows of a data source, one JSON object each."""
+    return [_parse_row(name, line) for line in lines]
 
 
 def _parse_row(name: str, line: bytes) -> Row:
+    if len(line) > ROW_BYTES:
+        return _quarantine(name, line, f"a row must not be longer than {ROW_BYTES} bytes")
     try:
         event = _require_object(DECODE(line), "a row")
         return _parse_hit(event) if name == PAGE_HITS and event.get("action") == "page_hit" else _parse_raw(name, event)
@@ -106,8 +93,13 @@ def _parse_row(name: str, line: bytes) -> Row:
     except (ValueError, OverflowError):
         # The decoder's message may quote the row.
         reason = "not valid JSON in UTF-8"
+    return _quarantine(name, line, reason)
+
+
+def _quarantine(name: str, line: bytes, reason: str) -> QuarantinedRow:
     # DuckDB's texts hold any character, but no bytes that are not UTF-8.
-    return QuarantinedRow(name, line.decode("utf-8", "replace")[:QUARANTINED_CHARACTERS], reason)
+    start = line[: 4 * QUARANTINED_CHARACTERS]
+    return QuarantinedRow(name, start.decode("utf-8", "replace")[:QUARANTINED_CHARACTERS], reason)
 
 
 def _parse_hit(event: dict[str, Any]) -> Hit:
@@ -116,6 +108,11 @@ def _parse_hit(event: dict[str, Any]) -> Hit:
     session_id = _required_text(event, "session_id")
     site_uuid = _required_text(payload, "site_uuid", "payload.site_uuid")
     version = _text(event, "version")
+    texts = {column: _text(payload, field)[:limit] for field, column, limit in _COLUMNS}
+    texts["device"] = texts["device"] or UNKNOWN_DEVICE
+    identifiers = (session_id, site_uuid, version, texts["member_uuid"], texts["post_uuid"])
+    if max(map(len, identifiers)) > ID_CHARACTERS:
+        raise InvalidRowError(f"an identifier must not be longer than {ID_CHARACTERS} characters")
     meta = payload.get("meta")
     if not (meta is None or isinstance(meta, dict)):
         raise InvalidRowError("payload.meta must be an object or null")
@@ -125,7 +122,6 @@ def _parse_hit(event: dict[str, Any]) -> Hit:
     inserted_at = _optional_timestamp(event, "inserted_at")
     event_id = payload.get("event_id")
     event_key, event_name = _event_key(event_id) if isinstance(event_id, str) and event_id else (None, "")
-    texts = {column: _text(payload, field) or DEFAULTS.get(field, "") for field, column in TEXTS.items()}
     for field in ("site_uuid", "event_id", "meta", *TEXTS):
         payload.pop(field, None)
     meta.pop("received_timestamp", None)
@@ -139,7 +135,7 @@ def _parse_hit(event: dict[str, Any]) -> Hit:
         version=version,
         received_at=received_at,
         inserted_at=inserted_at,
-        texts=texts | {"source": name_source(source)},
+        texts=texts | {"source": name_source(source)[:TEXT_CHARACTERS]},
         meta=_members(meta),
         rest=_members(payload),
     )
@@ -165,7 +161,10 @@ def _parse_raw(name: str, event: dict[str, Any]) -> RawRow:
             _text(event, key)
         ts = _timestamp(event, "timestamp")
     site_uuid = _text(event, "site_uuid") or _text(payload, "site_uuid")
-    return RawRow(name, site_uuid, ts, ENCODE({**event, "payload": payload}).decode())
+    encoded = ENCODE({**event, "payload": payload})
+    if len(encoded) > RAW_BYTES:
+        raise InvalidRowError(f"a row that is no page hit must not be longer than {RAW_BYTES} bytes")
+    return RawRow(name, site_uuid, ts, encoded.decode())
 
 
 def _payload(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,17 +217,42 @@ def _readable_timestamp(value: object) -> datetime | None:
 
 
 def _members(of: dict[str, Any]) -> str:
-    """Write an object without its braces, so that an export can add it to other members."""
-    return ENCODE(of)[1:-1].decode()
+    """Write an object without its braces, so that an export can add it to other members.
+
+    If it is over OTHER_BYTES, its texts are cut, and then its largest members are left out until it fits.
+    """
+    written = ENCODE(of)[1:-1]
+    if len(written) > OTHER_BYTES:
+        members = {key: ENCODE(_cut(value)) for key, value in of.items()}
+        sizes = {key: len(ENCODE(key)) + len(value) + len(":,") for key, value in members.items()}
+        left = sum(sizes.values())
+        for key in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            if left <= OTHER_BYTES:
+                break
+            left -= sizes[key]
+            del members[key]
+        written = ENCODE({key: msgspec.Raw(value) for key, value in members.items()})[1:-1]
+    return written.decode()
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str):
+        return value[:OTHER_CHARACTERS]
+    return {key: _cut(member) for key, member in value.items()} if isinstance(value, dict) else value
 
 
 def _event_key(event_id: str) -> tuple[UUID, str]:
-    """Shorten an event_id to 16 bytes; one that is no canonical UUID is also stored as it is."""
+    """Shorten an event_id to 16 bytes; one that is no canonical UUID is also stored as it is, unless it is long.
+
+    An export writes the 16 bytes of a long one as a UUID, which an import reads as the same event.
+    """
     try:
         key = UUID(event_id)
     except ValueError:
         key = NIL
-    return (key, "") if key != NIL and str(key) == event_id else (_hash_key(event_id), event_id)
+    if key != NIL and str(key) == event_id:
+        return key, ""
+    return _hash_key(event_id), event_id if len(event_id) <= ID_CHARACTERS else ""
 
 
 def _hash_key(*parts: str) -> UUID:

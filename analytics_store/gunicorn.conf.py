@@ -7,6 +7,7 @@ from typing import Any
 
 from gunicorn.http import message
 
+from analytics_store.file_modes import restrict_new_files
 from analytics_store.settings import Settings
 from analytics_store.wiring import log_configuration
 from traffic_analytics.errors import AnalyticsError, ConfigurationError
@@ -20,8 +21,11 @@ try:
 except ConfigurationError as error:
     sys.exit(f"The analytics store cannot start, the settings hold mistakes:\n{error}")
 
+restrict_new_files()
 wsgi_app = "analytics_store.app:app"
 bind = settings.bind
+# gunicorn gives a Unix socket its own mask: 0600, for the store's own user.
+umask = 0o177
 workers = 1
 worker_class = "gthread"
 threads = 16

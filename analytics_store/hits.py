@@ -22,6 +22,7 @@ import duckdb
 from analytics_store import sessions
 from analytics_store.columns import TEXTS
 from analytics_store.database import Database, list_parameters, read_sql
+from analytics_store.disk import DiskLimit
 from analytics_store.errors import StoreError, UnavailableError
 from analytics_store.events import Hit, QuarantinedRow, RawRow, Row
 
@@ -44,8 +45,9 @@ class Batch:
 class Hits:
     """Write rows; every append goes through this class."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], disk: DiskLimit) -> None:
         self._database = database
+        self._disk = disk
         self._clock = clock
         self._queue: list[Batch] = []
         # Guards the queue and the flag. The flag belongs to one request at a time, or to maintenance.
@@ -122,6 +124,7 @@ class Hits:
                     self._commit([batch])
 
     def _write(self, rows: list[Row]) -> None:
+        self._disk.check()
         now = datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None)
         hits = sorted((row for row in rows if isinstance(row, Hit)), key=lambda hit: hit.ts)
         with self._database.cursor() as cursor:

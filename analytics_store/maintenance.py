@@ -2,20 +2,33 @@
 
 import logging
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
+
+import duckdb
 
 from analytics_store.database import read_sql
 from analytics_store.endpoints import AUTOMATIONS
 from analytics_store.errors import DataSourceError
 from analytics_store.events import DATA_SOURCES, PAGE_HITS
 from analytics_store.hits import run
+from analytics_store.pieces import Table, split
 from analytics_store.store import Store
 
 _log = logging.getLogger(__name__)
 
-LINES_AT_ONCE = 1_000
-DAY = timedelta(days=1)
+LINES_AT_ONCE = 200
+"""Lines that an export reads at once."""
+PIECES_IN_MEMORY = 16
+"""Share of STORE_MEMORY_MB that a piece of a table may fill: sorting and writing it takes several times its size."""
+ORDERS = {
+    Table("hits", "ts"): "site_uuid, ts",
+    Table("sessions", "first_ts"): "site_uuid, first_ts",
+    Table("whole", "ts"): "name, ts",
+    Table("quarantine", "inserted_at"): "inserted_at",
+}
+"""Order of the rows in each piece of a compacted table; the pieces are in the order of time."""
 SECONDS_BETWEEN_RETENTIONS = 3_600.0
 
 
@@ -23,7 +36,9 @@ def info(store: Store) -> dict[str, Any]:
     """Return the counts of the store's content, and its size on disk."""
     result = store.database.query(read_sql("sql/info.sql"), {})
     facts = dict(zip([name for name, _ in result.columns], result.rows[0], strict=True))
-    facts["bytes_on_disk"] = sum(path.stat().st_size for path in store.settings.data_dir.glob("store.duckdb*"))
+    facts["bytes_on_disk"] = store.database.size()
+    facts["bytes_free_in_file"] = store.database.free_bytes()
+    facts["max_mb"] = store.settings.max_mb
     facts["retention_days"] = store.settings.retention_days
     facts["memory_mb"] = store.settings.memory_mb
     return facts
@@ -41,22 +56,24 @@ def count(store: Store, name: str) -> int:
 
 
 def export(store: Store, name: str) -> Iterator[bytes]:
-    """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is constant."""
+    """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded."""
     with store.database.cursor() as cursor:
         cursor.execute("BEGIN")
         if name == PAGE_HITS:
-            days: list[datetime] = [
-                row[0]
-                for row in cursor.execute("SELECT DISTINCT date_trunc('day', ts) FROM hits ORDER BY 1").fetchall()
-            ]
-            for day in days:
-                start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - UTC, as everywhere in the store
-                cursor.execute(read_sql("sql/export_hits.sql"), {"since": start, "until": start + DAY})
-                while lines := cursor.fetchmany(LINES_AT_ONCE):
-                    yield "".join([f"{line}\n" for (line,) in lines]).encode()
-        cursor.execute("SELECT event FROM whole WHERE name = $name ORDER BY ts, inserted_at", {"name": name})
+            yield from _export(store, cursor, Table("hits", "ts"), read_sql("sql/export_hits.sql"))
+        yield from _export(store, cursor, Table("whole", "ts", name), "SELECT event FROM rows ORDER BY ts, inserted_at")
+
+
+def _export(store: Store, cursor: duckdb.DuckDBPyConnection, table: Table, sql: str) -> Iterator[bytes]:
+    for piece in split(cursor, table, _piece_bytes(store)):
+        selected = f"WITH rows AS (SELECT * FROM {table.path} WHERE {table.piece})\n"  # noqa: S608 - the names are this package's own
+        cursor.execute(selected + sql, piece.values(table))
         while lines := cursor.fetchmany(LINES_AT_ONCE):
             yield "".join([f"{line}\n" for (line,) in lines]).encode()
+
+
+def _piece_bytes(store: Store) -> int:
+    return store.settings.memory_mb * 2**20 // PIECES_IN_MEMORY
 
 
 def compact(store: Store) -> None:
@@ -74,12 +91,23 @@ def compact(store: Store) -> None:
             try:
                 cursor.execute("USE compacted")
                 run(cursor, "sql/schema.sql", {})
-                run(cursor, "sql/compact.sql", {})
+                for table, order in ORDERS.items():
+                    _copy(store, cursor, table, order)
             finally:
                 cursor.execute("USE store")
                 cursor.execute("DETACH compacted")
         store.database.replace(file)
     _log.info("the file was compacted", extra={"event": "StoreCompacted"})
+
+
+def _copy(store: Store, cursor: duckdb.DuckDBPyConnection, table: Table, order: str) -> None:
+    """Copy a table to the attached file; the rows of a range of days are adjacent again."""
+    source = replace(table, path=f"store.{table.path}")
+    cursor.execute("BEGIN")
+    for piece in split(cursor, source, _piece_bytes(store)):
+        selected = f"SELECT * FROM {source.path} WHERE {source.piece} ORDER BY {order}"  # noqa: S608 - the names are this package's own
+        cursor.execute(f"INSERT INTO compacted.{table.path} BY NAME {selected}", piece.values(source))
+    cursor.execute("COMMIT")
 
 
 def count_versions(store: Store) -> int:

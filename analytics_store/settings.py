@@ -61,6 +61,11 @@ class Settings:
     memory_mb: int = variable(
         "STORE_MEMORY_MB", whole_number(128, 1_048_576), "Most memory that DuckDB may use, in MiB.", default=512
     )
+    max_mb: int | None = variable(
+        "STORE_MAX_MB",
+        whole_number(100, 1_073_741_824),
+        "Disk space in MiB at which appends are refused, and the service keeps the events; unset, there is no limit.",
+    )
     threads: int = variable("STORE_THREADS", whole_number(1, 256), "Threads of a single query.", default=2)
     log_level: str = variable("LOG_LEVEL", one_of(*LEVELS), "Least severe record to log.", default="info")
     log_format: str = variable("LOG_FORMAT", one_of(*FORMATS), "Shape of log records.", default="json")

@@ -2,14 +2,14 @@
 
 import logging
 import time
-import zlib
 from http import HTTPStatus
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from analytics_store import errors, events
+from analytics_store import bodies, errors, events
+from analytics_store.local_requests import require_local
 from analytics_store.store import Store
 from traffic_analytics.errors import AnalyticsError, DamagedFile
 from traffic_analytics.runtime.cors import ALLOW_ORIGIN, PREFLIGHT
@@ -20,11 +20,6 @@ _log = logging.getLogger(__name__)
 
 blueprint = Blueprint("store", __name__)
 
-BODY_LIMIT = 10_000_000
-"""Longest body, in bytes; Tinybird's limit on its free plan."""
-UNPACKED_LIMIT = 100_000_000
-"""Longest unpacked body, in bytes; Tinybird's limit on its paid plans."""
-
 STATUSES: dict[type[AnalyticsError], HTTPStatus] = {
     errors.RequestError: HTTPStatus.BAD_REQUEST,
     errors.ParameterError: HTTPStatus.BAD_REQUEST,
@@ -33,6 +28,7 @@ STATUSES: dict[type[AnalyticsError], HTTPStatus] = {
     errors.UnknownPipeError: HTTPStatus.NOT_FOUND,
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.OverMemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.FullError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     DamagedFile: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -81,7 +77,12 @@ def post_events() -> Response:
     name = request.args.get("name", "")
     if name not in events.DATA_SOURCES:
         raise errors.DataSourceError("there is no data source of this name")
-    accepted, quarantined = store.hits.append(events.parse(name, _body()))
+    accepted = quarantined = 0
+    for lines in bodies.read_pieces(request.get_data(cache=False), request.headers.get("Content-Encoding", "")):
+        counts = store.hits.append(events.parse(name, lines))
+        accepted, quarantined = accepted + counts[0], quarantined + counts[1]
+    if not accepted + quarantined:
+        raise errors.RequestError("the body holds no event")
     if quarantined:
         facts = {"data_source": name, "rows": quarantined}
         _log.warning("rows were quarantined", extra={"event": "RowsQuarantined", **facts})
@@ -122,6 +123,8 @@ def refuse(error: AnalyticsError) -> Response:
 @blueprint.app_errorhandler(HTTPException)
 def refuse_http(error: HTTPException) -> Response:
     """Return an error of the framework as JSON, and log a defect of the store."""
+    if isinstance(error, RequestEntityTooLarge):
+        return to_json({"error": f"the body is longer than {bodies.BODY_LIMIT} bytes; split it"}, error.code)
     code = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         cause = getattr(error, "original_exception", None) or error
@@ -132,13 +135,17 @@ def refuse_http(error: HTTPException) -> Response:
 
 @blueprint.before_app_request
 def preflight() -> Response | None:
-    """Allow requests from any page: access depends on the token, and no cookie is read."""
+    """Allow requests from any page if access depends on a token, as no cookie is read; else only from this machine."""
+    if get_store().settings.open_to_all:
+        require_local(request)
     return Response(status=HTTPStatus.NO_CONTENT) if request.method == "OPTIONS" else None
 
 
 @blueprint.after_app_request
 def allow_origins(response: Response) -> Response:
-    """Add the CORS headers to every response; without them a browser hides errors from the page."""
+    """Add the CORS headers to every response if tokens are set; without them a browser hides errors from the page."""
+    if get_store().settings.open_to_all:
+        return response
     response.headers.update((ALLOW_ORIGIN, *PREFLIGHT.items()))
     return response
 
@@ -146,32 +153,6 @@ def allow_origins(response: Response) -> Response:
 def to_json(content: object, status: int = HTTPStatus.OK) -> Response:
     """Return a JSON response."""
     return Response(msgspec.json.encode(content), status, mimetype="application/json")
-
-
-def _body() -> bytes:
-    body = request.get_data()
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding in {"", "identity"}:
-        return body
-    if encoding != "gzip":
-        raise errors.RequestError("Content-Encoding must be gzip or absent")
-    return _unpack(body)
-
-
-def _unpack(body: bytes) -> bytes:
-    unpacked, rest = bytearray(), body
-    try:
-        while rest:
-            gzip = zlib.decompressobj(wbits=31)
-            unpacked += gzip.decompress(rest, UNPACKED_LIMIT + 1 - len(unpacked))
-            if len(unpacked) > UNPACKED_LIMIT:
-                raise errors.TooLargeError(f"the body unpacks to more than {UNPACKED_LIMIT} bytes")
-            if not gzip.eof:
-                raise errors.RequestError("the gzip stream ends too early")
-            rest = gzip.unused_data
-    except zlib.error:
-        raise errors.RequestError("the body is not gzip") from None
-    return bytes(unpacked)
 
 
 def _parameters() -> dict[str, str]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from flask import Flask
 
-from analytics_store import admin, cli, maintenance, web
+from analytics_store import admin, bodies, cli, maintenance, web
 from analytics_store.database import Database
+from analytics_store.disk import DiskLimit
 from analytics_store.hits import Hits
 from analytics_store.settings import Settings
 from analytics_store.store import Store
@@ -27,11 +28,11 @@ def create_app(
     """Build the store's app. It opens its file at the first request, or when gunicorn's worker is ready."""
     logging.config.dictConfig(log_configuration(settings))
     database = Database(settings)
-    store = Store(settings, database, Hits(database, clock), Tokens(settings), clock)
+    store = Store(settings, database, Hits(database, clock, DiskLimit(settings, database)), Tokens(settings), clock)
     app = Flask("analytics_store.wiring", static_folder=None)
     # web.py logs defects under a stable event name, without the path and its token.
     app.logger.disabled = True
-    app.config["MAX_CONTENT_LENGTH"] = web.BODY_LIMIT
+    app.config["MAX_CONTENT_LENGTH"] = bodies.BODY_LIMIT
     app.extensions["store"] = store
     app.extensions["background"] = make_background(store)
     app.register_blueprint(web.blueprint)

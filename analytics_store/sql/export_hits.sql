@@ -1,4 +1,4 @@
--- Exports the hits of one day in Tinybird's form: empty texts of known fields become null, all else is as it came.
+-- Exports the hits of a piece, `rows`, in Tinybird's form: empty texts of known fields become null, all else is as it came.
 SELECT
     '{"timestamp":"' || strftime(ts, '%Y-%m-%dT%H:%M:%S.%gZ')
     || '","action":"page_hit","version":' || to_json(version)
@@ -15,8 +15,7 @@ SELECT
     || if(meta = '', '', ',' || meta) || '}'
     || if(rest = '', '', ',' || rest) || '}}'
 FROM (
-    SELECT hits.*, sessions.session_id
-    FROM hits JOIN sessions USING (session_no)
-    WHERE ts >= $since AND ts < $until
+    SELECT rows.*, sessions.session_id
+    FROM rows JOIN sessions USING (session_no)
 )
 ORDER BY ts

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from analytics_store import web
+from analytics_store import bodies, columns, events
 from tests.support.store import Clock, hit, ndjson
 
 URL = "/v0/events?name=analytics_events"
@@ -38,13 +38,41 @@ def test_gzip_is_unpacked_in_one_or_several_members(client: FlaskClient) -> None
 
 
 def test_a_gzip_bomb_is_refused_before_it_is_unpacked(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "UNPACKED_LIMIT", 1_000_000)
+    monkeypatch.setattr(bodies, "UNPACKED_LIMIT", 1_000_000)
     response = client.post(URL, data=gzip.compress(b" " * 1_000_001), headers={"Content-Encoding": "gzip"})
     assert (response.status_code, "1000000" in response.get_json()["error"]) == (413, True)
 
 
 def test_a_body_over_the_limit_is_413(client: FlaskClient) -> None:
-    assert client.post(URL, data=b" " * (web.BODY_LIMIT + 1)).status_code == 413
+    assert client.post(URL, data=b" " * (bodies.BODY_LIMIT + 1)).status_code == 413
+
+
+@pytest.mark.parametrize("line", [b"\n", b"1\n", b"{}\n"], ids=["empty", "number", "object"])
+def test_a_body_of_too_many_lines_is_413_with_the_rule_and_nothing_is_stored(client: FlaskClient, line: bytes) -> None:
+    body = gzip.compress(ndjson([hit()]) + line * bodies.LINES_LIMIT)
+    response = client.post(URL, data=body, headers={"Content-Encoding": "gzip"})
+    assert (response.status_code, str(bodies.LINES_LIMIT) in response.get_json()["error"]) == (413, True)
+    info = client.get("/v0/store/info").get_json()
+    assert (info["hits"], info["rows_in_quarantine"]) == (0, 0)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_a_body_is_read_and_committed_in_pieces(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setattr(bodies, "PIECE_LINES", 7)
+    monkeypatch.setattr(bodies, "CHUNK_BYTES", 13)
+    monkeypatch.setattr(bodies, "GZIP_BYTES", 5)
+    for module in (bodies, events):
+        monkeypatch.setattr(module, "ROW_BYTES", 400)
+    rows = [ndjson([hit(payload={"pathname": "x" * (50 * n % 200)})]) for n in range(40)]
+    long = ndjson([hit(payload={"pathname": "x" * 1_000})])
+    body = b" \r\n".join([*rows[:20], b" " * 1_000 + rows[20], long, *rows[21:], b"\n"])
+    response = client.post(
+        URL, data=gzip.compress(body) if encoding == "gzip" else body, headers={"Content-Encoding": encoding}
+    )
+    assert response.get_json() == {"successful_rows": 40, "quarantined_rows": 1}
+    assert pageviews(client) == 40
 
 
 @pytest.mark.parametrize(
@@ -69,6 +97,12 @@ def test_an_unknown_data_source_is_400(client: FlaskClient, name: str) -> None:
 
 
 INVALID_ROWS: list[tuple[bytes, str]] = [
+    (ndjson([hit(payload={"utm_term": "x" * events.ROW_BYTES})]), "bytes"),
+    (b"x" * (events.ROW_BYTES + 1), "bytes"),
+    (ndjson([hit(action="other", payload={"x": "x" * events.RAW_BYTES})]), "bytes"),
+    (ndjson([hit(session_id="x" * 201)]), "identifier"),
+    (ndjson([hit(version="x" * 201)]), "identifier"),
+    *((ndjson([hit(payload={field: "x" * 201})]), "identifier") for field in ("site_uuid", "post_uuid", "member_uuid")),
     (b"{", "JSON"),
     (b"[1]", "object"),
     (b'"text"', "object"),
@@ -118,7 +152,7 @@ def test_a_hit_whose_received_timestamp_is_unreadable_counts_without_it(
 
 
 def test_any_text_is_returned_unchanged(client: FlaskClient) -> None:
-    for text in ("a\0b", "\U0001f600", "'; DROP TABLE hits; --", "$site_uuid", "%s {}", "\\u0000", "x" * 20_000):
+    for text in ("a\0b", "\U0001f600", "'; DROP TABLE hits; --", "$site_uuid", "%s {}", "\\u0000", "x" * 2_048):
         assert client.post(URL, json=hit(payload={"pathname": text})).get_json()["successful_rows"] == 1
         query = {"site_uuid": "site", "pathname": text, "date_from": "2026-11-22", "date_to": "2026-11-22"}
         rows = client.post("/v0/pipes/api_top_pages.json", json=query).get_json()["data"]
@@ -131,7 +165,52 @@ def test_a_payload_may_be_a_json_text(client: FlaskClient) -> None:
     assert pageviews(client) == 1
 
 
-@pytest.mark.parametrize("event_id", [str(uuid4()), str(uuid4()).upper(), "any text", "\0"])
+def exported(client: FlaskClient) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in client.get("/v0/store/export?name=analytics_events").data.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("field", "characters"),
+    [*((field, columns.LIMITS.get(field, columns.TEXT_CHARACTERS)) for field in columns.TEXTS if "uuid" not in field)],
+)
+@pytest.mark.parametrize("character", ["x", "\u00e4", "\U0001f600", "\0"])
+def test_a_long_text_is_cut(client: FlaskClient, field: str, characters: int, character: str) -> None:
+    for length in (characters, characters + 1, 15_000):
+        client.post(URL, json=hit(payload={field: character * length}))
+    assert [row["payload"][field] for row in exported(client)] == [character * characters] * 3
+
+
+def test_a_long_source_is_cut(client: FlaskClient) -> None:
+    client.post(URL, json=hit(payload={"referrerSource": "x" * 20_000}))
+    rows = client.get("/v0/pipes/api_top_sources.json?site_uuid=site&date_from=2026-11-22").get_json()["data"]
+    assert rows == [{"source": "x" * columns.TEXT_CHARACTERS, "visits": 1}]
+
+
+@pytest.mark.parametrize("place", ["payload", "meta"])
+def test_fields_without_a_column_are_cut_and_then_left_out_until_they_fit(client: FlaskClient, place: str) -> None:
+    small = {"a": "x" * 5_000, "nested": {"url": "y" * 2_000, "n": 1}}
+    large = {"a": "x" * 9_000, "nested": {"url": "y" * 9_000, "n": 1}}
+    numbers = {"n": list(range(5_000)), "kept": "z"}
+    for members in (small, large, numbers):
+        client.post(URL, json=hit(payload={"meta": members} if place == "meta" else members))
+    rows = [row["payload"]["meta"] if place == "meta" else row["payload"] for row in exported(client)]
+    assert [{key: row[key] for key in ("a", "nested", "n", "kept") if key in row} for row in rows] == [
+        small,
+        {"a": "x" * 1_024, "nested": {"url": "y" * 1_024, "n": 1}},
+        {"kept": "z"},
+    ]
+
+
+def test_a_long_event_id_counts_once_even_after_its_export(client: FlaskClient) -> None:
+    event = hit(payload={"event_id": "x" * 5_000})
+    client.post(URL, data=ndjson([event, event, hit(payload={"event_id": "x" * 5_001})]))
+    rows = exported(client)
+    client.post(URL, data=ndjson([*rows, event]))
+    assert pageviews(client) == 2
+    assert all(len(row["payload"]["event_id"]) == 36 for row in rows)
+
+
+@pytest.mark.parametrize("event_id", [str(uuid4()), str(uuid4()).upper(), "any text", "\0", "x" * 201, "x" * 19_000])
 def test_a_hit_delivered_again_counts_once(client: FlaskClient, event_id: str) -> None:
     event = hit(payload={"event_id": event_id})
     assert client.post(URL, data=ndjson([event, event])).get_json() == {"successful_rows": 2, "quarantined_rows": 0}
