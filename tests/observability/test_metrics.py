@@ -489,6 +489,11 @@ def hostile_service(tmp_path_factory: pytest.TempPathFactory) -> Any:
         )
 
 
+def test_a_field_that_cannot_be_invalid_is_no_rule() -> None:
+    assert {"body.payload.href", "body.payload.parsedReferrer.url"} <= PLACES
+    assert not {"body.payload.os", "body.payload.meta", "body.payload.event_id"} & PLACES
+
+
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     field=st.sampled_from(sorted({each.removeprefix("body.payload.") for each in PLACES if "payload." in each}))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def _body_places(struct_type: type[msgspec.Struct], place: str) -> Iterator[str]:
     yield place
     for field in msgspec.structs.fields(struct_type):
+        if msgspec.Raw in get_args(field.type):  # any JSON is valid
+            continue
         inner = f"{place}.{field.encode_name}"
         yield inner
         for each in (field.type, *get_args(field.type)):
@@ -52,7 +54,7 @@ ERRORS: dict[type[errors.AnalyticsError], tuple[str, str]] = {
 
 
 class HitCounter:
-    """Counts hits; an `OnOutcome` of hits.endpoint."""
+    """Count hits; an `OnOutcome` of hits.endpoint."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._accepted = metrics.hits.labels("accepted", "")
