@@ -1,4 +1,4 @@
-"""Collect at each scrape what no counter holds: the state of the spool, and the build."""
+"""Collect the state of the spool and the build at each scrape; no counter holds them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRESH_FOR = 1.0
 
 
 class SpoolState(Collector):
-    """Reads the spool's backlog; if that fails, reports the spool as unreadable and nothing else of it."""
+    """Read the spool's backlog; if that fails, report the spool as unreadable and no other gauge of it."""
 
     def __init__(
         self, spool: Spool, max_mb: int, *, clock: Callable[[], float], monotonic: Callable[[], float]
@@ -39,20 +39,20 @@ class SpoolState(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the gauges."""
         backlog = self._cached_backlog()
-        yield _gauge("spool_max_bytes", "Most that the spool may hold.", self._max_bytes)
-        yield _gauge("spool_readable", "Whether the spool could be looked into; 0 if not.", backlog is not None)
+        yield _gauge("spool_max_bytes", "Maximum size of the spool's content.", self._max_bytes)
+        yield _gauge("spool_readable", "1 if the spool could be read, else 0.", backlog is not None)
         if backlog is None:
             return
         age = 0.0 if backlog.oldest is None else max(0.0, self._clock() - backlog.oldest)
-        yield _gauge("spool_bytes", "What the spool holds.", backlog.bytes_used)
-        yield _gauge("spool_waiting_events", "Events that wait in the spool to be sent.", backlog.waiting)
-        yield _gauge("spool_oldest_event_age_seconds", "How long the oldest event has waited; 0 if none waits.", age)
-        yield _gauge("spool_set_aside_events", "Events that were set aside and are still there.", backlog.dead_letters)
+        yield _gauge("spool_bytes", "Size of the spool's content.", backlog.bytes_used)
+        yield _gauge("spool_waiting_events", "Events that wait in the spool.", backlog.waiting)
+        yield _gauge("spool_oldest_event_age_seconds", "Age of the oldest waiting event; 0 if none waits.", age)
+        yield _gauge("spool_set_aside_events", "Dead letters in the spool.", backlog.dead_letters)
 
     def _cached_backlog(self) -> Backlog | None:
         """Return the backlog, read once a second at most and by one thread at a time.
 
-        Other threads return the previous one and wait only if there is none: threads are for hits.
+        Other threads return the previous one and wait only if there is none: hits need the threads.
         """
         if self._lock.acquire(blocking=self._backlog is None):
             try:
@@ -71,7 +71,7 @@ class SpoolState(Collector):
 
 
 class BuildInfo(Collector):
-    """Reports the version that runs and the label of its build."""
+    """Report the running version and the label of its build."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -79,7 +79,9 @@ class BuildInfo(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the one gauge."""
         info = GaugeMetricFamily(
-            "traffic_analytics_build_info", "The version that runs, as labels; always 1.", labels=["version", "label"]
+            "traffic_analytics_build_info",
+            "Version and build label of the process; always 1.",
+            labels=["version", "label"],
         )
         info.add_metric([__version__, self._label], 1)
         yield info

@@ -1,4 +1,4 @@
-"""Wrap parts of the app to count and trace what they do; what is off is not imported and wraps nothing."""
+"""Wrap parts of the app in metrics and traces; a feature that is off is not imported and wraps nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CACHED_USER_AGENTS = 4096
 
 
 class Instrumentation:
-    """Holds an app's metrics and traces, and wraps its parts with them. Both are None unless configured."""
+    """Hold an app's metrics and traces, and wrap its parts with them. Both are None unless configured."""
 
     def __init__(self, settings: Settings, span_processor: SpanProcessor | None = None) -> None:
         self.metrics = make_metrics(settings)
@@ -78,7 +78,7 @@ class Instrumentation:
         return lookups.count_lookups(cache(lookups.note_fetches(user_agent.parse)))
 
     def make_outcome_callback(self) -> OnOutcome:
-        """Return what counts and traces the outcome of each hit."""
+        """Return the callback that counts and traces the outcome of each hit."""
         count = ignore_outcome if self.metrics is None else HitCounter(self.metrics)
         if self.traces is None:
             return count
@@ -91,17 +91,17 @@ class Instrumentation:
         return count_and_trace
 
     def make_circuit_callback(self) -> Callable[[str, bool], None] | None:
-        """Return what shows that a data source's circuit has opened or closed."""
+        """Return the callback that shows that a data source's circuit has opened or closed."""
         if self.metrics is None:
             return None
         circuits = self.metrics.circuits
-        gauges = {name: circuits.labels(name) for name in DATA_SOURCES}  # each is shown as closed until it opens
+        gauges = {name: circuits.labels(name) for name in DATA_SOURCES}  # shown as closed until it opens
         return lambda data_source, is_open: gauges[data_source].set(is_open)
 
     def make_messages_callback(self) -> Callable[[int, int, int, bool], None]:
-        """Return what shows a worker's messages: received, held, set aside, and whether any can come."""
+        """Return the callback for a worker's messages: received, outstanding, dead letters, subscribed or not."""
         if self.metrics is None:
-            return lambda _received, _held, _set_aside, _subscribed: None
+            return lambda _received, _outstanding, _dead_letters, _is_subscribed: None
         from traffic_analytics.observability.metrics import MessageMetrics  # noqa: PLC0415
 
         return MessageMetrics(self.metrics).update
@@ -113,7 +113,7 @@ class Instrumentation:
     def wrap_app(
         self, app: Callable[..., Iterable[bytes]], routes: Iterable[tuple[str, str]]
     ) -> Callable[..., Iterable[bytes]]:
-        """Trace requests to these routes, each a method and a path; wrap it around everything else."""
+        """Trace requests to these routes, each a method and a path; the outermost wrapper."""
         return app if self.traces is None else self.traces.wrap_app(app, routes)
 
 

@@ -14,7 +14,7 @@ class SpanIdFilter(logging.Filter):
     """Add the ids of the current span, sampled or not."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass."""
+        """Change the record and return True: no record is dropped."""
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             record.trace_id = trace.format_trace_id(span.trace_id)
@@ -31,7 +31,7 @@ class RedactFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass."""
+        """Change the record and return True: no record is dropped."""
         record.event = "TracesFailed"
         if isinstance(record.args, tuple):
             record.args = tuple(_redact(each) for each in record.args)

@@ -1,4 +1,4 @@
-"""Count what targets, batch senders, caches and syncs do, by a wrapper around each."""
+"""Wrap targets, batch senders, caches and syncs to count their results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from traffic_analytics.wsgi import Answer
 
 OTHER = "other"
-"""Label value for all that is in no closed set."""
+"""Label value for names that are in no closed set."""
 
 SYNC_RESULTS = {202: "taken", 401: "unauthorized", 502: "failed", 503: "delayed"}
 """Label value for each status of a sync; any other status counts as invalid."""
@@ -32,12 +32,12 @@ T = TypeVar("T")
 
 
 def by_data_source(make: Callable[[str], T], names: Sequence[str] = DATA_SOURCES) -> dict[str, T]:
-    """Make one thing for each data source and one for all unknown ones."""
+    """Call `make` for each data source, and for OTHER, which stands for all unknown ones."""
     return {name: make(name) for name in (*names, OTHER)}
 
 
 class MeteredTarget:
-    """Counts a target's replies and times them."""
+    """Count a target's replies and time them."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class MeteredTarget:
         self.WRONG_SETUP = target.WRONG_SETUP
         self._target = target
         self._monotonic = monotonic
-        self._direct = _Way(metrics, "direct", data_sources)
-        self._batch = _Way(metrics, "batch", data_sources)
+        self._direct = _TargetCounters(metrics, "direct", data_sources)
+        self._batch = _TargetCounters(metrics, "batch", data_sources)
 
     def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
         """Send one event."""
@@ -68,8 +68,8 @@ class MeteredTarget:
         return reply
 
 
-class _Way:
-    """Holds the counters of one way to the target; to find a counter by its labels costs more than to count."""
+class _TargetCounters:
+    """Hold the counters of one `way`; looking up a counter by its labels costs more than counting."""
 
     def __init__(self, metrics: Metrics, way: str, data_sources: Sequence[str]) -> None:
         self._results = by_data_source(
@@ -92,7 +92,7 @@ class _Way:
 
 
 class MeteredBatchSender(BatchSender):
-    """Counts the events of its batches that become dead letters, wherever those are stored."""
+    """Count the events of its batches that become dead letters, in the spool or in a topic."""
 
     def __init__(
         self, target: Target, metrics: Metrics, monotonic: Callable[[], float], stopping: threading.Event
@@ -100,10 +100,10 @@ class MeteredBatchSender(BatchSender):
         super().__init__(target, monotonic=monotonic, stopping=stopping)
         self._set_aside = by_data_source(metrics.set_aside.labels)
 
-    def deliver(self, data_source: str, events: Sequence[E], place: BatchSource[E]) -> bool:
+    def deliver(self, data_source: str, events: Sequence[E], source: BatchSource[E]) -> bool:
         """Send events of one data source."""
         counter = self._set_aside.get(data_source) or self._set_aside[OTHER]
-        return super().deliver(data_source, events, _MeteredBatchSource(place, counter))
+        return super().deliver(data_source, events, _MeteredBatchSource(source, counter))
 
 
 class _MeteredBatchSource(Generic[E]):
@@ -121,7 +121,7 @@ class _MeteredBatchSource(Generic[E]):
 
 
 class Lookups:
-    """Counts look-ups in a cache as hits or misses. A miss is fetched within the look-up and in its thread."""
+    """Count look-ups in a cache as hits or misses. A miss is fetched within the look-up and in its thread."""
 
     def __init__(self, hit: Counter, miss: Counter) -> None:
         self._hit = hit
@@ -148,7 +148,7 @@ class Lookups:
         return look_up_and_count
 
     def note_fetches(self, fetch: Callable[P, T]) -> Callable[P, T]:
-        """Return `fetch`, whose calls make a miss of the look-up in which they happen."""
+        """Return `fetch`; a call of it marks the current look-up of its thread as a miss."""
 
         def note_and_fetch(*args: P.args, **kwargs: P.kwargs) -> T:
             self._thread.has_fetched = True
@@ -163,7 +163,7 @@ def cache_lookups(metrics: Metrics, cache: str) -> Lookups:
 
 
 class MeteredSalts(Salts):
-    """Counts the look-ups in the cache of salts."""
+    """Count the look-ups in the cache of salts."""
 
     def __init__(self, store: SaltStore, lookups: Lookups) -> None:
         super().__init__(_NotedStore(store, lookups))
@@ -185,7 +185,7 @@ class _NotedStore:
 
 
 class MeteredSync:
-    """Counts the responses to Ghost's syncs."""
+    """Count the responses to Ghost's syncs."""
 
     def __init__(self, sync: Callable[[dict[str, Any]], Answer], metrics: Metrics) -> None:
         self._sync = sync

@@ -1,7 +1,7 @@
 """Define the metrics and their labels.
 
-Every label has a closed set of values, listed in the code. Nothing that a client sends becomes a label, so the metrics
-show no visitor, site or path, and the number of series does not grow.
+Every label has a closed set of values, listed in the code. No text of a client becomes a label. So the metrics show no
+visitor, site or path, and the number of series does not grow.
 """
 
 from __future__ import annotations
@@ -21,53 +21,49 @@ BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.
 
 
 class Metrics:
-    """Holds the instruments of one app. Made before any fork; a test may make several in one process."""
+    """Hold the instruments of one app. Made before any fork; a test may make several in one process."""
 
     def __init__(self) -> None:
         # prometheus-client chooses this on import, from its environment variable, and names files by process id.
         prometheus_values.ValueClass = multiprocess.value_class()
-        disable_created_metrics()  # type: ignore[no-untyped-call] # each would be a series more for Prometheus to store
+        disable_created_metrics()  # type: ignore[no-untyped-call] # each is one more series
         self.registry = CollectorRegistry()
         self._exported = multiprocess.exported_registry(self.registry)
-        self.hits = self._counter("hits", "Page hits by what became of them.", "outcome", "rule")
+        self.hits = self._counter("hits", "Page hits by outcome and rule.", "outcome", "rule")
         self.events = self._counter(
             "sent_events",
-            "Events sent to the target, by its answer. One that is sent again counts again.",
+            "Events sent to the target, by its reply. An event that is sent again counts again.",
             "data_source",
             "way",
             "result",
         )
         self.quarantined = self._counter(
-            "quarantined_rows", "Rows that Tinybird took but could not fit into its table.", "data_source", "way"
+            "quarantined_rows", "Rows that Tinybird accepted into its quarantine.", "data_source", "way"
         )
         self.spooled = self._counter("spooled_events", "Accepted events that went to the spool.", "data_source")
         self.set_aside = self._counter(
-            "set_aside_events", "Events that were set aside because the target refuses them.", "data_source"
+            "set_aside_events", "Dead letters: events that the target refuses.", "data_source"
         )
         self.lookups = self._counter("cache_lookups", "Look-ups in the caches of a process.", "cache", "result")
-        self.sync_requests = self._counter(
-            "sync_requests", "Ghost's syncs of its automations, by what became of them.", "result"
-        )
-        self.answers = self._counter(
-            "statistics_answers", "Answers about statistics, by where they came from.", "result"
-        )
+        self.sync_requests = self._counter("sync_requests", "Ghost's syncs of its automations, by result.", "result")
+        self.answers = self._counter("statistics_answers", "Responses to queries, by their origin.", "result")
         self.seconds = Histogram(
             "traffic_analytics_upstream_request_duration_seconds",
-            "How long the target took for a request with events.",
+            "Duration of a request with events to the target.",
             ["way"],
             buckets=BUCKETS,
             registry=self.registry,
         )
         self.circuits = Gauge(
             "traffic_analytics_circuit_open",
-            "1 if hits of some process go straight to the spool because the target did not take them.",
+            "1 if hits of a process go straight to the spool because the target failed, else 0.",
             ["data_source"],
             registry=self.registry,
             multiprocess_mode="livemax",
         )
 
     def open_files(self) -> None:
-        """Open and size this process's count files, so that no later count can fail. Raises OSError."""
+        """Open and size this process's count files, so that no later count fails. Raises OSError."""
         self.events.labels("other", "direct", "taken").inc(0)  # the first count opens the files of all
 
     def export(self) -> bytes:
@@ -75,7 +71,7 @@ class Metrics:
         return generate_latest(self._exported)
 
     def register(self, collector: Collector) -> None:
-        """Export what a collector reads at each scrape, too."""
+        """Export the metrics that a collector reads at each scrape, too."""
         self._exported.register(collector)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
@@ -83,38 +79,38 @@ class Metrics:
 
 
 class MessageMetrics:
-    """Holds the instruments of a worker's messages, and copies the worker's own counts into them."""
+    """Hold the instruments of a worker's messages, and copy the worker's own counts into them."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.received = Counter(
             "traffic_analytics_messages_received",
-            "Messages that came from the subscription, those that came again included.",
+            "Messages received from the subscription, redeliveries included.",
             registry=metrics.registry,
         )
         self.held = Gauge(
             "traffic_analytics_messages_held",
-            "Messages that are here and neither acknowledged nor given back.",
+            "Messages that are neither acknowledged nor given back.",
             registry=metrics.registry,
             multiprocess_mode="livesum",
         )
         self.set_aside = Counter(
             "traffic_analytics_messages_set_aside",
-            "Messages that were set aside because they are no events or the target refuses them.",
+            "Dead letters: messages that are no events or that the target refuses.",
             registry=metrics.registry,
         )
         self.subscribed = Gauge(
             "traffic_analytics_subscribed",
-            "Whether messages can come; 0 if not.",
+            "1 if messages can arrive, else 0.",
             registry=metrics.registry,
             multiprocess_mode="livemin",
         )
         self._received = 0
-        self._set_aside = 0
+        self._dead_letters = 0
 
-    def update(self, received: int, held: int, set_aside: int, subscribed: bool) -> None:
-        """Copy totals of messages received and set aside, the number held, and whether messages can come."""
+    def update(self, received: int, outstanding: int, dead_letters: int, is_subscribed: bool) -> None:
+        """Copy the totals of messages received and of dead letters, the number outstanding, and `is_subscribed`."""
         self.received.inc(received - self._received)
-        self.set_aside.inc(set_aside - self._set_aside)
-        self.held.set(held)
-        self.subscribed.set(subscribed)
-        self._received, self._set_aside = received, set_aside
+        self.set_aside.inc(dead_letters - self._dead_letters)
+        self.held.set(outstanding)
+        self.subscribed.set(is_subscribed)
+        self._received, self._dead_letters = received, dead_letters

@@ -1,4 +1,4 @@
-"""Serve the metrics at /metrics, if wanted only to holders of a token."""
+"""Serve the metrics at /metrics, to holders of METRICS_TOKEN only if it is set."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def blueprint(export: Callable[[], bytes], token: str | None) -> Blueprint:
 
 
 def is_bearer_of(token: str, authorization: str) -> bool:
-    """Return whether the header holds the token, in a time that does not depend on how much of it is right."""
+    """Return whether the header holds the token; the time does not depend on how much of it is right."""
     given = bearer_token(authorization)
     return given is not None and compare_digest(given.encode(), token.encode())

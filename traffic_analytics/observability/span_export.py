@@ -1,7 +1,7 @@
 """Send spans to a collector from a thread of its own; no hit and no shutdown waits for the collector.
 
-Spans wait in a bounded queue of this process (OTEL_BSP_MAX_QUEUE_SIZE). While the collector is away it fills up, and
-the oldest are dropped.
+Spans wait in a bounded queue of this process (OTEL_BSP_MAX_QUEUE_SIZE). While the collector is unavailable it fills up,
+and the oldest are dropped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FLUSH_SECONDS = 3.0
 
 
 class Traces:
-    """Traces the parts of one app and sends the spans of this process."""
+    """Trace the parts of one app and send the spans of this process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -54,7 +54,7 @@ class Traces:
         return TracedRequests(app, self._spans, routes, parent_of_request(self._settings))
 
     def wrap_target(self, target: Target, url: str | None = None) -> Target:
-        """Trace what is sent to a target; `url` is its address if it is reached over HTTP."""
+        """Trace requests to a target; `url` is its address if it is reached over HTTP."""
         return TracedTarget(target, self._spans, url)
 
     def wrap_salt_store(self, store: SaltStore) -> SaltStore:
@@ -98,7 +98,7 @@ def resource(settings: Settings) -> Resource:
 
 
 def exporter_for(settings: Settings) -> Callable[[], SpanExporter]:
-    """Choose the exporter and return what makes it; nothing is opened yet."""
+    """Choose the exporter and return its factory; nothing is opened yet."""
     if settings.otel_traces_exporter == "gcp":
         return lambda: _google(settings.google_cloud_project)
     # Imported before the fork, so that workers share its memory.
@@ -119,9 +119,9 @@ def _google(project: str | None) -> SpanExporter:
 
 
 class LazyExporter(SpanExporter):
-    """Makes its exporter with the first spans, in the thread that sends them.
+    """Make the exporter with the first spans, in the thread that sends them.
 
-    Google's exporter requests credentials when it is made, which may take long or fail; no start waits for that.
+    Google's exporter requests credentials when it is made. That may take long or fail, and no start waits for it.
     """
 
     def __init__(self, make: Callable[[], SpanExporter]) -> None:
@@ -129,7 +129,7 @@ class LazyExporter(SpanExporter):
         self._exporter: SpanExporter | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send spans; those that the collector does not accept are lost."""
+        """Send spans; spans that the collector does not accept are lost."""
         if self._exporter is None:
             self._exporter = self._make()
         return self._exporter.export(spans)

@@ -1,4 +1,4 @@
-"""Count the responses to queries of statistics by where they came from."""
+"""Count the responses to queries by their origin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class StatisticsCounter:
-    """Counts cached responses, those of the target, and stale ones returned while the target fails."""
+    """Count cached responses, those of the target, and stale ones returned while the target fails."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._stale, self._failed, self._refused, hit, miss = (
@@ -49,7 +49,7 @@ class StatisticsCounter:
         return answer_and_count
 
     def note_requests(self, pipes: PipesApi) -> PipesApi:
-        """Return `pipes`, whose requests make a miss of the response in which they happen."""
+        """Return `pipes`; a request of it marks the current response of its thread as a miss."""
         return _NotedPipes(pipes, self._lookups)
 
 
@@ -58,5 +58,5 @@ class _NotedPipes:
         self._get = lookups.note_fetches(pipes.get)
 
     def get(self, path: str, token: str) -> Reply:
-        """Ask the target."""
+        """Query the target."""
         return self._get(path, token)

@@ -1,4 +1,4 @@
-"""Trace requests, salt look-ups and what is sent to a target.
+"""Trace requests, salt look-ups and requests to a target.
 
 | span | of | parent |
 |---|---|---|
@@ -7,8 +7,8 @@
 | `send to Tinybird` | one event | the request |
 | `send a batch to Tinybird` | several events | none, or the request that brought them: Ghost's sync |
 
-No attribute holds an address, a user agent, a token, a body, a query, or a path that is no route. Errors are recorded
-by their class, since their messages may quote any of these. Nothing of a trace is sent on to Tinybird.
+No attribute holds an address, user agent, token, body or query, or a path that is no route. Errors are recorded by
+their class, since their messages may quote any of these. Nothing of a trace is forwarded to Tinybird.
 
 Instrumentation wraps these classes around the parts of the app, only if traces are on.
 """
@@ -56,14 +56,14 @@ VERDICT = "traffic_analytics.verdict"
 SALT_STORE = "traffic_analytics.salt_store"
 
 PLACEHOLDER = "NAME.json"
-"""Stands in a route for the name of a pipe."""
+"""Placeholder in a route for the name of a pipe."""
 
 _HIT_OUTCOMES = {"delivered": "delivered", "spooled": "kept", "bot": "bot"}
 _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})/([0-9]{1,20});o=([01])", re.IGNORECASE)
 
 
 class Spans:
-    """Starts spans. They are dropped until the process that sends them has started."""
+    """Start spans. They are dropped until the process that sends them has started."""
 
     def __init__(self) -> None:
         self.tracer: Tracer = trace.NoOpTracer()
@@ -110,7 +110,7 @@ class Route(NamedTuple):
 class TracedRequests:
     """WSGI middleware: a span for each request to one of `routes`, which are methods and paths.
 
-    Other requests have none: balancers, scrapers and scanners send most of them.
+    Other requests have no span: balancers, scrapers and scanners send most of them.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ def parent_of_request(settings: Settings) -> Callable[[Mapping[str, Any]], Conte
 
 
 class _Traceparent:
-    """Gives OpenTelemetry the one header that holds no free text; `tracestate` would be sent on."""
+    """Getter of the one header that holds no free text; `tracestate` would be forwarded."""
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         return [carrier["HTTP_TRACEPARENT"]] if key == "traceparent" else None
