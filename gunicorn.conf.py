@@ -101,14 +101,14 @@ def _replace_on_error(worker: Any, open_files: Callable[[], None]) -> None:
         open_files()
     except OSError as failure:
         worker.log.error("the count files cannot be opened: %s", failure, extra={"event": "MetricsUnavailable"})
-        time.sleep(1.0)  # gunicorn starts the next worker at once, which would take the CPU from the others
+        time.sleep(1.0)  # gunicorn starts the next worker at once; without a pause it would use all of the CPU
         sys.exit(1)
 
 
 def on_starting(server: Any) -> None:
     """Log the number of workers; block the signals that stop a worker until it has set its handlers.
 
-    Between the fork and that moment a worker has the master's handlers, which only note a signal for the master's loop.
+    Until then a forked worker has the master's handlers, which only queue a signal for the master's loop.
     """
     is_given = _environment.get("WEB_CONCURRENCY", "").strip()
     count = WorkerCount(workers, "WEB_CONCURRENCY is set") if is_given else default_worker_count(_settings)
@@ -121,8 +121,8 @@ def on_starting(server: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Start the background in the worker; a thread started before the fork would not exist in it."""
-    # Frozen objects are not scanned, so their memory stays shared with the master. Hits leave no cycles to collect,
-    # for which Python would look after every 700 objects.
+    # Frozen objects are not scanned, so their memory stays shared with the master. Hits leave no cycles to collect;
+    # by default Python would search for some after every 700 objects.
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
     worker.body_limits = worker.wsgi.extensions.get("body_limits")

@@ -1,1 +1,1 @@
-"""A small store that speaks Tinybird's interfaces, so that Ghost's dashboard needs no account with a third party."""
+"""Store events and answer queries through Tinybird's interfaces, so that Ghost's dashboard needs no account."""

@@ -1,4 +1,4 @@
-"""The WSGI entry of the store: `gunicorn -c analytics_store/gunicorn.conf.py analytics_store.app:app`."""
+"""Provide the store's WSGI application: `gunicorn -c analytics_store/gunicorn.conf.py analytics_store.app:app`."""
 
 import sys
 

@@ -89,7 +89,7 @@ class Database:
                 self._root = None
 
     def replace(self, file: Path) -> None:
-        """Put another file in place of this one when no cursor is in use; none is lent meanwhile."""
+        """Replace the file by another one when no cursor is in use; none is lent until then."""
         give_up_at = time.monotonic() + LONGEST_WAIT
         with self._change:
             while not self._stop_lending(SHORT_WAIT):

@@ -14,7 +14,7 @@ COLUMNS = ("timestamp", "session_id", "action", "version", "site_uuid", "id", "u
 
 
 def write(file: Path, chunks: Iterable[bytes]) -> int:
-    """Write NDJSON as Parquet; return the number of rows. The gzipped NDJSON needs space beside the file meanwhile."""
+    """Write NDJSON as Parquet; return the number of rows. The gzipped NDJSON needs space beside the file until then."""
     with tempfile.TemporaryDirectory(dir=file.parent) as directory:
         lines = Path(directory) / "rows.ndjson.gz"
         with gzip.open(lines, "wb", compresslevel=1) as stream:

@@ -11,8 +11,8 @@ from analytics_store.hits import Hits
 from analytics_store.settings import Settings
 from analytics_store.tokens import Tokens
 
-# Each query may use all the memory that there is; more at a time would make each other fail.
 CONCURRENT_QUERIES = 2
+"""Queries that run at a time; each may use all of STORE_MEMORY_MB, so more of them would fail."""
 
 
 @dataclass(frozen=True, slots=True)

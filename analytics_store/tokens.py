@@ -11,7 +11,7 @@ from traffic_analytics.tinybird.jwt import JwtVerifier, NotAJwt, Scopes
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a token may do. `scopes` are a JWT's; a token without scopes reads every pipe if `read` is set."""
+    """Access of a token. `scopes` are a JWT's; a token without scopes reads every pipe if `read` is set."""
 
     append: bool = False
     administer: bool = False
@@ -50,7 +50,7 @@ class Tokens:
         self._open = settings.open_to_all
 
     def access(self, token: str | None, now: float) -> Access:
-        """Return what a token may do. Raises ForbiddenError if it is missing, unknown or expired.
+        """Return the access of a token. Raises ForbiddenError if it is missing, unknown or expired.
 
         Without any configured token every client may do everything; the settings then allow loopback only.
         """

@@ -2,7 +2,7 @@
 
 - Only the newest version of a row counts, so no response changes.
 - A query reads at most twice the rows that the last collapse left, ROOM more, and those of the last SECONDS_BETWEEN.
-  This bounds its time, and the share of collapsing in the price of a row.
+  This bounds the time of a query, and the cost of collapsing for each row.
 """
 
 from analytics_store.maintenance import collapse, count_versions

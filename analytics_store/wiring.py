@@ -1,4 +1,4 @@
-"""Build the store's app from its settings; a test passes other parts."""
+"""Build the store's app from its settings."""
 
 import logging.config
 import time

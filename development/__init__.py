@@ -1,1 +1,1 @@
-"""Start store and service for development: `python -m development`."""
+"""Start service and store for development: `python -m development`."""

@@ -1,7 +1,7 @@
 """Start service and store for development: the processes of Procfile.dev, configured for each other.
 
-Variables of the environment and of `.env` stay as they are; only the others are filled in. The store's tokens are made
-once and stored in DATA_DIR.
+Variables of the environment and of `.env` take precedence over DEFAULTS. The store's tokens are created once and stored
+in DATA_DIR.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def complete(given: dict[str, str]) -> dict[str, str]:
 
 
 def load_tokens(file: Path) -> dict[str, str]:
-    """Read the tokens that an earlier start made, or make them; no other user may read the file."""
+    """Read the tokens of an earlier start, or create them; no other user may read the file."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"{name}={secrets.token_urlsafe(32)}\n" for name in TOKENS]
@@ -60,7 +60,7 @@ def load_tokens(file: Path) -> dict[str, str]:
             new.writelines(lines)
     tokens = {name: value for name, value in dotenv_values(file).items() if value}
     if set(tokens) != set(TOKENS):
-        sys.exit(f"{file} is damaged: it must set {', '.join(TOKENS)}. Delete it, and new ones are made.")
+        sys.exit(f"{file} is damaged: it must set {', '.join(TOKENS)}. Delete it, and the next start creates new ones.")
     return tokens
 
 

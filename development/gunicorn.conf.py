@@ -1,5 +1,5 @@
 # ruff: noqa: N999 - the name is gunicorn's
-"""How `make run` starts the service: as in production, and it says what to try."""
+"""Configure gunicorn for `make run`: as in production, and print commands to try."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from analytics_store.settings import Settings as StoreSettings
 from traffic_analytics.hits.signed_url import sign
 from traffic_analytics.settings import Settings
 
-# gunicorn asks for every worker's settings here, and app.py reads the same environment.
+# gunicorn reads its settings from this module's globals.
 globals().update(
     {name: value for name, value in runpy.run_path("gunicorn.conf.py").items() if not name.startswith("__")}
 )
@@ -24,25 +24,25 @@ _SITE = "c431ed34-e1de-4c2a-a9be-bc96c06dff2e"
 
 
 def when_ready(server: Any) -> None:  # noqa: ARG001
-    """Say what to try, now that the port answers and the store does."""
-    environment = dict(os.environ)  # noqa: TID251 - development/__main__.py has put together what this process gets
+    """Print commands to try, once service and store accept requests."""
+    environment = dict(os.environ)  # noqa: TID251 - completed by development/__main__.py
     settings, store = Settings.from_env(environment), StoreSettings.from_env(environment)
     service = f"http://127.0.0.1:{settings.port}"
-    said = [f"Traffic Analytics listens on port {settings.port}."]
-    said += ["A hit, to paste into another terminal; its enriched event appears here:"]
-    said += [_curl(settings, service, datetime.now(UTC))]  # noqa: TID251 - the edge
+    lines = [f"Traffic Analytics listens on port {settings.port}."]
+    lines += ["A hit, to paste into another terminal; its enriched event appears here:"]
+    lines += [_curl(settings, service, datetime.now(UTC))]  # noqa: TID251 - the edge
     if store.url is not None and settings.stats_target == store.url:
         _wait_for(store.url + "/health")
-        said += [
-            "What is counted by now:",
+        lines += [
+            "The pages counted so far:",
             f"curl '{service}/v0/pipes/api_top_pages.json?site_uuid={_SITE}&token={store.stats_token}'",
             "Configuration of a Ghost in development on this machine (production: docs/operate/self-hosting.md):",
             "\n".join(_configuration(service, store)),
         ]
     elif settings.stats_target is None:
-        said += [f"Its event then goes to {settings.proxy_target}; without STATS_TARGET there are no statistics here."]
-    said += ["Ctrl-C stops everything."]
-    print("\n" + "\n\n".join(said) + "\n", flush=True)  # noqa: T201 - the terminal is whom this is for
+        lines += [f"Its event then goes to {settings.proxy_target}; without STATS_TARGET there are no statistics here."]
+    lines += ["Ctrl-C stops everything."]
+    print("\n" + "\n\n".join(lines) + "\n", flush=True)  # noqa: T201 - for the terminal
 
 
 def _configuration(service: str, store: StoreSettings) -> list[str]:
@@ -66,7 +66,7 @@ def _wait_for(url: str, seconds: float = 20.0) -> None:
 
 
 def _curl(settings: Settings, service: str, now: datetime) -> str:
-    """Write the command that sends a hit as a reader's browser would; signed, if signatures are asked for."""
+    """Return the command that sends a hit as a browser does, signed if HMAC_SECRET is set."""
     browser = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
     body = {
         "timestamp": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z",

@@ -1,3 +1,3 @@
-"""A web-analytics service for Ghost: page hits in, enriched events to Tinybird, nothing lost and nobody traceable."""
+"""Receive page hits of Ghost sites, enrich them and deliver the events to Tinybird."""
 
 __version__ = "0.1.0"

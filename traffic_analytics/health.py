@@ -35,7 +35,7 @@ def once(check: Callable[[], None]) -> Callable[[], None]:
 
 
 class Readiness:
-    """Checks each store, at most once a second: the route is public, and each check costs a write to the disk."""
+    """Check each store, at most once a second: the route is public, and each check costs a write to the disk."""
 
     def __init__(self, checks: list[Callable[[], None]], clock: Callable[[], datetime]) -> None:
         self._checks = checks

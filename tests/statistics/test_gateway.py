@@ -260,7 +260,7 @@ DAY = 86_400
 
 
 def day_of_polls(seconds: float, tabs: int) -> list[tuple[float, int]]:
-    """Say when each tab asks: once a minute, each at its own second, a little late as browsers are."""
+    """Return the times of each tab's queries: once a minute, at a second of its own, a little late as in browsers."""
     return sorted(
         (start + 60 * n + (n * 7 % 5) / 100, tab)
         for tab, start in enumerate(range(0, 60, 60 // tabs))

@@ -23,12 +23,12 @@ _JAR = next(_LIB.glob("cloud-pubsub-emulator-*.jar"), _LIB)
 
 
 def missing() -> str | None:
-    """Say what is not installed that the emulator needs."""
+    """Return a program that the emulator needs and that is not installed."""
     return next((str(each) for each in ("java", _JAR) if path_of(each) is None), None)
 
 
 class PubsubEmulator(Neighbour):
-    """One emulator, and what else uses it: topics and subscriptions are made here, messages published and taken."""
+    """Run one emulator; create topics and subscriptions, publish messages and receive them."""
 
     def __init__(self, directory: Path) -> None:
         java = [found("java"), "-Xmx1g", "-XX:+UseSerialGC", "-jar", found(_JAR), "--host=127.0.0.1", "--port={port}"]
@@ -39,7 +39,7 @@ class PubsubEmulator(Neighbour):
         self._subscriptions = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
 
     def create(self, name: str, *more_subscriptions: str) -> None:
-        """Create a topic and a subscription of the same name, and more subscriptions if wanted."""
+        """Create a topic and a subscription of the same name, and more subscriptions of the topic."""
         self.create_topic(name)
         for subscription in (name, *more_subscriptions):
             self.create_subscription(subscription, name)
@@ -49,25 +49,25 @@ class PubsubEmulator(Neighbour):
         self._topics.create_topic(name=_topic(name))
 
     def create_subscription(self, name: str, topic: str) -> None:
-        """Create a subscription; what is not acknowledged within 10 seconds is delivered again."""
+        """Create a subscription; a message that is not acknowledged within 10 seconds is delivered again."""
         self._subscriptions.create_subscription(name=_subscription(name), topic=_topic(topic), ack_deadline_seconds=10)
 
     def publish(self, name: str, messages: Iterable[bytes], **attributes: str) -> None:
-        """Publish messages as somebody else might."""
+        """Publish messages as a foreign client does."""
         self._topics.publish(
             topic=_topic(name), messages=[PubsubMessage(data=data, attributes=attributes) for data in messages]
         )
 
     def take(self, name: str, timeout: float = 5.0) -> list[Any]:
-        """Take and acknowledge what waits in a subscription, if anything comes."""
+        """Receive and acknowledge the messages of a subscription; none if none arrives in time."""
         try:
-            answer = self._subscriptions.pull(subscription=_subscription(name), max_messages=1000, timeout=timeout)
+            response = self._subscriptions.pull(subscription=_subscription(name), max_messages=1000, timeout=timeout)
         except DeadlineExceeded:
             return []
-        if answer.received_messages:
-            ack_ids = [each.ack_id for each in answer.received_messages]
+        if response.received_messages:
+            ack_ids = [each.ack_id for each in response.received_messages]
             self._subscriptions.acknowledge(subscription=_subscription(name), ack_ids=ack_ids)
-        return [each.message for each in answer.received_messages]
+        return [each.message for each in response.received_messages]
 
     def _lists_topics(self, _port: int) -> bool:
         try:

@@ -36,15 +36,15 @@ _log = logging.getLogger(__name__)
 RETRY_AFTER = 30.0
 """Retry-After without one from Tinybird, in seconds. Ghost ignores it and sends again after five minutes."""
 SLOT_TIMEOUT = 1.0
-"""Time for which a sync waits for another one to end, in seconds. Ghost sends its two tables together, and most take
-less; a longer wait would occupy a thread that hits need."""
+"""Time for which a sync waits for another one to end, in seconds. Ghost sends its two tables together, and most end
+sooner; a longer wait would occupy a thread that hits need."""
 _TOO_MANY = "too many syncs are under way"
 _MEDIA_TYPES = ("application/x-ndjson", "application/json")
 _ADVICE = {
     Verdict.WRONG_SETUP: "TINYBIRD_TRACKER_TOKEN must be allowed to append to "
     f"{' and '.join(sync_rows.DATA_SOURCES)}, and PROXY_TARGET must be its region",
     Verdict.REFUSED: f"the workspace must have Ghost's data sources {' and '.join(sync_rows.DATA_SOURCES)}",
-    Verdict.TOO_LARGE: f"it must take bodies of {sync_rows.BODY_LIMIT} bytes",
+    Verdict.TOO_LARGE: f"it must accept bodies of {sync_rows.BODY_LIMIT} bytes",
 }
 
 

@@ -103,8 +103,8 @@ class StallDetector:
     """Detect that the target has stalled, before there are failures to count: a context manager for each request.
 
     Without it all threads would wait one after the other. Later hits would wait for a thread and then for the target,
-    which exceeds a browser's timeout. While one hit has waited for STALLED_AFTER, and for as long afterwards, all other
-    hits of this process go to the spool.
+    which exceeds a browser's timeout. Once one hit has waited for STALLED_AFTER, all other hits of this process go
+    to the spool, until STALLED_AFTER after it has ended.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

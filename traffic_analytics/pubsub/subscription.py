@@ -48,7 +48,7 @@ LEASE = 10
 class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
     """Queue of arrived messages, in place of Google's scheduler, which starts a callback thread for each message.
 
-    When the stream ends, for whatever reason, leases and acknowledgements go on until the worker calls `done`.
+    When the stream ends, for any reason, leases and acknowledgements go on until the worker calls `done`.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class Subscription:
 
     @property
     def is_open(self) -> bool:
-        """Whether messages may arrive."""
+        """Return whether messages may arrive."""
         return self._stream is not None
 
     def open(self) -> str | None:

@@ -25,7 +25,7 @@ PUBLISH_TIMEOUT = 2.0
 BATCH_TIMEOUT = 20.0
 """Time for all requests of a batch, in seconds; shorter than the claim on its events."""
 DEAD_LETTER_TIMEOUT = 5.0
-"""Time for publishing a dead letter, in seconds; the worker does nothing else meanwhile."""
+"""Time for publishing a dead letter, in seconds; the worker waits for it."""
 MAX_MESSAGES = 1000
 """Size of the largest request, in messages: Pub/Sub's limit."""
 MAX_BYTES = 9_000_000
@@ -52,7 +52,7 @@ class PubsubTopic:
     """One topic over one gRPC connection for each process, opened with the first event.
 
     This is Google's generated transport without Google's client. That client waits to fill batches, starts a thread
-    for each, and retries in the background after its caller has given up. Here threads that publish at the same time
+    for each, and retries after its caller has given up. Here threads that publish at the same time
     share a request, and failed events go to the spool, which retries.
     """
 

@@ -3,10 +3,10 @@
 Invariants:
 
 - An acknowledged message is delivered, stored as a dead letter, or from a bot. Pub/Sub redelivers every other message,
-  whatever happens to this process; duplicates have the same `payload.event_id`.
+  even if this process is killed; duplicates have the same `payload.event_id`.
 - Outstanding messages stay leased, however long Tinybird is down, and their number and bytes are limited.
-- No data source or message blocks another: a data source that is backing off keeps at most half of the limits, and a
-  message that can be neither delivered nor stored as a dead letter is given back with a delay.
+- No data source or message blocks another. A data source that is backing off uses at most half of the limits. A message
+  that can be neither delivered nor stored as a dead letter is given back with a delay.
 - No address leaves memory: raw hits are enriched here, and dead letters are stripped of addresses.
 """
 

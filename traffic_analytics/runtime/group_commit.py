@@ -66,7 +66,7 @@ class GroupCommit(Generic[Item, Outcome]):
 
     def _commit_waiting(self) -> None:
         batch = self._pop_waiting()
-        if not batch:  # another thread took this item, and failed
+        if not batch:  # another thread removed this item, and failed
             return
         outcome = self._commit([ticket.item for ticket in batch])
         if self._is_failure(outcome):

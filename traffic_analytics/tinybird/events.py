@@ -24,7 +24,7 @@ CONNECT_TIMEOUT = 1.0
 READ_TIMEOUT = 4.0
 """Time limit for the response to one event, in seconds; the browser gives up after 5."""
 BATCH_TIMEOUT = 30.0
-"""Time limit for the response to a batch, in seconds; no client waits, and 5 MB take long."""
+"""Time limit for the response to a batch, in seconds; no client waits, and 5 MB are slow."""
 GZIP_FROM = 2048
 """Smallest body that is compressed on its way to another machine, in bytes."""
 
@@ -65,7 +65,7 @@ class Tinybird:
         """Send one event while a browser waits for it.
 
         `token` is the client's and counts only if the service has none. `wait` requests a response that counts stored
-        rows, whatever TINYBIRD_WAIT is.
+        rows, independent of TINYBIRD_WAIT.
         """
         request = self._request(data_source, token)
         if wait and not self._wait:

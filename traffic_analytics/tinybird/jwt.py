@@ -55,9 +55,9 @@ class NotAJwt(ValueError):
 
 
 class Scopes(NamedTuple):
-    """What a token may read: fixed parameters by resource.
+    """Scopes of a token: the fixed parameters of each resource.
 
-    `canonical` is equal for two tokens exactly if they agree in all scopes, whatever their order.
+    `canonical` is equal for two tokens exactly if they agree in all scopes, in any order.
     """
 
     pipes: Mapping[str, Mapping[str, str]]

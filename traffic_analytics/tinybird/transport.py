@@ -67,7 +67,7 @@ class DeadlineAdapter(HTTPAdapter):
     """Apply the read timeout to the whole response; requests' own starts anew with each byte.
 
     `send` also omits what costs CPU and is not needed: redirects, cookies, streaming, detection of encodings. Requests
-    through a proxy take requests' own path, with the same deadline.
+    through a proxy use requests' own code, with the same deadline.
     """
 
     def __init__(self, connections: int) -> None:

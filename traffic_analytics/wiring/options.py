@@ -92,7 +92,7 @@ def register_sync(app: Flask, settings: Settings, key: str, instrumentation: Ins
     from traffic_analytics.automation_sync.auth import SYNC_PATH, SyncKey  # noqa: PLC0415
     from traffic_analytics.automation_sync.endpoint import SyncEndpoint  # noqa: PLC0415
 
-    # Ghost sends both tables together; more at a time would take threads from hits.
+    # Ghost sends both tables together; more at a time would occupy threads that hits need.
     slots = max(1, min(2, settings.threads // 2))
     shared_key = SyncKey(key, wsgi.PREFIX)
     # A client of its own that waits until rows are committed: Ghost deletes them once they are accepted.

@@ -60,7 +60,7 @@ def create_service(
     settings: Settings, clock: Callable[[], datetime], store: SaltStore, instrumentation: Instrumentation
 ) -> Flask:
     """Build the app that accepts hits."""
-    # 1. The way of a hit: salts, target, spool, delivery, endpoint.
+    # 1. The path of a hit: salts, target, spool, delivery, endpoint.
     store.prepare()
     salts = instrumentation.make_salts(store)
     target = parts.make_target(settings)
@@ -80,7 +80,7 @@ def create_service(
         on_outcome=instrumentation.make_outcome_callback(),
     )
 
-    # 2. The app and its routes; those of traces are listed on the way.
+    # 2. The app and its routes; `traced_routes` collects those to trace.
     app = parts.make_app()
     parts.register_routes(app, hit_routes.blueprint(hits))
     traced_routes = [("POST", hit_routes.HIT_PATH)]

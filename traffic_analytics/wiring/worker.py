@@ -29,7 +29,7 @@ def create_worker(
     settings: Settings, clock: Callable[[], datetime], store: SaltStore, instrumentation: Instrumentation
 ) -> Flask:
     """Build the app of a worker: probes to answer, and messages to deliver in the background."""
-    # 1. The way of a message: salts, target, spool, subscription, worker.
+    # 1. The path of a message: salts, target, spool, subscription, worker.
     store.prepare()
     salts = instrumentation.make_salts(store)
     target = parts.make_tinybird(settings)
