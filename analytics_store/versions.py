@@ -1,7 +1,7 @@
 """Collapse versions of automations' rows when they have become many.
 
 - Only the newest version of a row counts, so no response changes.
-- A query reads at most twice the rows that the last collapse left, ROOM more, and those of the last SECONDS_BETWEEN.
+- A query reads at most twice the rows that the last collapse left, ROOM more, and the newest of SECONDS_BETWEEN.
   This bounds the time of a query, and the cost of collapsing for each row.
 """
 

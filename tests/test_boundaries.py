@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -58,6 +59,10 @@ ALLOWED = {
 }
 # The store is an app of its own; the service reaches it over HTTP only.
 ALLOWED_TO_STORE = ["runtime", "tinybird.jwt", "errors"]
+ALLOWED_TO_ENTRY = {
+    "app.py": ["wiring", "settings", "runtime", "errors"],
+    "gunicorn.conf.py": ["settings", "runtime", "gunicorn_worker", "observability", "errors"],
+}
 WITH_FLASK = {"wsgi", "health", "hits", "statistics", "automation_sync", "observability", "tinybird", "cli", "wiring"}
 PURE = [
     "errors",
@@ -144,6 +149,16 @@ def test_every_package_is_in_the_table() -> None:
     assert {module.partition(".")[0] for module in SERVICE} - {""} == set(ALLOWED)
 
 
+def test_the_architecture_page_has_the_same_table() -> None:
+    page = (ROOT / "docs" / "develop" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w./]+)` \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)
+    documented = {name: frozenset(re.findall(r"`([^`]+)`", cell)) for name, cell in rows if cell != "all of the above"}
+    tables = {**ALLOWED, **ALLOWED_TO_ENTRY, "analytics_store/": ALLOWED_TO_STORE}
+
+    expected = {name: frozenset(allowed) for name, allowed in tables.items() if name not in {"observability", "wiring"}}
+    assert {name: documented.get(name) for name in expected} == expected
+
+
 @pytest.mark.parametrize("module", sorted(SERVICE))
 def test_a_package_imports_only_what_the_table_allows(module: str) -> None:
     own = module.partition(".")[0]
@@ -159,6 +174,14 @@ def test_the_store_imports_only_what_it_shares_with_the_service(module: str) -> 
     imported = imported_modules(STORE[module], "traffic_analytics", SERVICE)
 
     assert {each for each in imported if not any(is_below(each, name) for name in ALLOWED_TO_STORE)} == set()
+
+
+@pytest.mark.parametrize("file", sorted(ALLOWED_TO_ENTRY))
+def test_an_entry_point_imports_only_what_the_table_allows(file: str) -> None:
+    imported = imported_modules(ast.parse((ROOT / file).read_text(encoding="utf-8")), "traffic_analytics", SERVICE)
+
+    assert imported
+    assert {each for each in imported if not any(is_below(each, name) for name in ALLOWED_TO_ENTRY[file])} == set()
 
 
 @pytest.mark.parametrize("module", sorted(SERVICE))

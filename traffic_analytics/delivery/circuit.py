@@ -104,7 +104,7 @@ class StallDetector:
 
     Without it all threads would wait one after the other. Later hits would wait for a thread and then for the target,
     which exceeds a browser's timeout. Once one hit has waited for STALLED_AFTER, all other hits of this process go
-    to the spool, until STALLED_AFTER after it has ended.
+    to the spool. They do so until STALLED_AFTER after that hit has ended.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""Open a client once per process, in a thread of its own, so that callers wait no longer than their timeout."""
+"""Open a client once per process, in its own thread, so that callers wait no longer than their timeout."""
 
 from __future__ import annotations
 

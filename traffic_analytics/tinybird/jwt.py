@@ -1,4 +1,4 @@
-"""Read the token of a query and verify the JWTs that Ghost signs, for the statistics gateway and for the store.
+"""Read the token of a query and verify the JWTs that Ghost signs, for the gateway and the store.
 
 Ghost signs with the workspace's admin token (HS256) which pipes a dashboard may read, and for which site:
 
@@ -16,7 +16,7 @@ Rules, the same in gateway and store:
 - Two scopes of the same resource must agree in their fixed parameters. A token in which they differ is refused whole:
   neither the first, nor the last, nor both can be right for certain.
 - A scope grants both versions of a pipe (`api_kpis`, `api_kpis_v2`). The scope of the exact name counts first.
-- Responses are shared only between tokens that agree in all scopes, also in those that do not concern the pipe.
+- Responses are shared only between tokens that agree in all scopes, also in those of other pipes.
 """
 
 from __future__ import annotations
