@@ -52,7 +52,14 @@ def test_a_hit_of_the_node_service_has_the_fields_of_a_hit_that_comes_directly()
 
     assert isinstance(unenriched, message.Unenriched)
     direct = page_hit_module.parse_body(encoded(page_hit(**fields))).payload
-    assert structs.replace(unenriched.hit.payload, event_id=b"") == structs.replace(direct, event_id=b"")
+    assert structs.asdict(unenriched.hit.payload) | {"event_id": b""} == structs.asdict(direct) | {"event_id": b""}
+
+
+def test_a_hit_of_the_node_service_may_have_a_type_of_post_that_is_not_known_here() -> None:
+    unenriched = message.read(encoded({**RAW, "payload": {**RAW["payload"], "post_type": "podcast"}}), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    assert structs.asdict(unenriched.hit.payload)["post_type"] == "podcast"
 
 
 def test_a_hit_of_the_node_service_may_have_no_referrer_and_no_time_of_arrival() -> None:

@@ -64,6 +64,12 @@ class _ReceivedMeta(msgspec.Struct):
     received_timestamp: str | None = None
 
 
+class _RawPayload(Payload, frozen=True, kw_only=True):
+    """Payload of a raw message; refusing a type of post that a newer Node service accepts would lose the hit."""
+
+    post_type: str  # type: ignore[assignment]
+
+
 class _Raw(msgspec.Struct):
     """A raw message of ghost/traffic-analytics; its payload lacks what stands beside it: site and user agent."""
 
@@ -77,7 +83,7 @@ _BETWEEN_WORDS = re.compile(r"""[\s,;="'()<>\[\]]+""")
 
 _event = msgspec.json.Decoder(_Event)
 _raw = msgspec.json.Decoder(_Raw)
-_payload = msgspec.json.Decoder(Payload)
+_payload = msgspec.json.Decoder(_RawPayload)
 _received = msgspec.json.Decoder(_ReceivedMeta)
 _NULL = msgspec.Raw(b"null")
 
