@@ -311,7 +311,7 @@ def test_leases_are_extended_while_tinybird_is_unavailable(world: World) -> None
     service, _ = world.service(), world.worker()
     world.fake.fail(always(503))
     outcomes = hit(service.port, 20)
-    wait_until(lambda: world.fake.requests)
+    wait_until(lambda: any(len(request.lines) == 20 for request in world.fake.requests))  # the worker has received all
 
     received = world.emulator.take(world.topic, timeout=15)  # longer than the subscription's 10 seconds
 
