@@ -61,7 +61,7 @@ ALLOWED = {
 ALLOWED_TO_STORE = ["runtime", "tinybird.jwt", "errors"]
 ALLOWED_TO_ENTRY = {
     "app.py": ["wiring", "settings", "runtime", "errors"],
-    "gunicorn.conf.py": ["settings", "runtime", "gunicorn_worker", "observability", "errors"],
+    "gunicorn.conf.py": ["settings", "runtime", "salts.circuit_breaker", "gunicorn_worker", "observability", "errors"],
 }
 WITH_FLASK = {"wsgi", "health", "hits", "statistics", "automation_sync", "observability", "tinybird", "cli", "wiring"}
 PURE = [
