@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,46 @@ def test_any_text_can_be_parsed(agent: str) -> None:
     parsed = parse(agent)
     assert is_bot(agent) is (parsed.device == "bot")
     assert all(parsed)
+
+
+WORST = (
+    "éda-z app_version/Tablet browser Mobile;AppleWebKit/1.1",
+    "éGSA/1553.0.2507.1532Version/Opera/Daumoa",
+    "é;Windows Phone éNetNewsWire",
+    "é125scrapeOnefootball/Androidcrawl141,2FBAV/for Flipboard",
+    "é _5.5.0é _5.5.0é _44.0.http://riddler.io_5. Darwin/17.0.d5.0é rOPR/dcr40.0.3132.1297[FBWindowsFlipboardcr/",
+    "InstagramrchiverTablet browser Opera/ Darwin/18.2.dMozillaOPR/; wv)Dolfiné;Ddg/51.0 Mac OS XGSA/KAKAOTALK/",
+    "Edge for",
+    "botOPR/crawlbot59.0.2285.1271Xerka ",
+    "LinuxAndroidMacOutlook",
+    "FlipboardercraperS60VersionPodCd",
+    "scrapeAppleWebKit/1.1Mobile;Mobile Mobile archive. NXCreativeCloudPhantom/ios-43.0.3604.1491rchiver",
+    "Mozilla/5.0 (",
+)
+"""Units of the most expensive user agents that `python -m tests.bench.user_agents` and attacks have found."""
+
+
+def least_seconds(agent: str) -> float:
+    def seconds() -> float:
+        started = time.thread_time()
+        parse(agent)
+        return time.thread_time() - started
+
+    return min(seconds() for _ in range(7))
+
+
+@pytest.mark.parametrize("length", [512, 2048, 16_384])
+@pytest.mark.parametrize("unit", WORST)
+def test_hostile_user_agents_cost_few_times_what_a_browser_costs(unit: str, length: int) -> None:
+    worst = (unit * length)[:length]
+
+    # A browser costs 16 to 30 microseconds. Characters beyond ASCII made some of these cost 3 to 11 milliseconds.
+    assert least_seconds(worst) < 60 * max(least_seconds(row["ua"]) for row in GOLDEN[:20])
+
+
+def test_characters_beyond_ascii_change_no_name() -> None:
+    assert parse(f"{WINDOWS} é\U0001f600\ud800") == parse(WINDOWS)
+    assert is_bot("é\U0001f600Googlebot")
 
 
 def test_text_beyond_the_maximum_length_only_serves_to_detect_bots() -> None:
