@@ -74,8 +74,8 @@ class Settings:
     trust_proxy: bool | int = variable(
         "TRUST_PROXY",
         trusted_proxies,
-        "Source of visitors' addresses: `true` is the leftmost X-Forwarded-For entry, a number N the Nth from the "
-        "right, `false` the connection's own address.",
+        "Source of visitors' addresses: `true` is the leftmost address in X-Forwarded-For, a number N the Nth entry "
+        "from the right, `false` the connection's own address.",
         default=True,
     )
     hmac_secret: str | None = variable("HMAC_SECRET", secret, "If set, only signed URLs are accepted.")

@@ -13,6 +13,7 @@ import msgspec
 from traffic_analytics.delivery.target import DATA_SOURCES
 from traffic_analytics.errors import NoEvent
 from traffic_analytics.hits.page_hit import Payload, Query, RawHit, is_uuid
+from traffic_analytics.hits.visitor import read_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,7 +159,7 @@ def _unenriched(raw: _Raw) -> Unenriched:
         payload,
     )
     arrived = raw.timestamp if raw.timestamp.tzinfo else raw.timestamp.replace(tzinfo=UTC)
-    return Unenriched(hit, raw.meta.ip, arrived.astimezone(UTC))
+    return Unenriched(hit, read_address(raw.meta.ip) or raw.meta.ip, arrived.astimezone(UTC))
 
 
 def _milliseconds(moment: str | None) -> str | None:
