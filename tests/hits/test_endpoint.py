@@ -291,7 +291,8 @@ def test_the_local_stand_in_logs_events_and_answers_like_tinybird(start: Any, lo
         assert 200 <= answer.status_code < 300
         assert answer.json == {"successful_rows": 2, "quarantined_rows": 0}
     assert [record["payload"] for record in log.records] == [{"a": 1}, {"a": 2}] * 2
-    assert client.post("/local-proxy", data=b"no JSON").status_code == 400
+    for body in (b"no JSON", b"[" * 100_000, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b"\xff"):
+        assert client.post("/local-proxy", data=body).status_code == 400
 
 
 def test_events_are_logged_only_if_configured(start: Any, log: Log) -> None:

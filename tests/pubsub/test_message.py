@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import UnsetType, structs
+from msgspec import structs
 
 from tests.support.app import FIREFOX, page_hit
 from tests.support.messages import EVENT, RAW, encoded
 from traffic_analytics.errors import NoEvent
 from traffic_analytics.hits import page_hit as page_hit_module
+from traffic_analytics.hits.page_hit import NO_REFERRER
 from traffic_analytics.pubsub import message
 
 ADDRESS = "203.0.113.77"
@@ -70,7 +71,14 @@ def test_a_hit_of_the_node_service_may_have_no_referrer_and_no_time_of_arrival()
 
     assert isinstance(unenriched, message.Unenriched)
     assert unenriched.hit.started_at is None
-    assert isinstance(unenriched.hit.payload.parsedReferrer, UnsetType)
+    assert unenriched.hit.payload.parsedReferrer == NO_REFERRER
+
+
+def test_the_address_of_a_hit_of_the_node_service_is_read_in_any_spelling() -> None:
+    unenriched = message.read(encoded({**RAW, "meta": {**RAW["meta"], "ip": f"::ffff:{ADDRESS}"}}), {})
+
+    assert isinstance(unenriched, message.Unenriched)
+    assert unenriched.address == ADDRESS
 
 
 @pytest.mark.parametrize(

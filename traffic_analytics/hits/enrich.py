@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from traffic_analytics.hits.user_agent import UserAgent
 
 
+STARTS = range(315_532_800_000, 10_413_792_000_000)
+"""Range of x-ghost-analytics-start, in milliseconds since 1970: the years 1980 to 2299.
+
+The column's type holds no others, and the header is optional: a value outside is left out, and the hit counts.
+"""
+
+
 class Meta(msgspec.Struct, frozen=True):
     """Facts about the transport of a hit."""
 
@@ -80,9 +87,9 @@ def iso_milliseconds(moment: datetime) -> str:
 
 
 def _referrer_fields(
-    parsed: ParsedReferrer | UnsetType, href: str
+    parsed: ParsedReferrer, href: str
 ) -> tuple[str | UnsetType | None, str | UnsetType | None, str | UnsetType | None]:
-    if isinstance(parsed, UnsetType) or not parsed.url:
+    if not parsed.url:
         return UNSET, UNSET, UNSET
     classified = referrer.classify(parsed.url or None, parsed.source or None, parsed.medium or None, href)
     return classified if classified is not None else (UNSET, UNSET, UNSET)
@@ -100,8 +107,10 @@ def _client_event_id(raw: Derived) -> str | None:
 
 
 def _received_timestamp(started_at: str | None) -> str | None:
-    """Convert x-ghost-analytics-start, in milliseconds since 1970; None if it is no number of at most 14 digits."""
+    """Convert x-ghost-analytics-start, in milliseconds since 1970; None if it is no number or outside STARTS."""
     if not started_at or len(started_at) > 14 or not (started_at.isascii() and started_at.isdigit()):
         return None
     milliseconds = int(started_at)
+    if milliseconds not in STARTS:
+        return None
     return f"{datetime.fromtimestamp(milliseconds // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"

@@ -39,6 +39,10 @@ class ParsedReferrer(msgspec.Struct, frozen=True):
     url: str | UnsetType | None = UNSET
 
 
+NO_REFERRER = ParsedReferrer(None, None, None)
+"""Referrer of a hit that was sent without one, as an event holds it."""
+
+
 class Payload(msgspec.Struct, frozen=True, kw_only=True, rename={"user_agent": "user-agent"}):
     """Payload of a hit and of its event: the one list of the fields, in the order in which an event holds them.
 
@@ -57,7 +61,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, rename={"user_agent": "
     location: str | None
     pathname: str
     href: str
-    parsedReferrer: ParsedReferrer | UnsetType = UNSET  # noqa: N815 - the field's name on the wire
+    parsedReferrer: ParsedReferrer = NO_REFERRER  # noqa: N815 - the field's name on the wire
     os: Derived = UNSET
     browser: Derived = UNSET
     device: Derived = UNSET

@@ -23,7 +23,7 @@ def local_proxy() -> Blueprint:
         for line in lines:
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return Response('{"error":"a line is not JSON"}', 400, content_type=_JSON)
             _log.info("an event arrived", extra={"event": "LocalProxyEvent", "payload": event})
         return Response(json.dumps({"successful_rows": len(lines), "quarantined_rows": 0}), 202, content_type=_JSON)
