@@ -12,7 +12,7 @@ from analytics_store import bodies, errors, events
 from analytics_store.local_requests import require_local
 from analytics_store.store import Store
 from traffic_analytics.errors import AnalyticsError, DamagedFile
-from traffic_analytics.runtime.cors import ALLOW_ORIGIN, PREFLIGHT
+from traffic_analytics.runtime.cors import ALLOW_ORIGIN, REQUESTED_HEADERS, preflight_headers
 from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT, read_json
 from traffic_analytics.tinybird.jwt import extract_token
 
@@ -146,7 +146,7 @@ def allow_origins(response: Response) -> Response:
     """Add the CORS headers to every response if tokens are set; without them a browser hides errors from the page."""
     if get_store().settings.open_to_all:
         return response
-    response.headers.update((ALLOW_ORIGIN, *PREFLIGHT.items()))
+    response.headers.update((ALLOW_ORIGIN, *preflight_headers(request.headers.get(REQUESTED_HEADERS)).items()))
     return response
 
 

@@ -58,19 +58,19 @@ def probes(settings: Settings, check: Callable[[], None]) -> Blueprint:
     """Return the routes for balancers and operators. `check` raises if this process cannot do its work."""
     routes = Blueprint("probes", __name__)
 
-    @routes.get("/", provide_automatic_options=False)
+    @routes.get("/")
     def hello() -> Response:
         return Response("Hello Ghost Traffic Analytics", content_type="text/plain; charset=utf-8")
 
-    @routes.get("/info", provide_automatic_options=False)
+    @routes.get("/info")
     def info() -> Response:
         return Response(json.dumps({"build": settings.build_label}), content_type=_JSON)
 
-    @routes.get("/health", provide_automatic_options=False)
+    @routes.get("/health")
     def health() -> Response:
         return Response('{"status":"ok"}', content_type=_JSON)
 
-    @routes.get("/ready", provide_automatic_options=False)
+    @routes.get("/ready")
     def ready() -> Response:
         check()
         return Response('{"status":"ready"}', content_type=_JSON)

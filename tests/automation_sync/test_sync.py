@@ -113,6 +113,14 @@ def test_the_route_exists_on_both_paths_with_and_without_a_slash(prefix: str, en
     assert service.client.get(prefix + PATH + end).status_code == 405
 
 
+@pytest.mark.parametrize("path", [f"/.ghost/analytics/{PATH}", f"/.ghost//analytics{PATH}", f"{PATH}//"])
+def test_several_slashes_in_a_row_are_one_for_large_bodies_too(path: str, service: Service) -> None:
+    head = f"POST {path}?x=//y HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+
+    assert service.app.extensions["body_limits"].accepts(head)
+    assert sync(service, run(), path=path).status_code == 202
+
+
 @pytest.mark.parametrize("prefix", ["", "/.ghost/analytics"])
 def test_without_the_setting_there_is_no_such_route(prefix: str, start: Start) -> None:
     service = start()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.gateway import Clock, OpenCache, StartGateway
 
 
-@pytest.mark.parametrize("prefix", ["", "/.ghost/analytics"])
+@pytest.mark.parametrize("prefix", ["", "/.ghost/analytics", "/.ghost/analytics/"])
 def test_a_query_reaches_the_target_with_the_clients_token_and_its_response_returns(
     gateway: StartGateway, prefix: str
 ) -> None:

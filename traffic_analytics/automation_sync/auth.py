@@ -9,6 +9,7 @@ from traffic_analytics.runtime.authorization import bearer_token
 
 SYNC_PATH = "/api/v1/tinybird-sync"
 
+_SLASHES = re.compile(rb"/{2,}")
 _AUTHORIZATION = re.compile(rb"\r\nauthorization[ \t]*:([^\r\n]*)", re.IGNORECASE)
 
 
@@ -27,7 +28,7 @@ class SyncKey:
 
     def admits(self, head: bytes) -> bool:
         """Return whether a request line and headers are those of a sync with the key."""
-        if not head.startswith(self._request_lines):
+        if not _SLASHES.sub(b"/", head.partition(b"\r\n")[0]).startswith(self._request_lines):
             return False
         authorization = _AUTHORIZATION.search(head)
         return authorization is not None and self.matches(authorization[1].decode("latin-1"))

@@ -28,8 +28,8 @@ def blueprint(sync: Callable[[dict[str, Any]], Answer]) -> Blueprint:
     """Return the route."""
     routes = Blueprint("sync", __name__)
 
-    @routes.post(SYNC_PATH, provide_automatic_options=False)
-    @routes.post(SYNC_PATH + "/", provide_automatic_options=False)
+    @routes.post(SYNC_PATH)
+    @routes.post(SYNC_PATH + "/")
     def receive() -> Response:
         return to_response(sync(request.environ))
 

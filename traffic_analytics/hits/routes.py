@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 
 from traffic_analytics.hits.endpoint import HitEndpoint
 from traffic_analytics.runtime import logs
-from traffic_analytics.runtime.cors import ALLOW_ORIGIN, PREFLIGHT
+from traffic_analytics.runtime.cors import ALLOW_ORIGIN
 from traffic_analytics.wsgi import JSON, PREFIX, to_response
 
 if TYPE_CHECKING:
@@ -19,18 +19,13 @@ HIT_PATH = "/api/v1/page_hit"
 
 
 def blueprint(hits: HitEndpoint) -> Blueprint:
-    """Return the routes of hits and of their preflights."""
+    """Return the routes of hits."""
     routes = Blueprint("traffic_analytics", __name__)
 
-    @routes.post(HIT_PATH, provide_automatic_options=False)
-    @routes.post(HIT_PATH + "/", provide_automatic_options=False)
+    @routes.post(HIT_PATH)
+    @routes.post(HIT_PATH + "/")
     def receive() -> Response:
         return to_response(hits(request.environ))
-
-    @routes.route(HIT_PATH, methods=["OPTIONS"], provide_automatic_options=False)
-    @routes.route(HIT_PATH + "/", methods=["OPTIONS"], provide_automatic_options=False)
-    def preflight() -> Response:
-        return Response(status=204, headers=PREFLIGHT)
 
     return routes
 

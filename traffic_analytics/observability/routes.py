@@ -20,7 +20,7 @@ def blueprint(export: Callable[[], bytes], token: str | None) -> Blueprint:
     """Return the route. `export` writes the metrics; without a token every client may read them."""
     routes = Blueprint("metrics", __name__)
 
-    @routes.get("/metrics", provide_automatic_options=False)
+    @routes.get("/metrics")
     def metrics() -> Response:
         if token is not None and not is_bearer_of(token, request.headers.get("Authorization", "")):
             challenge = (("www-authenticate", "Bearer"),)

@@ -18,18 +18,13 @@ if TYPE_CHECKING:
     from traffic_analytics.wsgi import Answer
 
 _PATH = "/v0/pipes/<path:file>"
-_PREFLIGHT = {
-    "access-control-allow-methods": "GET, POST, OPTIONS",
-    "access-control-allow-headers": "Origin, X-Requested-With, Content-Type, Accept, Authorization",
-    "access-control-max-age": "86400",
-}
 
 
 def blueprint(answer: Callable[[str, str, str | None], Answer]) -> Blueprint:
     """Return the routes. `answer` receives the path after `/v0/pipes/`, the query string and Authorization."""
     routes = Blueprint("statistics", __name__)
 
-    @routes.route(_PATH, methods=["GET", "POST"], provide_automatic_options=False)
+    @routes.route(_PATH, methods=["GET", "POST"])
     def query_pipe(file: str) -> Response:
         if request.headers.get("User-Agent") == USER_AGENT:
             raise TargetIsOurselves("STATS_TARGET leads back to this service")
@@ -38,9 +33,5 @@ def blueprint(answer: Callable[[str, str, str | None], Answer]) -> Blueprint:
             request.max_content_length = PARAMETERS_LIMIT
             query_string = add_body(query_string, request.mimetype, request.get_data())
         return to_response(answer(file, query_string, request.headers.get("Authorization")))
-
-    @routes.route(_PATH, methods=["OPTIONS"], provide_automatic_options=False)
-    def preflight(file: str) -> Response:  # noqa: ARG001
-        return Response(status=204, headers=_PREFLIGHT)
 
     return routes

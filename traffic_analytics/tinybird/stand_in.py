@@ -16,8 +16,8 @@ def local_proxy() -> Blueprint:
     """Return the routes that LOCAL_PROXY adds."""
     routes = Blueprint("local_proxy", __name__)
 
-    @routes.post("/local-proxy", provide_automatic_options=False)
-    @routes.post("/local-proxy/<path:_rest>", provide_automatic_options=False)
+    @routes.post("/local-proxy")
+    @routes.post("/local-proxy/<path:_rest>")
     def accept_events(_rest: str = "") -> Response:
         lines = request.get_data().splitlines()
         for line in lines:

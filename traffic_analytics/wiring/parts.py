@@ -168,6 +168,7 @@ def make_app() -> Flask:
     app = Flask("traffic_analytics", static_folder=None)
     # Without these, Flask answers some paths with a redirect, and browsers lose the hit.
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
+    wsgi.answer_preflights(app)
     wsgi.handle_errors(app)
     return app
 
