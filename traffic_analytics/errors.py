@@ -31,6 +31,10 @@ class BodyTooLarge(RefusedHit):
     """The body is longer than the limit."""
 
 
+class SiteNotAllowed(RefusedHit):
+    """The hit is of a site that ALLOWED_SITES does not list."""
+
+
 class UnsignedUrl(RefusedHit):
     """The URL is not signed with the shared secret, or its signature has expired."""
 
@@ -44,6 +48,14 @@ class SaltUnavailable(AnalyticsError):
     def __init__(self, message: str, *, store_answered: bool = False) -> None:
         super().__init__(message)
         self.store_answered = store_answered
+
+
+class TooManyNewSites(SaltUnavailable):
+    """The site has no salt today, and no more are created before `retry_after` seconds have passed."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message, store_answered=True)
+        self.retry_after = retry_after
 
 
 class SpoolUnavailable(AnalyticsError):

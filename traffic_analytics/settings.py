@@ -19,6 +19,7 @@ from traffic_analytics.runtime.env_values import (
     redis_url,
     secret,
     set_variables,
+    site_uuids,
     statistics_url,
     trusted_proxies,
     variable,
@@ -77,6 +78,18 @@ class Settings:
         "Source of visitors' addresses: `true` is the leftmost address in X-Forwarded-For, a number N the Nth entry "
         "from the right, `false` the connection's own address.",
         default=True,
+    )
+    allowed_sites: frozenset[str] | None = variable(
+        "ALLOWED_SITES",
+        site_uuids,
+        "UUIDs of the sites whose hits are accepted, separated by commas; unset, any site's are.",
+    )
+    max_new_sites_per_hour: int = variable(
+        "MAX_NEW_SITES_PER_HOUR",
+        whole_number(1, 1_000_000),
+        "New sites that each worker process accepts within an hour; sites with a salt of today, sites that the process "
+        "remembers and those of ALLOWED_SITES are not new.",
+        default=1000,
     )
     hmac_secret: str | None = variable("HMAC_SECRET", secret, "If set, only signed URLs are accepted.")
     hmac_validation_log_only: bool = variable(

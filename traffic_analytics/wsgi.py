@@ -29,6 +29,8 @@ JSON = "application/json"
 
 STATUS: dict[type[errors.AnalyticsError], tuple[int, str]] = {
     errors.InvalidHit: (400, "Bad Request"),
+    errors.SiteNotAllowed: (403, "Forbidden"),
+    errors.TooManyNewSites: (429, "Too Many Requests"),
     errors.UnsignedUrl: (401, "Unauthorized"),
     errors.BodyTooLarge: (413, "Payload Too Large"),
     errors.UnsupportedMediaType: (415, "Unsupported Media Type"),
@@ -66,6 +68,11 @@ def answer_to(error: Exception) -> Answer:
         case errors.UpstreamFailed():
             _log.error("Tinybird did not accept an event: %s", error, extra={"event": "ProxyError"})
             return Answer(status, b'{"error":"Proxy error"}')
+        case errors.SiteNotAllowed():
+            _log.warning("hits of a site that is not in ALLOWED_SITES are refused", extra={"event": "SiteNotAllowed"})
+        case errors.TooManyNewSites(retry_after=seconds):
+            _log.warning("hits of new sites are refused: %s", error, extra={"event": "TooManyNewSites"})
+            return error_answer(status, name, "too many new sites", (("retry-after", str(math.ceil(seconds))),))
         case errors.SaltUnavailable():
             _log.error("no salt available: %s", error, extra={"event": "SaltUnavailable"})
             return error_answer(status, name, "the salt store cannot be used", (("retry-after", "5"),))

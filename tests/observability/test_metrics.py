@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import traffic_analytics
 from tests.support import sync_rows
-from tests.support.app import FIREFOX, NOW, SITE, TARGET, Service, all_rows_fit, page_hit
+from tests.support.app import FIREFOX, NOW, OTHER_SITE, SITE, TARGET, Service, all_rows_fit, page_hit
 from tests.support.processes import PATIENCE, ROOT
 from traffic_analytics.delivery.circuit import FAILURES_TO_OPEN
 from traffic_analytics.delivery.target import Reply, Verdict
@@ -107,6 +107,21 @@ def test_each_hit_is_counted_once_by_its_outcome(outcome: str, rule: str, hit: d
     metered.hit(**hit)
 
     assert scrape(metered).counted("hits_total") == {(outcome, rule): 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"),
+    [
+        ("site", {"ALLOWED_SITES": OTHER_SITE}),
+        ("new_site", {"SALT_STORE_TYPE": "memory", "MAX_NEW_SITES_PER_HOUR": "1"}),
+    ],
+)
+def test_a_hit_of_a_refused_site_is_counted_by_its_rule(rule: str, settings: dict[str, str], start: Any) -> None:
+    service = start(METRICS="true", **settings)
+    service.hit(headers={"x-site-uuid": OTHER_SITE})
+    service.hit()
+
+    assert scrape(service).counted("hits_total") == {("accepted", ""): 1, ("refused", rule): 1}
 
 
 def test_a_hit_without_a_signature_is_counted_as_unsigned(start: Any) -> None:

@@ -21,8 +21,8 @@ from google.auth.exceptions import DefaultCredentialsError
 from tests.support.app import SITE
 from tests.support.fresh_processes import result_of
 from tests.support.processes import wait_until
-from tests.support.salts import TODAY
-from traffic_analytics.errors import SaltUnavailable
+from tests.support.salts import TODAY, refuse_new_site
+from traffic_analytics.errors import SaltUnavailable, TooManyNewSites
 from traffic_analytics.salts.circuit_breaker import SaltCircuitBreaker
 from traffic_analytics.salts.firestore import SILENCE, TIMEOUT, FirestoreSalts
 
@@ -80,6 +80,16 @@ class FakeFirestore:
 def salts(*clients: Any, monotonic: Callable[[], float] = time.monotonic) -> FirestoreSalts:
     left = list(clients)
     return FirestoreSalts(lambda: left.pop(0), lambda: NOON, monotonic, batch_size=500)
+
+
+def test_only_a_new_salt_needs_room_for_new_sites() -> None:
+    client: Any = FakeFirestore({"salt": "theirs"}, MISSING)
+    store = FirestoreSalts(lambda: client, lambda: NOON, batch_size=2, admit=refuse_new_site)
+
+    assert store.get_or_create(SITE, TODAY) == "theirs"
+    with pytest.raises(TooManyNewSites):
+        store.get_or_create(SITE, TODAY)
+    assert client.created == []
 
 
 def test_the_first_machine_creates_the_document() -> None:

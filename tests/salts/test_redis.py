@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from redis import AuthenticationError, ResponseError
+from redis import AuthenticationError, Redis, ResponseError
 
 from tests.support.app import SITE
-from tests.support.salts import TODAY
-from traffic_analytics.errors import SaltUnavailable
+from tests.support.salts import TODAY, refuse_new_site
+from traffic_analytics.errors import SaltUnavailable, TooManyNewSites
+from traffic_analytics.salts.circuit_breaker import SaltCircuitBreaker
 from traffic_analytics.salts.redis import RedisSalts
 from traffic_analytics.salts.store import GRACE
 
@@ -52,6 +53,18 @@ def test_the_first_machine_creates_the_salt() -> None:
 def test_a_later_machine_uses_the_salt_of_the_first() -> None:
     assert salts(FakeRedis(b"theirs")).get_or_create(SITE, TODAY) == "theirs"
     assert salts(FakeRedis(None, None, b"theirs")).get_or_create(SITE, TODAY) == "theirs"
+
+
+def test_only_a_new_salt_needs_room_for_new_sites() -> None:
+    redis = FakeRedis(b"theirs", None)
+    store = SaltCircuitBreaker(RedisSalts(cast("Redis", redis), lambda: NOON, refuse_new_site))
+
+    assert store.get_or_create(SITE, TODAY) == "theirs"
+    with pytest.raises(TooManyNewSites):
+        store.get_or_create(SITE, TODAY)
+    assert redis.written == []
+    with pytest.raises(IndexError):  # the fake has no answer left: it was asked again, so the circuit is closed
+        store.get_or_create(SITE, TODAY)
 
 
 @pytest.mark.parametrize(

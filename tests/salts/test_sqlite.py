@@ -126,7 +126,7 @@ def test_hits_are_accepted_while_many_salts_are_deleted(path: Path, open_salts: 
         with closing(sqlite3.connect(path, timeout=0)) as another_process:
             left.append(another_process.execute("SELECT count(*) FROM salts WHERE day < ?", [str(TODAY)]).fetchone()[0])
 
-    store = SqliteSalts(path, accept_a_hit)
+    store = SqliteSalts(path, sleep=accept_a_hit)
     fill(other, YESTERDAY, 4 * STEP)
 
     assert store.forget_before(TODAY) == 4 * STEP

@@ -64,7 +64,7 @@ class Service:
         self.now = NOW
         self.data_dir = data_dir
         self.tinybird = tinybird
-        self.salts = salts or MemorySalts()
+        self.salts = salts or MemorySalts()  # not used if the environment names another store
         environment = {
             "PROXY_TARGET": TARGET,
             "TINYBIRD_TRACKER_TOKEN": "test-token",
@@ -74,7 +74,7 @@ class Service:
         self.app = create_app(
             Settings.from_env(environment),
             clock=lambda: self.now,
-            salt_store=self.salts,
+            salt_store=None if "SALT_STORE_TYPE" in environment else self.salts,
             span_processor=span_processor,
         )
         self.client = self.app.test_client()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.errors import SaltUnavailable, TooManyNewSites
 from traffic_analytics.salts.sqlite import SqliteSalts
 from traffic_analytics.salts.store import MemorySalts
 
@@ -15,6 +15,11 @@ TODAY = date(2026, 11, 22)
 YESTERDAY = TODAY - timedelta(days=1)
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
 SITES = [f"940b73e9-4952-4752-b23d-{number:012}" for number in range(8)]
+
+
+def refuse_new_site(_site_uuid: str) -> None:
+    """Refuse every new site, as a full NewSites does."""
+    raise TooManyNewSites("full", 60.0)
 
 
 def opened(path: Path) -> SqliteSalts:

@@ -40,6 +40,7 @@ COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
     ("METRICS_TOKEN", "token"): {"METRICS": "true"},
 }
 """Variables that a value needs beside it."""
+UUIDS = ("940b73e9-4952-4752-b23d-9486f999c47e", "4c1dd2c0-63b3-4d35-ad1b-9b40e15f9f0e")
 GOOD: list[tuple[str, str, Any]] = [
     ("TINYBIRD_SYNC_AUTH", "key", "key"),
     ("DELIVERY", "spool", "spool"),
@@ -82,6 +83,9 @@ GOOD: list[tuple[str, str, Any]] = [
     ("PORT", "1", 1),
     ("PORT", "65535", 65535),
     ("LISTEN_HOST", "::", "::"),
+    ("ALLOWED_SITES", UUIDS[0], frozenset(UUIDS[:1])),
+    ("ALLOWED_SITES", f" {UUIDS[0].upper()} , {UUIDS[1]},", frozenset(UUIDS)),
+    ("MAX_NEW_SITES_PER_HOUR", "1", 1),
     ("TRUST_PROXY", "true", True),
     ("TRUST_PROXY", "false", False),
     ("TRUST_PROXY", "0", 0),
@@ -148,6 +152,8 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
         ),
     ),
     ("PORT", (*NO_NUMBERS, "65536")),
+    ("ALLOWED_SITES", (",", "blog.example", UUIDS[0] + ";" + UUIDS[1], UUIDS[0] + ",,x", UUIDS[0].replace("-", ""))),
+    ("MAX_NEW_SITES_PER_HOUR", (*NO_NUMBERS, "1000001")),
     ("WEB_CONCURRENCY", (*NO_NUMBERS, "513")),
     ("THREADS", (*NO_NUMBERS, "513")),
     ("TRUST_PROXY", ("yes", "-1", "1.5", "100", "²", "10.0.0.0/8")),

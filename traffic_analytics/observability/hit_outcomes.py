@@ -46,6 +46,8 @@ ERRORS: dict[type[errors.AnalyticsError], tuple[str, str]] = {
     errors.UnsignedUrl: ("unsigned", ""),
     errors.BodyTooLarge: ("refused", "too_large"),
     errors.UnsupportedMediaType: ("refused", "media_type"),
+    errors.SiteNotAllowed: ("refused", "site"),
+    errors.TooManyNewSites: ("refused", "new_site"),
     errors.SaltUnavailable: ("unavailable", "salt"),
     errors.SpoolUnavailable: ("unavailable", "spool"),
     errors.UpstreamFailed: ("failed", "upstream"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from traffic_analytics.hits.user_agent import UserAgent
     from traffic_analytics.observability.metrics import Metrics
     from traffic_analytics.observability.span_export import Traces
+    from traffic_analytics.salts.new_sites import NewSites
     from traffic_analytics.salts.store import SaltStore
     from traffic_analytics.settings import Settings
     from traffic_analytics.wsgi import Answer
@@ -47,13 +48,13 @@ class Instrumentation:
         self.metrics = make_metrics(settings)
         self.traces = make_traces(settings, span_processor)
 
-    def make_salts(self, store: SaltStore) -> Salts:
+    def make_salts(self, store: SaltStore, new_sites: NewSites | None = None) -> Salts:
         """Put a cache before a store, and observe both."""
         if self.traces is not None:
             store = self.traces.wrap_salt_store(store)
         if self.metrics is None:
-            return Salts(store)
-        return MeteredSalts(store, cache_lookups(self.metrics, "salts"))
+            return Salts(store, new_sites)
+        return MeteredSalts(store, cache_lookups(self.metrics, "salts"), new_sites)
 
     def wrap_target(self, target: Target, url: str | None = None, data_sources: Sequence[str] = DATA_SOURCES) -> Target:
         """Observe a target and these data sources of it; `url` is its address if it is reached over HTTP."""

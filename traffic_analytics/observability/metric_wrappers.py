@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from traffic_analytics.delivery.batch_sender import BatchSource
     from traffic_analytics.delivery.target import Reply, Target
     from traffic_analytics.observability.metrics import Metrics
+    from traffic_analytics.salts.new_sites import NewSites
     from traffic_analytics.salts.store import SaltStore
     from traffic_analytics.wsgi import Answer
 
@@ -165,8 +166,8 @@ def cache_lookups(metrics: Metrics, cache: str) -> Lookups:
 class MeteredSalts(Salts):
     """Count the look-ups in the cache of salts."""
 
-    def __init__(self, store: SaltStore, lookups: Lookups) -> None:
-        super().__init__(_NotedStore(store, lookups))
+    def __init__(self, store: SaltStore, lookups: Lookups, new_sites: NewSites | None = None) -> None:
+        super().__init__(_NotedStore(store, lookups), new_sites)
         self._look_up = lookups.count_lookups(super().get_or_create)
 
     def get_or_create(self, site_uuid: str, day: date) -> str:

@@ -15,6 +15,8 @@ from dotenv import dotenv_values
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 Read = Callable[[str], Any]
 """A reader: it returns the value of a text, or raises ValueError with the rule that the text breaks."""
 
@@ -89,6 +91,14 @@ def one_of(*choices: str) -> Read:
         return text
 
     return read
+
+
+def site_uuids(text: str) -> frozenset[str]:
+    """Read UUIDs separated by commas, in lower case."""
+    uuids = [part.strip().lower() for part in text.strip(", ").split(",")]
+    if not all(_UUID.fullmatch(uuid) for uuid in uuids):
+        raise ValueError("must be UUIDs separated by commas")
+    return frozenset(uuids)
 
 
 def trusted_proxies(text: str) -> bool | int:

@@ -43,7 +43,9 @@ RATE_LIMITS = {
     # These last until an operator acts, and each retry finds them again.
     "AcceptFailed": 60.0,
     "DeliveryMisconfigured": 60.0,
+    "SiteNotAllowed": 60.0,
     "SubscriptionUnavailable": 60.0,
+    "TooManyNewSites": 60.0,
     "TracesFailed": 60.0,
 }
 """Time between two records of one kind in one process, in seconds, by event; other events are not limited."""

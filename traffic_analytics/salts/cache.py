@@ -11,6 +11,7 @@ from cachetools import LRUCache
 if TYPE_CHECKING:
     from datetime import date
 
+    from traffic_analytics.salts.new_sites import NewSites
     from traffic_analytics.salts.store import SaltStore
 
 CACHED_SITES = 20_000
@@ -23,8 +24,9 @@ class Salts:
     A cached salt is used for its whole day, also while the store is unavailable; the Sweeper drops it after the day.
     """
 
-    def __init__(self, store: SaltStore) -> None:
+    def __init__(self, store: SaltStore, new_sites: NewSites | None = None) -> None:
         self._store = store
+        self._new_sites = new_sites
         self._cache: LRUCache[tuple[str, date], str] = LRUCache(CACHED_SITES)
         self._lock = threading.Lock()
 
@@ -35,6 +37,8 @@ class Salts:
             salt = self._cache.get(key)
         if salt is None:
             salt = self._store.get_or_create(site_uuid, day)
+            if self._new_sites is not None:
+                self._new_sites.remember(site_uuid)
             with self._lock:
                 self._cache[key] = salt
         return salt

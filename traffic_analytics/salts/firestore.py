@@ -17,6 +17,7 @@ from google.cloud.firestore_v1 import Client, FieldFilter
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.runtime.lazy_client import LazyClient, NotReady
 from traffic_analytics.salts.circuit_breaker import DEADLINE
+from traffic_analytics.salts.new_sites import admit_all
 from traffic_analytics.salts.store import new_salt, parse_salt, salt_key
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class FirestoreSalts:
         monotonic: Callable[[], float] = time.monotonic,
         *,
         batch_size: int,
+        admit: Callable[[str], None] = admit_all,
     ) -> None:
+        self._admit = admit
         self._client = LazyClient(open_client, monotonic)
         self._clock = clock
         self._monotonic = monotonic
@@ -79,6 +82,7 @@ class FirestoreSalts:
             document = client.collection(COLLECTION).document(salt_key(site_uuid, day))
             snapshot = _read(document)
             if not snapshot.exists:
+                self._admit(site_uuid)
                 created = new_salt()
                 try:
                     document.create(self._fields(created, day), retry=None, timeout=TIMEOUT)

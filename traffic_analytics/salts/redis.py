@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.salts.circuit_breaker import DEADLINE
+from traffic_analytics.salts.new_sites import admit_all
 from traffic_analytics.salts.store import GRACE, new_salt, parse_salt, salt_key
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ class RedisSalts:
     scope: Scope = "network"
     chore = None
 
-    def __init__(self, client: Redis, clock: Callable[[], datetime]) -> None:
+    def __init__(self, client: Redis, clock: Callable[[], datetime], admit: Callable[[str], None] = admit_all) -> None:
         self._client = client
+        self._admit = admit
         self._clock = clock
 
     def prepare(self) -> None:
@@ -62,6 +64,7 @@ class RedisSalts:
         try:
             salt = self._client.get(key)
             if salt is None:
+                self._admit(site_uuid)
                 created = new_salt()
                 if self._client.set(key, created, ex=self._seconds_left(day), nx=True):
                     return created

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.runtime.sqlite_file import SqliteFile
+from traffic_analytics.salts.new_sites import admit_all
 from traffic_analytics.salts.store import new_salt
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class SqliteSalts:
 
     scope: Scope = "machine"
 
-    def __init__(self, path: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, path: Path, admit: Callable[[str], None] = admit_all, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._admit = admit
         self._sleep = sleep
         self._file = SqliteFile(
             path,
@@ -60,6 +64,7 @@ class SqliteSalts:
                 connection = self._file.connection()
                 row = connection.execute("SELECT salt FROM salts WHERE day = ? AND site_uuid = ?", key).fetchone()
                 if row is None:
+                    self._admit(site_uuid)
                     connection.execute("INSERT OR IGNORE INTO salts VALUES (?, ?, ?)", (*key, new_salt()))
                     row = connection.execute("SELECT salt FROM salts WHERE day = ? AND site_uuid = ?", key).fetchone()
         except sqlite3.Error as error:

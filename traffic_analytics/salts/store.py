@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from traffic_analytics.errors import SaltUnavailable
+from traffic_analytics.salts.new_sites import admit_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,10 @@ class SaltStore(Protocol):
         """Create the store, or check the existing one. Raises DamagedFile."""
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
-        """Return the salt of a site and day; the first call creates it, all later ones return the same."""
+        """Return the salt of a site and day; the first call creates it, all later ones return the same.
+
+        Raises TooManyNewSites if no more sites may get one.
+        """
 
     def forget_before(self, day: date) -> int:
         """Delete the salts of all earlier days beyond recovery, and return their number."""
@@ -48,7 +52,8 @@ class MemorySalts:
     scope: Scope = "process"
     chore = None
 
-    def __init__(self) -> None:
+    def __init__(self, admit: Callable[[str], None] = admit_all) -> None:
+        self._admit = admit
         self._salts: defaultdict[date, dict[str, str]] = defaultdict(dict)
         self._lock = threading.Lock()
 
@@ -58,7 +63,11 @@ class MemorySalts:
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day."""
         with self._lock:
-            return self._salts[day].setdefault(site_uuid, new_salt())
+            salts = self._salts[day]
+            if site_uuid not in salts:
+                self._admit(site_uuid)
+                salts[site_uuid] = new_salt()
+            return salts[site_uuid]
 
     def forget_before(self, day: date) -> int:
         """Delete the salts of all earlier days."""

@@ -16,6 +16,7 @@ from traffic_analytics.health import once
 from traffic_analytics.runtime.background import Background
 from traffic_analytics.runtime.file_lock import FileLock
 from traffic_analytics.salts.circuit_breaker import SaltCircuitBreaker
+from traffic_analytics.salts.new_sites import admit_all
 from traffic_analytics.salts.sqlite import SqliteSalts
 from traffic_analytics.salts.store import MemorySalts
 from traffic_analytics.salts.sweeper import Sweeper
@@ -35,20 +36,23 @@ if TYPE_CHECKING:
     from traffic_analytics.settings import Settings
 
 
-def make_salt_store(settings: Settings, clock: Callable[[], datetime]) -> SaltStore:
-    """Choose the salt store; nothing is opened yet."""
+def make_salt_store(
+    settings: Settings, clock: Callable[[], datetime], admit: Callable[[str], None] = admit_all
+) -> SaltStore:
+    """Choose the salt store, which calls `admit` before it creates a salt; nothing is opened yet."""
     if settings.salt_store_type == "memory":
-        return MemorySalts()
+        return MemorySalts(admit)
     if settings.salt_store_type == "redis":
         from traffic_analytics.salts.redis import RedisSalts, redis_client  # noqa: PLC0415
 
-        return SaltCircuitBreaker(RedisSalts(redis_client(settings.redis_url or ""), clock))
+        return SaltCircuitBreaker(RedisSalts(redis_client(settings.redis_url or ""), clock, admit))
     if settings.salt_store_type == "firestore":
         from traffic_analytics.salts.firestore import FirestoreSalts, firestore_client  # noqa: PLC0415
 
         open_client = partial(firestore_client, settings.google_cloud_project, settings.firestore_database_id)
-        return SaltCircuitBreaker(FirestoreSalts(open_client, clock, batch_size=settings.firestore_cleanup_batch_size))
-    return SqliteSalts(settings.salt_file)
+        batch_size = settings.firestore_cleanup_batch_size
+        return SaltCircuitBreaker(FirestoreSalts(open_client, clock, batch_size=batch_size, admit=admit))
+    return SqliteSalts(settings.salt_file, admit)
 
 
 def make_target(settings: Settings) -> Target:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from traffic_analytics import cli, health
+from traffic_analytics import cli, health, wsgi
 from traffic_analytics.hits import referrer, user_agent
 from traffic_analytics.hits import routes as hit_routes
 from traffic_analytics.hits.endpoint import HitEndpoint
 from traffic_analytics.observability.instrumentation import Instrumentation
 from traffic_analytics.runtime import logs
+from traffic_analytics.salts.new_sites import NewSites
 from traffic_analytics.tinybird.stand_in import local_proxy
 from traffic_analytics.wiring import options, parts
 
@@ -47,22 +48,30 @@ def create_app(
         )
     )
     clock = clock or now_utc
-    store = salt_store or parts.make_salt_store(settings, clock)
     instrumentation = Instrumentation(settings, span_processor)
     if settings.worker_mode:
         from traffic_analytics.wiring.worker import create_worker  # noqa: PLC0415
 
-        return create_worker(settings, clock, store, instrumentation)
-    return create_service(settings, clock, store, instrumentation)
+        app = create_worker(settings, clock, salt_store or parts.make_salt_store(settings, clock), instrumentation)
+    else:
+        new_sites = NewSites(settings.max_new_sites_per_hour, clock, allowed=settings.allowed_sites or frozenset())
+        store = salt_store or parts.make_salt_store(settings, clock, new_sites.admit)
+        app = create_service(settings, clock, store, new_sites, instrumentation)
+    app.wsgi_app = wsgi.merge_slashes(app.wsgi_app)  # type: ignore[method-assign]
+    return app
 
 
 def create_service(
-    settings: Settings, clock: Callable[[], datetime], store: SaltStore, instrumentation: Instrumentation
+    settings: Settings,
+    clock: Callable[[], datetime],
+    store: SaltStore,
+    new_sites: NewSites,
+    instrumentation: Instrumentation,
 ) -> Flask:
     """Build the app that accepts hits."""
     # 1. The path of a hit: salts, target, spool, delivery, endpoint.
     store.prepare()
-    salts = instrumentation.make_salts(store)
+    salts = instrumentation.make_salts(store, new_sites)
     target = parts.make_target(settings)
     wrapped_target = instrumentation.wrap_target(
         target, None if settings.delivery == "pubsub" else settings.proxy_target
