@@ -55,6 +55,13 @@ def post_worker_init(worker: Any) -> None:
         )
 
 
+def pre_request(_worker: Any, request: Any) -> None:
+    """Read `Connection` as a list; gunicorn itself reads the first header only, and as one option."""
+    options = ",".join(value for name, value in request.headers if name == "CONNECTION")
+    if "close" in (option.strip(" \t").lower() for option in options.split(",")):
+        request.force_close()
+
+
 def worker_exit(_server: Any, worker: Any) -> None:
     """End the chores, then write everything to the file and close it."""
     wsgi = getattr(worker, "wsgi", None)
