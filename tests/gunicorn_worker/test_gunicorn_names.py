@@ -34,7 +34,7 @@ CONFIGURATIONS = sorted([ROOT / "gunicorn.conf.py", *ROOT.glob("*/gunicorn.conf.
         (Worker.load_wsgi, "(self)"),
         (Worker.handle_exit, "(self, sig, frame)"),
         (Request, "(cfg, unreader, peer_addr, req_number=1)"),
-        (Request.should_close, "(self)"),
+        (Request.force_close, "(self)"),
         (Unreader.read, "(self, size=None, read_ahead=None)"),  # the parser calls these of the worker's own reader
         (Unreader.unread, "(self, data)"),
         (wsgi.create, "(req, sock, client, server, cfg, response_class=None, response_args=())"),
@@ -55,11 +55,18 @@ def test_a_name_of_gunicorn_that_the_worker_uses_keeps_its_signature(
         (errors.NoMoreData, OSError),
         (errors.LimitRequestLine, errors.ParseException),
         (errors.LimitRequestHeaders, errors.ParseException),
+        (errors.ExpectationFailed, errors.ParseException),
         (errors.UnsupportedTransferCoding, errors.ParseException),
     ],
 )
 def test_an_error_of_the_parser_keeps_its_base(error: type[Exception], base: type[Exception]) -> None:
     assert issubclass(error, base)
+
+
+def test_a_request_has_the_attributes_that_are_used() -> None:
+    request = Request(Config(), IterUnreader([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]), ("192.0.2.1", 1))
+
+    assert (request.must_close, request.method, request.version) == (False, "GET", (1, 1))
 
 
 def test_a_worker_has_the_attributes_that_are_used() -> None:

@@ -42,7 +42,7 @@ def sent_requests(draw: st.DrawFn) -> Sent:
         lines.append(name + b"%d" % len(body))
     if framing == "chunked":
         lines.append(draw(st.sampled_from([b"Transfer-Encoding: chunked", b"transfer-encoding:Chunked"])))
-        size = draw(st.sampled_from([b"%x", b"%X", b"000%x", b"%x;a=b"]))
+        size = draw(st.sampled_from([b"%x", b"%X", b"000%x", b"000000000000%x", b"%x;a=b"]))
         trailer = draw(st.sampled_from([b"", b"X-Sum: 1\r\n", b"X-Sum: 1\r\nX-More: 2\r\n"]))
         body = b"".join(size % len(piece) + b"\r\n" + piece + b"\r\n" for piece in pieces if piece)
         body += b"0\r\n" + trailer + b"\r\n"
@@ -96,9 +96,9 @@ def test_no_bytes_raise_an_error(pieces: list[bytes]) -> None:
     [
         (b"GET /", b"x", HEAD_LIMIT + 100),
         (b"GET / HTTP/1.1\r\n", b"X: y\r\n", HEAD_LIMIT + 100),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\n12345\r\n", HEAD_LIMIT + BODY_LIMIT + 200),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x", HEAD_LIMIT + BODY_LIMIT + 200),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", HEAD_LIMIT + BODY_LIMIT + 200),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\n12345\r\n", BODY_LIMIT + 200),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"x", BODY_LIMIT + 200),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n", BODY_LIMIT + 200),
         (b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % BODY_LIMIT, b"x", BODY_LIMIT + 100),
     ],
 )
@@ -123,3 +123,53 @@ def test_an_invalid_length_counts_as_complete(value: bytes) -> None:
         head = b"POST / HTTP/1.1\r\nContent-Length: " + value + more + b"\r\n\r\n"
 
         assert RequestFraming().progress(bytearray(head)) is Progress.COMPLETE
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_the_framing_of_chunks_counts_towards_the_limit_of_the_body() -> None:
+    chunk, last = b"1\r\nx\r\n", b"0\r\n\r\n"
+    most = (BODY_LIMIT - len(last)) // len(chunk)
+
+    for count, expected in ((most, Progress.COMPLETE), (most + 1, Progress.TOO_LONG)):
+        assert RequestFraming().progress(bytearray(CHUNKED + chunk * count + last)) is expected
+        assert RequestFraming().progress(bytearray(CHUNKED + chunk * count + last + b"next" * 20_000)) is expected
+
+
+class Searched(bytearray):
+    """Buffer that counts the bytes that are searched."""
+
+    searched = 0
+
+    def find(self, needle: bytes, start: int = 0) -> int:  # type: ignore[override]
+        found = super().find(needle, start)
+        self.searched += (found if found >= 0 else len(self)) - start
+        return found
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"", b"GET / HTTP/1.1\r\nX: ", CHUNKED, CHUNKED + b"5;", CHUNKED + b"2000\r\n", CHUNKED + b"0\r\n"],
+    ids=["request line", "header", "size", "extension", "chunk", "trailer"],
+)
+def test_bytes_that_come_one_by_one_are_searched_once(start: bytes) -> None:
+    framing, arrived = RequestFraming(), Searched(start)
+
+    for _ in range(8_000):
+        arrived += b"0"
+        framing.progress(arrived)
+
+    assert arrived.searched < 5 * len(arrived)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("value", [b"100-continue", b"100-CONTINUE", b" \t100-continue\t ", b"other", b""])
+def test_only_http_1_1_waits_for_100_continue_and_other_expectations_for_nothing(version: bytes, value: bytes) -> None:
+    head = b"POST / HTTP/" + version + b"\r\nExpect:" + value + b"\r\nContent-Length: 5\r\n\r\n"
+    if b"100" not in value:
+        expected = Progress.COMPLETE
+    else:
+        expected = Progress.EXPECTS_CONTINUE if version == b"1.1" else Progress.INCOMPLETE
+
+    assert RequestFraming().progress(bytearray(head)) is expected

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import wsgi
 from gunicorn.http.errors import (
+    ExpectationFailed,
     LimitRequestHeaders,
     LimitRequestLine,
     NoMoreData,
@@ -25,27 +26,33 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+HEADERS_LIMIT = 16_384 + 4 * 100
+"""Length of all headers, in bytes: names and values of 16 KB, as in Node, and the separators of 100 lines."""
 PIECE = 65_536
-"""Data passed to the parser at a time, in bytes; the parser copies it."""
+"""Data passed to the parser for a request's headers, in bytes; the parser copies it."""
+CHUNKS_PIECE = 1024
+"""Data passed to the parser for the chunks of a body, in bytes; the parser copies it once for each chunk."""
 
 
 class Exchange:
     """One request and its response; uses gunicorn's parser.
 
-    `pipelined` holds the bytes that the client sent after the request.
+    `pipelined` holds the bytes that the client sent after the request. A body that is cut is passed on as it arrived.
     """
 
-    def __init__(self, data: bytes, client: Any, server: Any, cfg: Any) -> None:
+    def __init__(self, data: bytes, client: Any, server: Any, cfg: Any, *, is_cut: bool = False) -> None:
         self.pipelined = b""
         self._source = _MemoryReader(data)
         self._client = client
         self._server = server
         self._cfg = cfg
+        self._is_cut = is_cut
 
     def respond(self, app: Callable[..., Iterable[bytes]], *, keep_alive: bool) -> tuple[bytes, bool]:
         """Run the application; returns the response and whether the connection can serve another request."""
         try:
             request = Request(self._cfg, self._source, self._client, 1)
+            self._check_headers()
             _, environ = wsgi.create(request, _NullSocket, self._client, self._server, self._cfg)
             environ["wsgi.multithread"] = True
             complete = self._attach_body(request, environ)
@@ -53,7 +60,7 @@ class Exchange:
             status, headers, body = _run_app(app, environ)
             if complete:
                 self.pipelined = self._source.remaining()
-            keep = keep_alive and complete and not request.should_close()
+            keep = keep_alive and complete and _keeps_open(request, environ)
             return _format_response(request.method, status, headers, body, keep=keep), keep
         except NoMoreData:
             # The headers, or even the request line, exceed what the loop reads.
@@ -63,9 +70,17 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - the client gets a response to any failure
             return _error_response(error), False
 
+    def _check_headers(self) -> None:
+        """Refuse headers that are too long together; the parser limits each line and their number."""
+        body = self._source.offset
+        if body > HEADERS_LIMIT and body - self._source.data.index(b"\n", 2) > HEADERS_LIMIT:
+            raise LimitRequestHeaders("all headers")
+
     def _attach_body(self, request: Request, environ: dict[str, Any]) -> bool:
         """Pass the body to the application; returns whether it is complete, so that the next request can be found."""
-        if "HTTP_TRANSFER_ENCODING" in environ:
+        if self._is_cut:
+            body, complete = self._source.remaining(), False
+        elif "HTTP_TRANSFER_ENCODING" in environ:
             body, complete = self._read_chunks(request)
         else:
             length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -95,9 +110,11 @@ class _MemoryReader:
         self.data = data
         self.offset = 0
 
-    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:  # noqa: ARG002 - gunicorn's signature
+    def read(self, size: int | None = None, read_ahead: int | None = None) -> bytes:
         start = self.offset
-        piece = self.data[start : start + (PIECE if size is None or size < 0 else size)]
+        if size is None or size < 0:
+            size = read_ahead or (CHUNKS_PIECE if start else PIECE)
+        piece = self.data[start : start + size]
         self.offset = start + len(piece)
         return piece
 
@@ -129,6 +146,17 @@ def copy_config(cfg: Any) -> SimpleNamespace:
     values |= {"is_ssl": cfg.is_ssl, "forwarded_allow_networks": list}
     values |= {"forwarded_allow_ips": ["*"], "secure_scheme_headers": {}, "forwarder_headers": []}
     return SimpleNamespace(**values)
+
+
+def _keeps_open(request: Request, environ: dict[str, Any]) -> bool:
+    """Return whether the client allows another request; gunicorn's should_close reads no lists of options."""
+    if request.must_close or request.method == "CONNECT":
+        return False
+    value = environ.get("HTTP_CONNECTION")
+    if value is None:
+        return bool(request.version > (1, 0))
+    options = [option.strip(" \t") for option in value.lower().split(",")]
+    return "close" not in options and (request.version > (1, 0) or "keep-alive" in options)
 
 
 def _run_app(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
@@ -175,6 +203,8 @@ def _error_response(error: Exception) -> bytes:
             status, name = 414, "URI Too Long"
         case LimitRequestHeaders():
             status, name = 431, "Request Header Fields Too Large"
+        case ExpectationFailed():
+            status, name = 417, "Expectation Failed"
         case UnsupportedTransferCoding():
             status, name = 501, "Not Implemented"
         case ParseException():
