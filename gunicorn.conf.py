@@ -127,6 +127,8 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 50, 50)
     worker.body_limits = worker.wsgi.extensions.get("body_limits")
+    # Behind a proxy all connections are its own.
+    worker.limit_peers = not _settings.trust_proxy
     if worker.body_limits is not None:
         from traffic_analytics.gunicorn_worker import malloc  # noqa: PLC0415 - only large bodies need it
 

@@ -69,6 +69,7 @@ PURE = [
     "automation_sync.auth",
     "automation_sync.rows",
     "gunicorn_worker.body_limits",
+    "gunicorn_worker.connection_table",
     "gunicorn_worker.request_framing",
     "hits.enrich",
     "hits.page_hit",
