@@ -76,7 +76,7 @@ def info() -> None:
 
 @store.command()
 def compact() -> None:
-    """Rewrite the file in the order of time and free unused space."""
+    """Rewrite the file in the order of site and time, and free unused space."""
     facts = request_store("POST", "/v0/store/compact").json()
     click.echo(f"bytes_on_disk: {facts['bytes_on_disk']}")
 

@@ -13,7 +13,7 @@ from analytics_store.endpoints import AUTOMATIONS
 from analytics_store.errors import DataSourceError
 from analytics_store.events import DATA_SOURCES, PAGE_HITS
 from analytics_store.hits import run
-from analytics_store.pieces import Table, split
+from analytics_store.pieces import Piece, Table, split
 from analytics_store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -22,13 +22,13 @@ LINES_AT_ONCE = 200
 """Lines that an export reads at once."""
 PIECES_IN_MEMORY = 16
 """Share of STORE_MEMORY_MB that a piece of a table may fill: sorting and writing it takes several times its size."""
-ORDERS = {
-    Table("hits", "ts"): "site_uuid, ts",
-    Table("sessions", "first_ts"): "site_uuid, first_ts",
-    Table("whole", "ts"): "name, ts",
-    Table("quarantine", "inserted_at"): "inserted_at",
-}
-"""Order of the rows in each piece of a compacted table; the pieces are in the order of time."""
+TABLES = (
+    Table("hits", "ts", "site_uuid"),
+    Table("sessions", "first_ts", "site_uuid"),
+    Table("whole", "ts", "name"),
+    Table("quarantine", "inserted_at"),
+)
+"""Tables and the order of their rows in a compacted file: the hits of a site are adjacent."""
 SECONDS_BETWEEN_RETENTIONS = 3_600.0
 
 
@@ -60,14 +60,16 @@ def export(store: Store, name: str) -> Iterator[bytes]:
     with store.database.cursor() as cursor:
         cursor.execute("BEGIN")
         if name == PAGE_HITS:
-            yield from _export(store, cursor, Table("hits", "ts"), read_sql("sql/export_hits.sql"))
-        yield from _export(store, cursor, Table("whole", "ts", name), "SELECT event FROM rows ORDER BY ts, inserted_at")
+            yield from _export(store, cursor, Table("hits", "ts"), Piece(), read_sql("sql/export_hits.sql"))
+        of_name = Piece({"name": (name, name)})
+        sql = "SELECT event FROM rows ORDER BY ts, inserted_at"
+        yield from _export(store, cursor, Table("whole", "ts"), of_name, sql)
 
 
-def _export(store: Store, cursor: duckdb.DuckDBPyConnection, table: Table, sql: str) -> Iterator[bytes]:
-    for piece in split(cursor, table, _piece_bytes(store)):
-        selected = f"WITH rows AS (SELECT * FROM {table.path} WHERE {table.piece})\n"  # noqa: S608 - the names are this package's own
-        cursor.execute(selected + sql, piece.values(table))
+def _export(store: Store, cursor: duckdb.DuckDBPyConnection, table: Table, whole: Piece, sql: str) -> Iterator[bytes]:
+    for piece in split(cursor, table, _piece_bytes(store), whole):
+        selected = f"WITH rows AS (SELECT * FROM {table.path} WHERE {piece.condition})\n"  # noqa: S608 - the names are this package's own
+        cursor.execute(selected + sql, piece.values)
         while lines := cursor.fetchmany(LINES_AT_ONCE):
             yield "".join([f"{line}\n" for (line,) in lines]).encode()
 
@@ -77,7 +79,7 @@ def _piece_bytes(store: Store) -> int:
 
 
 def compact(store: Store) -> None:
-    """Collapse, then write a new file in the order of time and without unused space, in place of the old one.
+    """Collapse, then write a new file in the order of site and time and without unused space, in place of the old one.
 
     Appends wait meanwhile, or are refused and sent again; queries wait only while the files are exchanged. The second
     file needs space. If the compaction breaks off, the old file is unchanged.
@@ -91,8 +93,8 @@ def compact(store: Store) -> None:
             try:
                 cursor.execute("USE compacted")
                 run(cursor, "sql/schema.sql", {})
-                for table, order in ORDERS.items():
-                    _copy(store, cursor, table, order)
+                for table in TABLES:
+                    _copy(store, cursor, table)
             finally:
                 cursor.execute("USE store")
                 cursor.execute("DETACH compacted")
@@ -100,13 +102,13 @@ def compact(store: Store) -> None:
     _log.info("the file was compacted", extra={"event": "StoreCompacted"})
 
 
-def _copy(store: Store, cursor: duckdb.DuckDBPyConnection, table: Table, order: str) -> None:
-    """Copy a table to the attached file; the rows of a range of days are adjacent again."""
+def _copy(store: Store, cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Copy a table to the attached file, in its order."""
     source = replace(table, path=f"store.{table.path}")
     cursor.execute("BEGIN")
     for piece in split(cursor, source, _piece_bytes(store)):
-        selected = f"SELECT * FROM {source.path} WHERE {source.piece} ORDER BY {order}"  # noqa: S608 - the names are this package's own
-        cursor.execute(f"INSERT INTO compacted.{table.path} BY NAME {selected}", piece.values(source))
+        selected = f"SELECT * FROM {source.path} WHERE {piece.condition} ORDER BY {table.order}"  # noqa: S608 - the names are this package's own
+        cursor.execute(f"INSERT INTO compacted.{table.path} BY NAME {selected}", piece.values)
     cursor.execute("COMMIT")
 
 
