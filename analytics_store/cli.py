@@ -23,6 +23,8 @@ from analytics_store.settings import Settings
 LINES_AT_ONCE = 5_000
 BODY_BYTES = 8_000_000
 """Longest body of an import, in bytes: below the store's limit; 5 000 ordinary events are far below."""
+PARTIAL = "partial-"
+"""Prefix of an export's file until it is complete."""
 SECONDS = 3_600
 """Longest wait for a response, in seconds; the compaction of a large store takes minutes."""
 
@@ -85,14 +87,19 @@ def compact() -> None:
 @data_source
 @click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path))
 def export_rows(name: str, file: Path) -> None:
-    """Write a data source to FILE: .ndjson, .ndjson.gz or .parquet."""
+    """Write a data source to FILE: .ndjson, .ndjson.gz or .parquet. An export that fails leaves an older FILE."""
     response = request_store("GET", f"/v0/store/export?name={name}")
     if response.status >= 400:
         response.json()
     write = parquet.write if file.suffix == ".parquet" else _write_lines
-    written = write(file, response.body)
+    # A new file has the mode 0600, whatever the older one had. A pipe or a device cannot be replaced.
+    replaceable = file.is_file() or not file.exists()
+    target = file.resolve().with_name(f"{PARTIAL}{file.name}") if replaceable else file
+    written = write(target, response.body)
     if written != response.rows:
         raise click.ClickException(f"the export broke off: {written} of {response.rows} rows")
+    if replaceable:
+        target.replace(file.resolve())
     click.echo(f"rows: {written}")
 
 

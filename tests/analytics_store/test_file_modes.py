@@ -29,8 +29,11 @@ def test_only_the_owner_may_read_what_the_store_and_its_commands_write(tmp_path:
             f"http://127.0.0.1:{port}{URL}", data=ndjson([hit()]), headers=HEADERS, timeout=30
         ).raise_for_status()
         for suffix in ("ndjson", "ndjson.gz", "parquet"):
+            (exports / f"older.{suffix}").touch()
+            (exports / f"older.{suffix}").chmod(0o644)
+        for name in ("e.ndjson", "e.ndjson.gz", "e.parquet", "older.ndjson", "older.ndjson.gz", "older.parquet"):
             subprocess.run(
-                [*command, "store", "export", exports / f"e.{suffix}"],
+                [*command, "store", "export", exports / name],
                 cwd=ROOT, env=environment(tmp_path / "new" / "store", port), check=True,
             )  # fmt: skip
         assert modes(tmp_path / "new") == {
@@ -38,7 +41,7 @@ def test_only_the_owner_may_read_what_the_store_and_its_commands_write(tmp_path:
         }  # fmt: skip
         assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     assert set(modes(exports).values()) == {0o600}
-    assert len(modes(exports)) == 3
+    assert len(modes(exports)) == 6
 
 
 def test_wider_modes_are_narrowed_at_the_start_and_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +49,8 @@ def test_wider_modes_are_narrowed_at_the_start_and_logged(tmp_path: Path, capfd:
     with running(data_dir, free_port()):
         pass
     (data_dir / "spill").mkdir(exist_ok=True)
-    (data_dir / "of-another-program").touch(0o644)
+    (data_dir / "of-another-program").touch()
+    (data_dir / "of-another-program").chmod(0o644)
     for name, mode in (("", 0o755), ("beside", 0o775), ("spill", 0o777), ("store.duckdb", 0o644)):
         (data_dir / name).chmod(mode)
     capfd.readouterr()

@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from flask.testing import FlaskClient
 
 from analytics_store import database as database_module
 from analytics_store import hits as hits_module
+from analytics_store import maintenance as maintenance_module
 from analytics_store.database import list_parameters
 from analytics_store.errors import UnavailableError
 from analytics_store.maintenance import delete_expired
@@ -145,6 +147,38 @@ def test_a_file_that_was_exported_can_be_imported(
         exports = [side.test_client().get(f"/v0/store/export?name={source}").data for side in (app, other)]
         assert sorted(exports[0].splitlines()) == sorted(exports[1].splitlines())
     other.extensions["store"].database.close()
+
+
+@pytest.mark.parametrize("name", ["rows.ndjson", "rows.ndjson.gz", "rows.parquet"])
+def test_an_export_that_breaks_off_leaves_the_older_file(
+    app: Flask, client: FlaskClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    post_golden(client)
+    file = tmp_path / name
+    file.write_bytes(b"older")
+    (tmp_path / f"link-{name}").symlink_to(file)
+    for path in (file, tmp_path / f"link-{name}"):
+        with monkeypatch.context() as patched:
+            patched.setattr(maintenance_module, "count", lambda *_: 1_000_000)
+            done = app.test_cli_runner().invoke(args=["store", "export", str(path)])
+        assert "broke off" in done.output
+        assert file.read_bytes() == b"older"
+    assert app.test_cli_runner().invoke(args=["store", "export", str(path)]).exit_code == 0
+    assert path.is_symlink()
+    assert file.read_bytes() not in (b"", b"older")
+
+
+def test_an_export_may_be_written_to_a_pipe(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
+    post_golden(client)
+    pipe = tmp_path / "rows"
+    os.mkfifo(pipe)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert app.test_cli_runner().invoke(args=["store", "export", str(pipe)]).exit_code == 0
+    reader.join(30)
+    assert received[0].count(b"\n") == 32
+    assert pipe.is_fifo()
 
 
 def test_the_commands_show_the_content_of_the_store_and_compact_it(app: Flask, client: FlaskClient) -> None:
