@@ -32,7 +32,7 @@ run: $(VENV)/ready
 # Coverage includes the processes that tests start. The report's limit is in pyproject.toml.
 test: $(VENV)/ready
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not e2e"
+	$(BIN)/coverage run -m pytest -m "not e2e" --numprocesses auto --maxprocesses 4
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
