@@ -450,10 +450,34 @@ def test_a_site_is_not_new_if_it_has_a_salt_or_is_remembered_or_allowed(start: A
     assert hits_of(restarted, *INVENTED[:4]) == [202] * 4, "salts of today"
     assert hits_of(restarted, *INVENTED[4:7]) == [202, 202, 429]
     restarted.now += timedelta(days=1)
-    assert hits_of(restarted, *INVENTED[:6]) == [202] * 6, "remembered from the day before"
+    assert hits_of(restarted, *INVENTED[:6]) == [202] * 6, "known from the day before"
     assert hits_of(restarted, *INVENTED[6:9]) == [202, 202, 429]
     spelled = [INVENTED[0].replace("8000", variant) for variant in ("800a", "800A", "800b")]
     assert hits_of(start(**settings | {"ALLOWED_SITES": spelled[0]}), *spelled) == [202, 202, 403]
+
+
+@pytest.mark.parametrize("idle", [timedelta(minutes=12), timedelta(days=3)])
+def test_no_site_is_new_after_a_restart_past_midnight(idle: timedelta, start: Any) -> None:
+    settings = {"SALT_STORE_TYPE": "sqlite", "MAX_NEW_SITES_PER_HOUR": "2"}
+    before = start(**settings, ALLOWED_SITES=",".join(INVENTED[:6]))
+    before.now = before.now.replace(hour=23, minute=55)
+    assert hits_of(before, *INVENTED[:6]) == [202] * 6
+
+    restarted = start(**settings)
+    restarted.now = before.now + idle
+    assert hits_of(restarted, *INVENTED[10:13]) == [202, 202, 429], "an attack comes first"
+    assert hits_of(restarted, *INVENTED[:6]) == [202] * 6
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+def test_all_sites_of_a_process_are_served_at_midnight(store: str, start: Any) -> None:
+    service = start(SALT_STORE_TYPE=store, MAX_NEW_SITES_PER_HOUR="5")
+    for hour in (10, 11):
+        service.now = service.now.replace(hour=hour)
+        assert hits_of(service, *INVENTED[hour - 10 : hour - 5]) == [202] * 5
+    service.now = service.now.replace(day=23, hour=0, minute=0)
+
+    assert hits_of(service, *INVENTED[:6]) == [202] * 6
 
 
 def test_bots_and_invalid_hits_make_no_new_sites(start: Any) -> None:
