@@ -380,6 +380,15 @@ def test_the_local_stand_in_logs_events_and_answers_like_tinybird(start: Any, lo
         assert client.post("/local-proxy", data=body).status_code == 400
 
 
+@pytest.mark.parametrize("log_format", ["json", "gcp", "pretty"])
+def test_the_local_stand_in_survives_json_of_any_depth(log_format: str, start: Any, log: Log) -> None:
+    client = start(LOCAL_PROXY="true", LOG_FORMAT=log_format).client
+
+    bodies = [b'{"a":' * depth + b"1" + b"}" * depth for depth in range(100, 1_200, 20)]
+    assert {client.post("/local-proxy", data=body).status_code for body in bodies} == {202, 400}
+    assert "UnhandledError" not in log.text
+
+
 def test_events_are_logged_only_if_configured(start: Any, log: Log) -> None:
     assert start().hit().status_code == 202
     assert log.records == []
