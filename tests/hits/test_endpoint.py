@@ -376,7 +376,7 @@ def test_the_local_stand_in_logs_events_and_answers_like_tinybird(start: Any, lo
         assert 200 <= answer.status_code < 300
         assert answer.json == {"successful_rows": 2, "quarantined_rows": 0}
     assert [record["payload"] for record in log.records] == [{"a": 1}, {"a": 2}] * 2
-    for body in (b"no JSON", b"[" * 100_000, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b"\xff"):
+    for body in (b"no JSON", b"[" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b"\xff"):
         assert client.post("/local-proxy", data=body).status_code == 400
 
 
@@ -384,8 +384,9 @@ def test_the_local_stand_in_logs_events_and_answers_like_tinybird(start: Any, lo
 def test_the_local_stand_in_survives_json_of_any_depth(log_format: str, start: Any, log: Log) -> None:
     client = start(LOCAL_PROXY="true", LOG_FORMAT=log_format).client
 
+    # The depth that JSON may have depends on the version of Python, and on the part that reads or writes it.
     bodies = [b'{"a":' * depth + b"1" + b"}" * depth for depth in range(100, 1_200, 20)]
-    assert {client.post("/local-proxy", data=body).status_code for body in bodies} == {202, 400}
+    assert {client.post("/local-proxy", data=body).status_code for body in bodies} <= {202, 400}
     assert "UnhandledError" not in log.text
 
 
