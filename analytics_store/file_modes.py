@@ -1,4 +1,4 @@
-"""Let only the store's own user read its files."""
+"""Restrict the store's files to its own user."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ def restrict_new_files() -> None:
 
 
 def narrow(paths: Iterable[Path]) -> None:
-    """Take the rights of other users from files and directories, and log what was changed."""
+    """Remove other users' rights from files and directories, and log the changes."""
     narrowed = []
     for path in paths:
         mode = path.lstat().st_mode

@@ -18,6 +18,7 @@ from analytics_store.tokens import Tokens
 from analytics_store.versions import Versions
 from traffic_analytics.runtime import logs
 from traffic_analytics.runtime.background import Background
+from traffic_analytics.runtime.paths import merge_slashes
 
 
 def create_app(
@@ -38,6 +39,7 @@ def create_app(
     app.register_blueprint(web.blueprint)
     app.register_blueprint(admin.blueprint)
     app.cli.add_command(cli.store)
+    app.wsgi_app = merge_slashes(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

@@ -87,8 +87,8 @@ class Settings:
     max_new_sites_per_hour: int = variable(
         "MAX_NEW_SITES_PER_HOUR",
         whole_number(1, 1_000_000),
-        "New sites that each worker process accepts within an hour; sites with a salt of today, sites that the process "
-        "remembers and those of ALLOWED_SITES are not new.",
+        "New sites that each worker process accepts within an hour; sites of the last 7 days and those of "
+        "ALLOWED_SITES are not new. The default is 10000 with SALT_STORE_TYPE=redis or firestore.",
         default=1000,
     )
     hmac_secret: str | None = variable("HMAC_SECRET", secret, "If set, only signed URLs are accepted.")
@@ -274,6 +274,8 @@ def _settle(values: dict[str, Any], given: Set[str]) -> None:
         values.setdefault("delivery", "pubsub")
     if given & {"K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT"}:
         values.setdefault("log_format", "gcp")
+    if values.get("salt_store_type") in ("redis", "firestore"):
+        values.setdefault("max_new_sites_per_hour", 10_000)
     if "otel_trace_exporter" in values:
         named = "gcp" if values["otel_trace_exporter"] == "gcp" else "otlp"
         values.setdefault("otel_traces_exporter", named)

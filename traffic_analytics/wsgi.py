@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Response, request
@@ -15,14 +14,9 @@ from traffic_analytics import errors
 from traffic_analytics.runtime.cors import ALLOW_ORIGIN, REQUESTED_HEADERS, preflight_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
-
     from flask import Flask
 
 _log = logging.getLogger(__name__)
-
-_SLASHES = re.compile("/{2,}")
 
 JSON = "application/json"
 
@@ -102,21 +96,6 @@ def answer_preflights(app: Flask) -> None:
         if request.method != "OPTIONS" or (request.routing_exception and request.environ["PATH_INFO"] != "*"):
             return None
         return Response(status=204, headers=preflight_headers(request.headers.get(REQUESTED_HEADERS)))
-
-
-def merge_slashes(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Read several slashes in a row as one, as in the path of a base URL that ends in a slash.
-
-    Flask would redirect, and a redirected hit would be lost. RAW_URI stays as it is: signatures cover it.
-    """
-
-    def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path: str = environ.get("PATH_INFO", "")
-        if "//" in path:
-            environ["PATH_INFO"] = _SLASHES.sub("/", path)
-        return app(environ, start_response)
-
-    return call
 
 
 def handle_errors(app: Flask) -> None:

@@ -42,6 +42,16 @@ def test_an_unknown_pipe_is_404_as_json(client: FlaskClient) -> None:
     assert (response.status_code, list(response.get_json())) == (404, ["error"])
 
 
+@pytest.mark.parametrize("path", ["//v0/pipes", "/v0//pipes", "/v0/pipes//", "///v0///pipes/"])
+def test_several_slashes_in_a_row_are_one(client: FlaskClient, path: str) -> None:
+    called = {
+        "PATH_INFO": f"{path}/api_kpis.json"
+    }  # the test client reads a path that begins with two slashes as a host
+    for method in ("GET", "POST", "OPTIONS"):
+        response = client.open(f"/?{SITE}", method=method, environ_overrides=called)
+        assert response.status_code == (204 if method == "OPTIONS" else 200)
+
+
 def test_stray_parameters_are_ignored(client: FlaskClient) -> None:
     post_golden(client)
     plain = query_pipe(client, "api_top_sources", RANGE)

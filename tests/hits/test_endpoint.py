@@ -376,8 +376,18 @@ def test_the_local_stand_in_logs_events_and_answers_like_tinybird(start: Any, lo
         assert 200 <= answer.status_code < 300
         assert answer.json == {"successful_rows": 2, "quarantined_rows": 0}
     assert [record["payload"] for record in log.records] == [{"a": 1}, {"a": 2}] * 2
-    for body in (b"no JSON", b"[" * 100_000, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b"\xff"):
+    for body in (b"no JSON", b"[" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b"\xff"):
         assert client.post("/local-proxy", data=body).status_code == 400
+
+
+@pytest.mark.parametrize("log_format", ["json", "gcp", "pretty"])
+def test_the_local_stand_in_survives_json_of_any_depth(log_format: str, start: Any, log: Log) -> None:
+    client = start(LOCAL_PROXY="true", LOG_FORMAT=log_format).client
+
+    # The depth that JSON may have depends on the version of Python, and on the part that reads or writes it.
+    bodies = [b'{"a":' * depth + b"1" + b"}" * depth for depth in range(100, 1_200, 20)]
+    assert {client.post("/local-proxy", data=body).status_code for body in bodies} <= {202, 400}
+    assert "UnhandledError" not in log.text
 
 
 def test_events_are_logged_only_if_configured(start: Any, log: Log) -> None:
@@ -450,10 +460,34 @@ def test_a_site_is_not_new_if_it_has_a_salt_or_is_remembered_or_allowed(start: A
     assert hits_of(restarted, *INVENTED[:4]) == [202] * 4, "salts of today"
     assert hits_of(restarted, *INVENTED[4:7]) == [202, 202, 429]
     restarted.now += timedelta(days=1)
-    assert hits_of(restarted, *INVENTED[:6]) == [202] * 6, "remembered from the day before"
+    assert hits_of(restarted, *INVENTED[:6]) == [202] * 6, "known from the day before"
     assert hits_of(restarted, *INVENTED[6:9]) == [202, 202, 429]
     spelled = [INVENTED[0].replace("8000", variant) for variant in ("800a", "800A", "800b")]
     assert hits_of(start(**settings | {"ALLOWED_SITES": spelled[0]}), *spelled) == [202, 202, 403]
+
+
+@pytest.mark.parametrize("idle", [timedelta(minutes=12), timedelta(days=3)])
+def test_no_site_is_new_after_a_restart_past_midnight(idle: timedelta, start: Any) -> None:
+    settings = {"SALT_STORE_TYPE": "sqlite", "MAX_NEW_SITES_PER_HOUR": "2"}
+    before = start(**settings, ALLOWED_SITES=",".join(INVENTED[:6]))
+    before.now = before.now.replace(hour=23, minute=55)
+    assert hits_of(before, *INVENTED[:6]) == [202] * 6
+
+    restarted = start(**settings)
+    restarted.now = before.now + idle
+    assert hits_of(restarted, *INVENTED[10:13]) == [202, 202, 429], "an attack comes first"
+    assert hits_of(restarted, *INVENTED[:6]) == [202] * 6
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory"])
+def test_all_sites_of_a_process_are_served_at_midnight(store: str, start: Any) -> None:
+    service = start(SALT_STORE_TYPE=store, MAX_NEW_SITES_PER_HOUR="5")
+    for hour in (10, 11):
+        service.now = service.now.replace(hour=hour)
+        assert hits_of(service, *INVENTED[hour - 10 : hour - 5]) == [202] * 5
+    service.now = service.now.replace(day=23, hour=0, minute=0)
+
+    assert hits_of(service, *INVENTED[:6]) == [202] * 6
 
 
 def test_bots_and_invalid_hits_make_no_new_sites(start: Any) -> None:

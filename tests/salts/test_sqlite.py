@@ -4,16 +4,17 @@ import json
 import os
 import sqlite3
 from contextlib import closing
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.app import SITE, Log
 from tests.support.fresh_processes import PROCESSES, result_of
-from tests.support.salts import SITES, TODAY, YESTERDAY, OpenSalts, opened, read_files
-from traffic_analytics.errors import DamagedFile, SaltUnavailable
+from tests.support.salts import SITES, TODAY, YESTERDAY, OpenSalts, opened, read_files, refuse_new_site
+from traffic_analytics.errors import DamagedFile, SaltUnavailable, TooManyNewSites
 from traffic_analytics.runtime.sqlite_file import _APPLICATION_ID
+from traffic_analytics.salts.new_sites import KNOWN_FOR
 from traffic_analytics.salts.sqlite import STEP, SqliteSalts
 from traffic_analytics.settings import Settings
 from traffic_analytics.wiring import create_app
@@ -33,6 +34,37 @@ def test_salts_survive_a_restart(path: Path, open_salts: OpenSalts) -> None:
     before = open_salts(path).get_or_create(SITE, TODAY)
 
     assert open_salts(path).get_or_create(SITE, TODAY) == before
+
+
+def test_a_site_is_known_for_some_days_after_its_last_salt(path: Path, open_salts: OpenSalts) -> None:
+    store = open_salts(path)
+    for site in SITES:
+        store.get_or_create(site, TODAY - KNOWN_FOR)
+    store.get_or_create(SITES[0], YESTERDAY)
+    store.forget_before(TODAY)
+    full = SqliteSalts(path, refuse_new_site)
+    for site in SITES[:2]:
+        full.get_or_create(site, TODAY)
+
+    store.forget_before(TODAY + timedelta(days=1))
+    for site in SITES[:2]:
+        full.get_or_create(site, TODAY + timedelta(days=1))
+    for site in (SITES[2], "invented"):
+        with pytest.raises(TooManyNewSites):
+            full.get_or_create(site, TODAY + timedelta(days=1))
+    full.close()
+
+
+def test_the_sites_of_a_file_of_the_first_version_are_known(path: Path, open_salts: OpenSalts) -> None:
+    open_salts(path).get_or_create(SITE, YESTERDAY)
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("DROP TABLE sites")
+    full = SqliteSalts(path, refuse_new_site)
+
+    full.prepare()
+    full.forget_before(TODAY)
+    full.get_or_create(SITE, TODAY)
+    full.close()
 
 
 def ask_after(barrier: Barrier, path: Path, answers: Any) -> None:

@@ -246,6 +246,12 @@ def test_a_topic_alone_means_that_hits_are_published() -> None:
     assert read(**PUBLISHES, PROXY_TARGET="").proxy_target == ""
 
 
+def test_a_shared_salt_store_accepts_more_new_sites_by_default() -> None:
+    shared = {"SALT_STORE_TYPE": "redis", "REDIS_URL": "redis://redis"}
+    assert [read(**environment).max_new_sites_per_hour for environment in ({}, shared)] == [1000, 10_000]
+    assert read(**shared, MAX_NEW_SITES_PER_HOUR="7").max_new_sites_per_hour == 7
+
+
 def test_a_worker_is_one_process_by_default() -> None:
     assert read(**WORKS).web_concurrency == 1
     assert read(**WORKS, WEB_CONCURRENCY="3").web_concurrency == 3

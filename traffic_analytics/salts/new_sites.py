@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PERIOD = timedelta(hours=1)
 """Time for which new sites are counted."""
+KNOWN_FOR = timedelta(days=7)
+"""Time for which a file of salts lists a site after the day of its last salt."""
 REMEMBERED_SITES = 20_000
 """Sites that a process remembers, so that they are not new on the next day."""
 
@@ -27,8 +29,8 @@ def admit_all(_site_uuid: str) -> None:
 class NewSites:
     """Counts the new sites of this process.
 
-    A store calls `admit` before it creates a salt, so that a site with a salt of today is never new. Sites that this
-    process has served before are not new either: at midnight all sites need a salt at once.
+    A store calls `admit` before it creates the salt of a site that it does not know. Sites that this process has served
+    before are not new either: at midnight all sites need a salt at once.
     """
 
     def __init__(self, limit: int, clock: Callable[[], datetime], *, allowed: Set[str] = frozenset()) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from traffic_analytics.errors import SaltUnavailable
 from traffic_analytics.runtime.sqlite_file import SqliteFile
-from traffic_analytics.salts.new_sites import admit_all
+from traffic_analytics.salts.new_sites import KNOWN_FOR, admit_all
 from traffic_analytics.salts.store import new_salt
 
 if TYPE_CHECKING:
@@ -20,9 +20,24 @@ if TYPE_CHECKING:
 
 
 STEP = 1000
-"""Number of salts, or of free pages, that one transaction of a sweep removes; it takes about a millisecond."""
+"""Number of salts, of sites or of free pages, that one transaction of a sweep removes; it takes about a millisecond."""
 REST = 0.005
 """Time between two transactions of a sweep, in seconds, in which hits can write."""
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL,
+    PRIMARY KEY (day, site_uuid)) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS sites (site_uuid TEXT PRIMARY KEY, last_day TEXT NOT NULL) WITHOUT ROWID, STRICT;
+CREATE INDEX IF NOT EXISTS sites_by_last_day ON sites (last_day);
+INSERT INTO sites SELECT site_uuid, max(day) FROM salts WHERE NOT EXISTS (SELECT 1 FROM sites) GROUP BY site_uuid;
+"""
+"""Tables, and the sites of a file of version 0.1.0, which has only salts."""
+_DELETE_SALTS = (
+    "DELETE FROM salts WHERE (day, site_uuid) IN"
+    " (SELECT day, site_uuid FROM salts WHERE day < ? ORDER BY day, site_uuid LIMIT ?)"
+)
+_DELETE_SITES = "DELETE FROM sites WHERE site_uuid IN (SELECT site_uuid FROM sites WHERE last_day < ? LIMIT ?)"
 
 
 class SqliteSalts:
@@ -30,6 +45,8 @@ class SqliteSalts:
 
     A deleted salt is overwritten (secure_delete) and the write-ahead log is truncated, so that no copy stays in either
     file. A power cut may lose the last salts, but changes none: visitors of their sites count twice on that day.
+
+    The file also lists the sites that had a salt within KNOWN_FOR. They are not new after a midnight or a restart.
     """
 
     scope: Scope = "machine"
@@ -41,8 +58,7 @@ class SqliteSalts:
         self._sleep = sleep
         self._file = SqliteFile(
             path,
-            "CREATE TABLE IF NOT EXISTS salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL,"
-            " PRIMARY KEY (day, site_uuid)) WITHOUT ROWID, STRICT",
+            _SCHEMA,
             ["auto_vacuum = INCREMENTAL", "secure_delete = ON", "synchronous = NORMAL", "temp_store = MEMORY"],
             busy_timeout=2.0,
         )
@@ -64,7 +80,9 @@ class SqliteSalts:
                 connection = self._file.connection()
                 row = connection.execute("SELECT salt FROM salts WHERE day = ? AND site_uuid = ?", key).fetchone()
                 if row is None:
-                    self._admit(site_uuid)
+                    if not connection.execute("SELECT 1 FROM sites WHERE site_uuid = ?", key[1:]).fetchone():
+                        self._admit(site_uuid)
+                    connection.execute("INSERT OR REPLACE INTO sites VALUES (?, ?)", key[::-1])
                     connection.execute("INSERT OR IGNORE INTO salts VALUES (?, ?, ?)", (*key, new_salt()))
                     row = connection.execute("SELECT salt FROM salts WHERE day = ? AND site_uuid = ?", key).fetchone()
         except sqlite3.Error as error:
@@ -78,8 +96,10 @@ class SqliteSalts:
         """
         count = 0
         try:
-            while deleted := self._delete_some(day):
+            while deleted := self._delete_some(_DELETE_SALTS, day):
                 count += deleted
+                self._sleep(REST)
+            while self._delete_some(_DELETE_SITES, day - KNOWN_FOR):
                 self._sleep(REST)
             while self._remove_free_pages():
                 self._sleep(REST)
@@ -106,17 +126,9 @@ class SqliteSalts:
         """Close the file in this process."""
         self._file.close()
 
-    def _delete_some(self, day: date) -> int:
+    def _delete_some(self, statement: str, day: date) -> int:
         with self._file.lock:
-            return (
-                self._file.connection()
-                .execute(
-                    "DELETE FROM salts WHERE (day, site_uuid) IN"
-                    " (SELECT day, site_uuid FROM salts WHERE day < ? ORDER BY day, site_uuid LIMIT ?)",
-                    (day.isoformat(), STEP),
-                )
-                .rowcount
-            )
+            return self._file.connection().execute(statement, (day.isoformat(), STEP)).rowcount
 
     def _remove_free_pages(self) -> bool:
         """Remove some free pages, and return whether there are more."""

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from traffic_analytics import cli, health, wsgi
+from traffic_analytics import cli, health
 from traffic_analytics.hits import referrer, user_agent
 from traffic_analytics.hits import routes as hit_routes
 from traffic_analytics.hits.endpoint import HitEndpoint
 from traffic_analytics.observability.instrumentation import Instrumentation
 from traffic_analytics.runtime import logs
+from traffic_analytics.runtime.paths import merge_slashes
 from traffic_analytics.salts.new_sites import NewSites
 from traffic_analytics.tinybird.stand_in import local_proxy
 from traffic_analytics.wiring import options, parts
@@ -57,7 +58,7 @@ def create_app(
         new_sites = NewSites(settings.max_new_sites_per_hour, clock, allowed=settings.allowed_sites or frozenset())
         store = salt_store or parts.make_salt_store(settings, clock, new_sites.admit)
         app = create_service(settings, clock, store, new_sites, instrumentation)
-    app.wsgi_app = wsgi.merge_slashes(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = merge_slashes(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
