@@ -14,7 +14,7 @@ STEP = timedelta(minutes=15)
 
 
 class Slot(NamedTuple):
-    """One row of a chart: hits and sessions from `start` until before `stop` (UTC) count under `label`."""
+    """Row of a chart: hits and sessions from `start` until before `stop` (UTC) count under `label`."""
 
     start: datetime
     stop: datetime

@@ -69,7 +69,7 @@ _OLDEST = (
 
 
 class SpooledEvent(NamedTuple):
-    """One event of a claim."""
+    """Event of a claim."""
 
     id: int
     event: bytes

@@ -1,4 +1,4 @@
-"""Accept connections, and go on whatever accept() fails with."""
+"""Accept connections, and continue after errors of accept()."""
 
 from __future__ import annotations
 

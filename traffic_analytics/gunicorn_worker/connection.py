@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Connection:
-    """One client connection, the bytes received and not yet served, and the bytes not yet sent."""
+    """Client connection, the bytes received and not yet served, and the bytes not yet sent."""
 
     __slots__ = (
         "address",

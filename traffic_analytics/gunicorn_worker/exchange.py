@@ -35,7 +35,7 @@ CHUNKS_PIECE = 1024
 
 
 class Exchange:
-    """One request and its response; uses gunicorn's parser.
+    """Request and its response; uses gunicorn's parser.
 
     `pipelined` holds the bytes that the client sent after the request. A body that is cut is passed on as it arrived.
     """

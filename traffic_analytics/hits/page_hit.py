@@ -46,7 +46,7 @@ NO_REFERRER = ParsedReferrer(None, None, None)
 class Payload(msgspec.Struct, frozen=True, kw_only=True, rename={"user_agent": "user-agent"}):
     """Payload of a hit and of its event: the one list of the fields, in the order in which an event holds them.
 
-    The names are Tinybird's columns. `enrich` replaces every `Derived` field, whatever the client sent in it; only
+    The names are Tinybird's columns. `enrich` replaces every `Derived` field, also one that the client sent; only
     `event_id` is read before.
     """
 

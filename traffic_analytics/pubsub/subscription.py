@@ -90,7 +90,7 @@ class Inbox(Scheduler):  # type: ignore[misc] # Google's client is not typed
 
 
 class Subscription:
-    """One stream of messages, limited in number and bytes; used by one thread."""
+    """Stream of messages, limited in number and bytes; used by one thread."""
 
     def __init__(
         self,

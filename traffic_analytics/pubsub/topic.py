@@ -49,7 +49,7 @@ _VERDICTS = {
 
 
 class PubsubTopic:
-    """One topic over one gRPC connection for each process, opened with the first event.
+    """Topic over one gRPC connection for each process, opened with the first event.
 
     This is Google's generated transport without Google's client. That client waits to fill batches, starts a thread
     for each, and retries after its caller has given up. Here threads that publish at the same time

@@ -30,7 +30,7 @@ _inherited: list[sqlite3.Connection] = []
 
 
 class SqliteFile:
-    """One SQLite database in write-ahead mode, with one connection per process.
+    """SQLite database in write-ahead mode, with one connection per process.
 
     Callers hold `lock` while they use `connection()`, so that threads take turns. SQLite itself separates processes; it
     waits up to `busy_timeout` seconds for another process's write.
