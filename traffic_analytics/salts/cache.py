@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from datetime import date
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
