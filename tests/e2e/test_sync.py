@@ -47,8 +47,10 @@ def stats(port: int, site: str = SITE) -> dict[str, tuple[int, int, str]]:
 @pytest.mark.parametrize("admin", [{}, {"TINYBIRD_ADMIN_TOKEN": ""}], ids=["service checks", "store checks"])
 def test_the_list_of_automations_shows_the_rows_that_ghost_sent(tmp_path: Path, admin: dict[str, str]) -> None:
     with running_with_store(tmp_path, TINYBIRD_SYNC_AUTH=KEY, **admin) as (service, _):
-        runs = [run(number, automation_id=SECOND if number % 4 == 0 else FIRST) for number in range(999)]
-        runs.append(run(999, automation_id=FIRST, created_at="2026-11-23T01:02:03.456Z", note="x" * 3_000_000))
+        runs = [
+            run(number, automation_id=SECOND if number % 4 == 0 else FIRST, note="x" * 8000) for number in range(999)
+        ]
+        runs.append(run(999, automation_id=FIRST, created_at="2026-11-23T01:02:03.456Z", note="x" * 49_000))
         steps = [step(number, of=number, status="pending", note="x" * 8000) for number in range(1000)]
         done = [
             step(number, of=number, status="finished", step_attempts=1, updated_at="2026-11-22T00:40:00.001Z")
@@ -60,6 +62,8 @@ def test_the_list_of_automations_shows_the_rows_that_ghost_sent(tmp_path: Path, 
             response = sync(service.port, *rows)
             assert (response.status_code, response.json()["quarantined_rows"]) == (202, 0), response.text
         assert sync(service.port, *steps[:5]).status_code == 202  # nor does an older version that arrives late
+        response = sync(service.port, runs[0], run(1000, automation_id=SECOND, note="x" * 50_000))
+        assert (response.status_code, response.json()) == (202, {"rows": 2, "quarantined_rows": 1})
 
         assert stats(service.port) == {
             FIRST: (750, 0, "2026-11-23T01:02:03.456Z"),
