@@ -39,7 +39,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubEmulato
 
 
 class World:
-    """One topic of the emulator, with the services and workers of a test."""
+    """Topic of the emulator, with the services and workers of a test."""
 
     def __init__(self, emulator: PubsubEmulator, directory: Path, fake: FakeTinybird) -> None:
         self.emulator = emulator

@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 class Browser:
-    """One connection, kept alive as long as the service allows."""
+    """Connection, kept alive as long as the service allows."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)

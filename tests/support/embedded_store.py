@@ -24,7 +24,7 @@ ADMIN = "p.the-admin-token-of-these-tests"
 
 
 class EmbeddedStore:
-    """One store on one directory; after its end it can be started again, on the same port."""
+    """Store on one directory; after its end it can be started again, on the same port."""
 
     def __init__(self, data_dir: Path) -> None:
         port = free_port()

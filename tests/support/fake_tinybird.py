@@ -24,7 +24,7 @@ _EVENT_ID = re.compile(rb'"event_id":"([^"]+)"')
 
 @dataclass
 class Request:
-    """One request as it arrived, and whether it was accepted."""
+    """Request as it arrived, and whether it was accepted."""
 
     number: int
     connection: int
@@ -49,7 +49,7 @@ class Answer:
 
 
 class Conversation:
-    """One connection, for responses with a `send` of their own."""
+    """Connection for responses with a `send` of their own."""
 
     def __init__(self, sock: socket.socket, healed: threading.Event) -> None:
         self.sock = sock

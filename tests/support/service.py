@@ -20,7 +20,7 @@ ADDRESS = "203.0.113.77"
 
 
 class Service:
-    """One gunicorn with one data directory; after its end it can be started again on the same port."""
+    """Gunicorn with one data directory; after its end it can be started again on the same port."""
 
     def __init__(self, data_dir: Path, target: str, app: str = "app:app", **environment: str) -> None:
         self.data_dir = data_dir

@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 
     from traffic_analytics.salts.store import Scope
 
-
 STEP = 1000
 """Number of salts, of sites or of free pages, that one transaction of a sweep removes; it takes about a millisecond."""
 REST = 0.005
 """Time between two transactions of a sweep, in seconds, in which hits can write."""
-
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL,
