@@ -31,7 +31,7 @@ pytestmark = pytest.mark.e2e
 
 TEST_TARGET = "/api/v1/page_hit?name=analytics_events_test"
 REDELIVERY_PATIENCE = 120.0
-"""Longest wait for a message to return, in seconds: leases of 10 s, and 60 s of a client's retries on a busy machine."""
+"""Longest wait for a message to return, in seconds: leases of 10 s and retries of a client for 60 s."""
 
 
 @pytest.fixture(scope="module")
