@@ -16,7 +16,8 @@ import requests
 from flask import current_app
 from flask.cli import AppGroup
 
-from analytics_store import file_modes, parquet
+from analytics_store import file_modes
+from analytics_store.duckdb_engine import parquet
 from analytics_store.events import DATA_SOURCES, PAGE_HITS
 from analytics_store.settings import Settings
 

@@ -1,9 +1,7 @@
-"""List the columns that statements share, and repeat lines of SQL for each of them.
+"""List the columns of hits and sessions, and the limits of their texts.
 
 TEXTS is the only list of the payload's fields in the store. The table `hits` has their columns in this order.
 """
-
-import re
 
 TEXTS = {
     field: field.replace("-", "_")
@@ -46,24 +44,3 @@ ENTRY = ("source", "device", *(column for column in TEXTS.values() if column.sta
 
 HIT_FILTERS = ("location", "pathname", "post_uuid", "os", "browser")
 """Columns of `hits` by which a query may filter with a single value."""
-
-_PLACEHOLDERS = {
-    "@field": tuple(TEXTS),
-    "@text": tuple(TEXTS.values()),
-    "@entry": ENTRY,
-    "@filter": HIT_FILTERS,
-}
-
-
-def repeat_lines(sql: str) -> str:
-    """Repeat each line that holds a placeholder for every name of the placeholder's list."""
-    lines = []
-    for line in sql.splitlines():
-        placeholders = re.findall(r"@[a-z]+", line)
-        lists = [_PLACEHOLDERS[placeholder] for placeholder in placeholders]
-        for names in zip(*lists, strict=True) if lists else [()]:
-            repeated = line
-            for placeholder, name in zip(placeholders, names, strict=True):
-                repeated = repeated.replace(placeholder, name, 1)
-            lines.append(repeated)
-    return "\n".join(lines) + "\n"

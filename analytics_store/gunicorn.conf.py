@@ -41,7 +41,7 @@ proc_name = "analytics-store"
 def post_worker_init(worker: Any) -> None:
     """Open the file before the first request needs it, and start the chores."""
     try:
-        worker.wsgi.extensions["store"].database.open()
+        worker.wsgi.extensions["store"].engine.open()
     except AnalyticsError as error:
         # gunicorn logs the class only, and ends.
         _log.critical("the store cannot start: %s", error, extra={"event": "StoreCannotStart"})
@@ -67,4 +67,4 @@ def worker_exit(_server: Any, worker: Any) -> None:
     wsgi = getattr(worker, "wsgi", None)
     if wsgi is not None:
         wsgi.extensions["background"].stop(timeout=graceful_timeout)
-        wsgi.extensions["store"].database.close()
+        wsgi.extensions["store"].engine.close()

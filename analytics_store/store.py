@@ -1,4 +1,4 @@
-"""Hold the parts that a request needs: the file, its writer, the tokens and the clock."""
+"""Hold the parts that a request needs: the engine, its writer, the tokens and the clock."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from analytics_store import endpoints
-from analytics_store.database import Database, Result
+from analytics_store.engine import Engine, Result
 from analytics_store.hits import Hits
 from analytics_store.settings import Settings
 from analytics_store.tokens import Tokens
@@ -20,7 +20,7 @@ class Store:
     """The store's parts; it owns no thread until its chores are started."""
 
     settings: Settings
-    database: Database
+    engine: Engine
     hits: Hits
     tokens: Tokens
     clock: Callable[[], float]
@@ -34,4 +34,4 @@ class Store:
         """Run a query of a pipe; the caller has checked the token."""
         endpoint = endpoints.find(pipe)
         with self._querying:
-            return endpoints.run(endpoint, self.database, args, self.now())
+            return endpoints.run(endpoint, self.engine, args, self.now())

@@ -5,7 +5,7 @@
   This bounds the time of a query, and the cost of collapsing for each row.
 """
 
-from analytics_store.maintenance import collapse, count_versions
+from analytics_store.maintenance import collapse
 from analytics_store.store import Store
 
 ROOM = 10_000
@@ -24,8 +24,8 @@ class Versions:
 
     def collapse_if_grown(self) -> float:
         """Count, which takes milliseconds, and collapse if it is due; return the seconds until the next call."""
-        rows = count_versions(self._store)
+        rows = self._store.engine.count_versions()
         if rows > 2 * self._left + self._room:
             collapse(self._store)
-            self._left = count_versions(self._store)
+            self._left = self._store.engine.count_versions()
         return SECONDS_BETWEEN

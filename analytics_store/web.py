@@ -32,16 +32,6 @@ STATUSES: dict[type[AnalyticsError], HTTPStatus] = {
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     DamagedFile: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-CLICKHOUSE_TYPES = {
-    "VARCHAR": "String",
-    "BIGINT": "Int64",
-    "HUGEINT": "Int128",
-    "INTEGER": "Int32",
-    "DOUBLE": "Float64",
-    "BOOLEAN": "Bool",
-    "DATE": "Date",
-    "TIMESTAMP": "DateTime64(6)",
-}
 
 
 def get_store() -> Store:
@@ -64,7 +54,7 @@ def hello() -> Response:
 @blueprint.get("/health")
 def health() -> Response:
     """Return 200 if the database can be queried."""
-    get_store().database.query("SELECT 1", {})
+    get_store().engine.ping()
     return to_json({"status": "ok"})
 
 
@@ -101,7 +91,7 @@ def query_pipe(name: str) -> Response:
     names = [column for column, _ in result.columns]
     return to_json(
         {
-            "meta": [{"name": column, "type": CLICKHOUSE_TYPES.get(kind, kind)} for column, kind in result.columns],
+            "meta": [{"name": column, "type": kind} for column, kind in result.columns],
             "data": [dict(zip(names, row, strict=True)) for row in result.rows],
             "rows": len(result.rows),
             "rows_before_limit_at_least": len(result.rows),

@@ -9,8 +9,8 @@ from typing import Any
 from flask import Flask
 
 from analytics_store import admin, bodies, cli, maintenance, web
-from analytics_store.database import Database
 from analytics_store.disk import DiskLimit
+from analytics_store.duckdb_engine.engine import DuckDbEngine
 from analytics_store.hits import Hits
 from analytics_store.settings import Settings
 from analytics_store.store import Store
@@ -28,8 +28,8 @@ def create_app(
 ) -> Flask:
     """Build the store's app. It opens its file at the first request, or when gunicorn's worker is ready."""
     logging.config.dictConfig(log_configuration(settings))
-    database = Database(settings)
-    store = Store(settings, database, Hits(database, clock, DiskLimit(settings, database)), Tokens(settings), clock)
+    engine = DuckDbEngine(settings)
+    store = Store(settings, engine, Hits(engine, clock, DiskLimit(settings, engine)), Tokens(settings), clock)
     app = Flask("analytics_store.wiring", static_folder=None)
     # web.py logs defects under a stable event name, without the path and its token.
     app.logger.disabled = True

@@ -59,6 +59,10 @@ ALLOWED = {
 }
 # The store is an app of its own; the service reaches it over HTTP only.
 ALLOWED_TO_STORE = ["runtime", "tinybird.jwt", "errors"]
+# All that speaks DuckDB, and what it builds on; `wiring` selects it, and `cli` converts Parquet with it.
+ENGINE = "duckdb_engine"
+ALLOWED_TO_ENGINE = [ENGINE, "columns", "engine", "errors", "events", "file_modes", "sessions", "settings"]
+WITH_ENGINE = {"cli", "wiring"}
 ALLOWED_TO_ENTRY = {
     "app.py": ["wiring", "settings", "runtime", "errors"],
     "gunicorn.conf.py": ["settings", "runtime", "salts.circuit_breaker", "gunicorn_worker", "observability", "errors"],
@@ -175,6 +179,16 @@ def test_the_store_imports_only_what_it_shares_with_the_service(module: str) -> 
     imported = imported_modules(STORE[module], "traffic_analytics", SERVICE)
 
     assert {each for each in imported if not any(is_below(each, name) for name in ALLOWED_TO_STORE)} == set()
+
+
+@pytest.mark.parametrize("module", sorted(STORE))
+def test_only_the_engine_knows_its_database(module: str) -> None:
+    imported = imported_modules(STORE[module], "analytics_store", STORE)
+    if is_below(module, ENGINE):
+        assert {each for each in imported if not any(is_below(each, name) for name in ALLOWED_TO_ENGINE)} == set()
+    else:
+        assert module in WITH_ENGINE or not any(is_below(each, ENGINE) for each in imported)
+        assert not {name for name in imports_of(STORE[module], for_types=True) if name.startswith("duckdb")}
 
 
 @pytest.mark.parametrize("file", sorted(ALLOWED_TO_ENTRY))

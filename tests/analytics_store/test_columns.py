@@ -6,8 +6,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics_store.columns import TEXTS, repeat_lines
-from analytics_store.database import read_sql
+from analytics_store.columns import TEXTS
+from analytics_store.duckdb_engine.statements import read_sql, repeat_lines
 from tests.support.app import Service, page_hit
 
 # As in every file written so far: a compaction copies rows into a new file, and an older version may open it again.
@@ -39,6 +39,7 @@ def test_a_line_with_a_placeholder_is_repeated_for_each_name_of_its_list() -> No
     ]
 
 
+ENGINE = Path("analytics_store/duckdb_engine")
 # Fields of the service's payload that the store reads into other columns.
 ELSEWHERE = {"event_id", "site_uuid", "meta", "referrerSource"}
 # Fields that no query reads: the store puts them in `rest`, for the export.
@@ -55,6 +56,6 @@ def test_every_field_of_the_services_payload_has_a_place_in_the_store(start: Cal
     assert set(event["payload"]) == set(TEXTS) | ELSEWHERE | ONLY_EXPORTED
 
 
-@pytest.mark.parametrize("path", sorted(Path("analytics_store").rglob("*.sql")), ids=str)
+@pytest.mark.parametrize("path", sorted(ENGINE.rglob("*.sql")), ids=str)
 def test_no_placeholder_is_left_in_a_statement(path: Path) -> None:
-    assert "@" not in read_sql(str(path.relative_to("analytics_store")))
+    assert "@" not in read_sql(str(path.relative_to(ENGINE)))

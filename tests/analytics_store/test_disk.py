@@ -16,7 +16,7 @@ def test_a_full_store_refuses_appends_warns_before_and_accepts_them_after_a_dele
     tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
     app = create_app(Settings(data_dir=tmp_path, max_mb=24, memory_mb=256), clock=clock)
-    client, database, rng = app.test_client(), app.extensions["store"].database, random.Random(1)
+    client, database, rng = app.test_client(), app.extensions["store"].engine.database, random.Random(1)
     status, sent = 202, 0
     while status == 202:
         body = ndjson([hit(payload={"pathname": rng.randbytes(1_000).hex()}) for _ in range(1_000)])

@@ -129,7 +129,7 @@ def test_an_invalid_row_is_quarantined_with_the_rule_and_the_others_are_stored(
     response = client.post(URL, data=ndjson([hit()]) + row.rstrip() + b"\n" + ndjson([hit()]))
     assert (response.status_code, response.get_json()) == (202, {"successful_rows": 2, "quarantined_rows": 1})
     assert pageviews(client) == 2
-    database = app.extensions["store"].database
+    database = app.extensions["store"].engine.database
     (quarantined,) = database.query("SELECT name, reason FROM quarantine", {}).rows
     assert quarantined[0] == "analytics_events"
     assert reason in quarantined[1]
@@ -146,7 +146,8 @@ def test_a_hit_whose_received_timestamp_is_unreadable_counts_without_it(
     event = hit(payload={"meta": {"received_timestamp": received, "more": 1}})
     assert client.post(URL, json=event).get_json() == {"successful_rows": 1, "quarantined_rows": 0}
     assert pageviews(client) == 1
-    assert app.extensions["store"].database.query("SELECT received_at, meta FROM hits", {}).rows == [(None, '"more":1')]
+    database = app.extensions["store"].engine.database
+    assert database.query("SELECT received_at, meta FROM hits", {}).rows == [(None, '"more":1')]
     latency = client.get("/v0/pipes/api_monitoring_ingestion.json?site_uuid=site&start_date=2026-11-01")
     assert latency.get_json()["data"] == []
 
@@ -221,7 +222,7 @@ def test_a_hit_delivered_again_counts_once(client: FlaskClient, event_id: str) -
 def test_a_repeat_is_recognised_after_a_restart_and_a_year(app: Flask, client: FlaskClient, clock: Clock) -> None:
     event = hit()
     client.post(URL, json=event)
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
     clock.now += 365 * 86_400
     client.post(URL, json=event)
     assert pageviews(client) == 1
@@ -248,7 +249,7 @@ def test_test_events_and_other_actions_are_stored_but_never_counted(app: Flask, 
     assert client.post("/v0/events?name=analytics_events_test", json=hit()).get_json()["successful_rows"] == 1
     assert client.post(URL, json=hit(action="something_else")).get_json()["successful_rows"] == 1
     assert pageviews(client) == 0
-    assert len(app.extensions["store"].database.query("SELECT * FROM whole", {}).rows) == 2
+    assert len(app.extensions["store"].engine.database.query("SELECT * FROM whole", {}).rows) == 2
 
 
 def test_a_session_whose_first_hit_comes_last_takes_its_source_from_it(client: FlaskClient) -> None:

@@ -88,7 +88,7 @@ def test_with_tokens_every_response_may_be_read_by_any_page(settings: Settings, 
     assert "authorization" in response.headers["access-control-allow-headers"].lower()
     if method == "options":
         assert response.status_code == 204
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
 
 
 def test_with_tokens_a_preflight_allows_the_headers_that_the_browser_asks_for(settings: Settings) -> None:
@@ -97,4 +97,4 @@ def test_with_tokens_a_preflight_allows_the_headers_that_the_browser_asks_for(se
     response = app.test_client().options("/v0/pipes/api_kpis.json", headers=headers)
     assert response.headers["access-control-allow-headers"].endswith("x-site-uuid, baggage, sentry-trace")
     assert response.headers["vary"] == "Access-Control-Request-Headers"
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()

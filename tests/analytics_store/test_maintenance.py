@@ -13,10 +13,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from analytics_store import database as database_module
 from analytics_store import hits as hits_module
 from analytics_store import maintenance as maintenance_module
-from analytics_store.database import list_parameters
+from analytics_store.duckdb_engine import database as database_module
+from analytics_store.duckdb_engine.statements import list_parameters
 from analytics_store.errors import UnavailableError
 from analytics_store.maintenance import delete_expired
 from analytics_store.settings import Settings
@@ -67,7 +67,7 @@ def test_retention_deletes_what_is_older_and_corrects_sessions_that_went_on(tmp_
     ]
     assert (row["visits"], row["pageviews"], row["bounce_rate"]) == (2, 3, 0.5)
     assert delete_expired(app.extensions["store"]) == 0
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
 
 
 def test_retention_deletes_at_the_start_of_the_store(tmp_path: Path, clock: Clock) -> None:
@@ -78,7 +78,7 @@ def test_retention_deletes_at_the_start_of_the_store(tmp_path: Path, clock: Cloc
     background.start()
     wait_until(lambda: sources(client) == {}, 20)
     background.stop(timeout=30)
-    store.database.close()
+    store.engine.close()
 
 
 def test_nothing_is_deleted_unless_a_retention_is_set(app: Flask, client: FlaskClient) -> None:
@@ -100,7 +100,7 @@ def test_an_export_posted_to_another_store_gives_the_same_rows(
     for case in map(json.loads, (GOLDEN / "pipes.jsonl").read_text().splitlines()):
         url = f"/v0/pipes/{case['pipe']}.json?{case['params']}"
         assert other.test_client().get(url).get_json().get("data") == client.get(url).get_json().get("data")
-    other.extensions["store"].database.close()
+    other.extensions["store"].engine.close()
 
 
 def test_an_export_returns_the_event_that_was_sent(client: FlaskClient) -> None:
@@ -146,7 +146,7 @@ def test_a_file_that_was_exported_can_be_imported(
         assert (done.exit_code, done.exception) == (0, None), done.output
         exports = [side.test_client().get(f"/v0/store/export?name={source}").data for side in (app, other)]
         assert sorted(exports[0].splitlines()) == sorted(exports[1].splitlines())
-    other.extensions["store"].database.close()
+    other.extensions["store"].engine.close()
 
 
 @pytest.mark.parametrize("name", ["rows.ndjson", "rows.ndjson.gz", "rows.parquet"])
@@ -224,7 +224,7 @@ def test_appends_are_refused_when_maintenance_takes_too_long_and_nothing_of_them
 
 def test_a_query_over_the_memory_limit_is_503_and_the_next_succeeds(app: Flask, client: FlaskClient) -> None:
     post_golden(client)
-    database = app.extensions["store"].database
+    database = app.extensions["store"].engine.database
     with database.cursor() as cursor:
         cursor.execute("SET GLOBAL memory_limit = '2MB'")
         cursor.execute("SET GLOBAL max_temp_directory_size = '0MB'")
@@ -239,7 +239,7 @@ def test_a_query_over_the_memory_limit_is_503_and_the_next_succeeds(app: Flask, 
 
 def test_no_statement_reads_or_writes_outside_the_store(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
     client.get("/health")
-    with app.extensions["store"].database.cursor() as cursor:
+    with app.extensions["store"].engine.database.cursor() as cursor:
         for statement in (
             f"COPY (SELECT 1) TO '{tmp_path}/out.csv'",
             "SELECT * FROM read_text('/etc/passwd')",
@@ -285,7 +285,7 @@ def test_the_log_holds_no_token_and_no_row(tmp_path: Path, capsys: pytest.Captur
     (record,) = read_log(capsys)
     assert (record["event"], record["level"], record["rows"]) == ("RowsQuarantined", "warning", 1)
     assert "secret" not in str(record)
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
 
 
 def test_a_defect_is_logged_with_its_stack_and_without_its_message(
@@ -329,14 +329,14 @@ def test_compaction_frees_the_space_of_deleted_rows(tmp_path: Path, clock: Clock
     after = client.post("/v0/store/compact").get_json()
     assert after["hits"] == 1
     assert after["bytes_on_disk"] < before / 2
-    store.database.close()
+    store.engine.close()
 
 
 def test_a_query_of_one_day_does_not_read_all_days(app: Flask, client: FlaskClient) -> None:
     generate = (Path(__file__).parents[1] / "bench" / "generate_hits.sql").read_text()
     values = {"site": "site", "start": NOW.replace(tzinfo=None) - timedelta(days=91), "span": 91 * 86_400}
     values |= {"sessions": 100_000, "first": 0, "last": 100_000}
-    with app.extensions["store"].database.cursor() as cursor:
+    with app.extensions["store"].engine.database.cursor() as cursor:
         for part in cursor.extract_statements(generate):
             cursor.execute(part, {name: values[name] for name in list_parameters(part.query)})
     hits = client.get("/v0/store/info").get_json()["hits"]
@@ -354,7 +354,7 @@ def test_compaction_ends_at_a_long_read_and_leaves_the_old_file_unchanged(
 ) -> None:
     post_golden(client)
     monkeypatch.setattr(database_module, "LONGEST_WAIT", 0.05)
-    with app.extensions["store"].database.cursor():
+    with app.extensions["store"].engine.database.cursor():
         response = client.post("/v0/store/compact")
         assert (response.status_code, "try again" in response.get_json()["error"]) == (503, True)
     assert client.get("/v0/store/info").get_json()["hits"] == 32

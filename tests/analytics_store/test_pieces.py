@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from analytics_store.columns import ENTRY, TEXTS
-from analytics_store.pieces import FIXED_BYTES, ROWS_AT_ONCE, Piece, Table, split
+from analytics_store.duckdb_engine.pieces import FIXED_BYTES, ROWS_AT_ONCE, Piece, Table, split
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
 
@@ -63,7 +63,7 @@ def fill(app: Flask, rows: int) -> None:
     wide = "array_to_string(list_transform(range(250), lambda x: md5(number || '-' || x)), '')"
     texts = ", ".join(f"{wide if name in {'href', 'pathname'} else chr(39) * 2} AS {name}" for name in TEXTS.values())
     entry = ", ".join(f"'' AS {name}" for name in ENTRY)
-    with app.extensions["store"].database.cursor() as cursor:
+    with app.extensions["store"].engine.database.cursor() as cursor:
         for first in range(0, rows, 1_000):
             cursor.execute(
                 "INSERT INTO hits BY NAME SELECT if(number % 2 = 0, 'site', 'site' || hash(number) % 7) AS site_uuid,"
@@ -85,14 +85,14 @@ def test_wide_hits_of_more_bytes_than_the_memory_are_exported_and_compacted(
 ) -> None:
     filling = create_app(settings)
     fill(filling, 2 * MEMORY_MB * 2**20 // 16_000)
-    filling.extensions["store"].database.close()
+    filling.extensions["store"].engine.close()
     app = create_app(replace(settings, memory_mb=MEMORY_MB))
     client: FlaskClient = app.test_client()
     response = client.get("/v0/store/export?name=analytics_events", buffered=False)
     rows = sum(chunk.count(b"\n") for chunk in response.iter_encoded())
     assert (rows, str(rows)) == (client.get("/v0/store/info").get_json()["hits"], response.headers["x-store-rows"])
     assert client.post("/v0/store/compact").get_json()["hits"] == rows
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
 
 
 @pytest.mark.parametrize(("table", "columns"), [("hits", "site_uuid, ts"), ("sessions", "site_uuid, first_ts")])
@@ -101,7 +101,7 @@ def test_a_compacted_store_holds_all_rows_in_the_order_of_site_and_time(
 ) -> None:
     app = create_app(replace(settings, memory_mb=MEMORY_MB))
     fill(app, 4_000)
-    database = app.extensions["store"].database
+    database = app.extensions["store"].engine.database
     content = f"SELECT {columns}, hash({table}) FROM {table} ORDER BY ALL"
     before = database.query(content, {}).rows
     assert app.test_client().post("/v0/store/compact").status_code == 200

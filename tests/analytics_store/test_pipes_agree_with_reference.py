@@ -117,7 +117,7 @@ def test_every_pipe_returns_the_rows_of_a_naive_computation(tmp_path: Path, mome
         query = draw_query(rng, moment)
         for pipe in PIPES:
             agree(client, reference, pipe, query, rng)
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
 
 
 def agree(client: FlaskClient, reference: Reference, pipe: str, query: dict[str, str], rng: random.Random) -> None:

@@ -35,7 +35,7 @@ def app(tmp_path: Path, clock: Clock) -> Iterator[Flask]:
     posted = app.test_client().post("/v0/events?name=analytics_events", data=rows, headers=bearer("tracker"))
     assert posted.status_code == 202
     yield app
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -160,12 +160,12 @@ def test_without_configured_tokens_every_client_on_loopback_may_do_all(settings:
     assert client.post("/v0/events?name=analytics_events", json=event(MINE, "/")).status_code == 202
     assert client.get(f"/v0/pipes/{PIPE}.json?site_uuid={MINE}").status_code == 200
     assert client.get("/v0/store/info").status_code == 200
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
 
 
 @pytest.mark.parametrize("secret", ["short", "p." + "a-long-admin-token" * 10])
 def test_an_admin_token_of_any_length_signs(tmp_path: Path, clock: Clock, secret: str) -> None:
     app = create_app(Settings(data_dir=tmp_path / "store", admin_token=secret), clock=clock)
     response = app.test_client().get(f"/v0/pipes/{PIPE}.json", headers=bearer(sign(claims(), secret)))
-    app.extensions["store"].database.close()
+    app.extensions["store"].engine.close()
     assert response.status_code == 200

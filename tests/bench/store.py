@@ -25,7 +25,7 @@ from pathlib import Path
 import duckdb
 import requests
 
-from analytics_store.database import list_parameters, read_sql
+from analytics_store.duckdb_engine.statements import list_parameters, read_sql
 
 SITE = "0d0f8d7e-5d0c-4d3f-9f57-0123456789ab"
 LAST = date(2026, 11, 20)

@@ -6,14 +6,10 @@
 """
 
 import json
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,7 +17,8 @@ from typing import Any
 import duckdb
 
 from analytics_store import file_modes
-from analytics_store.columns import repeat_lines
+from analytics_store.duckdb_engine.statements import list_parameters, read_sql
+from analytics_store.engine import Result
 from analytics_store.errors import OverMemoryError, UnavailableError
 from analytics_store.settings import Settings
 from traffic_analytics.errors import DamagedFile
@@ -34,28 +31,6 @@ LONGEST_WAIT = 15.0
 """Longest wait of a compaction for the end of all reads, in seconds."""
 SHORT_WAIT = 1.0
 """Longest time without a pause in which a waiting compaction stops reads from beginning, in seconds."""
-
-
-@cache
-def read_sql(path: str) -> str:
-    """Read an SQL file of this package, with its placeholders filled in."""
-    return repeat_lines(files("analytics_store").joinpath(path).read_text("utf-8"))
-
-
-@cache
-def list_parameters(sql: str) -> frozenset[str]:
-    """List the parameters that a statement binds."""
-    return frozenset(re.findall(r"\$([a-z_]+)", re.sub(r"--[^\n]*", "", sql)))
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Rows with the names and DuckDB types of their columns."""
-
-    columns: list[tuple[str, str]]
-    rows: list[tuple[Any, ...]]
-    rows_read: int = 0
-    bytes_read: int = 0
 
 
 class Database:
@@ -152,12 +127,6 @@ class Database:
         for name in (FILE, LOG):
             with suppress(FileNotFoundError):
                 size += (self._settings.data_dir / name).stat().st_size
-        return size
-
-    def free_bytes(self) -> int:
-        """Return the bytes of the file that hold nothing; the next appends use them."""
-        sql = "SELECT free_blocks * block_size FROM pragma_database_size() WHERE database_name = current_database()"
-        size: int = self.query(sql, {}).rows[0][0]
         return size
 
     def checkpoint(self) -> None:

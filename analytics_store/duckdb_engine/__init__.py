@@ -1,0 +1,1 @@
+"""Store and query in one DuckDB file: all of the store that speaks DuckDB."""

@@ -1,0 +1,116 @@
+"""Keep the rows of a store in one DuckDB file, and answer its queries."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from analytics_store.duckdb_engine.append import append
+from analytics_store.duckdb_engine.compaction import compact
+from analytics_store.duckdb_engine.database import Database
+from analytics_store.duckdb_engine.export import export
+from analytics_store.duckdb_engine.pipes import AUTOMATIONS, statement
+from analytics_store.duckdb_engine.statements import read_sql, run
+from analytics_store.engine import Result
+from analytics_store.events import PAGE_HITS, Row
+from analytics_store.settings import Settings
+
+PIECES_IN_MEMORY = 16
+"""Share of STORE_MEMORY_MB that a piece of a table may fill: sorting and writing it takes several times its size."""
+TINYBIRD_TYPES = {
+    "VARCHAR": "String",
+    "BIGINT": "Int64",
+    "HUGEINT": "Int128",
+    "INTEGER": "Int32",
+    "DOUBLE": "Float64",
+    "BOOLEAN": "Bool",
+    "DATE": "Date",
+    "TIMESTAMP": "DateTime64(6)",
+}
+
+
+class DuckDbEngine:
+    """Implement `engine.Engine`; the file is opened on first use, so that an import of the app opens no file."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.database = Database(settings)
+        self._piece_bytes = settings.memory_mb * 2**20 // PIECES_IN_MEMORY
+
+    def open(self) -> None:
+        """Open or create the file. Raises DamagedFile, or UnavailableError if another process has it."""
+        self.database.open()
+
+    def close(self) -> None:
+        """Write everything to the file and close it."""
+        self.database.close()
+
+    def ping(self) -> None:
+        """Run the least query."""
+        self.database.query("SELECT 1", {})
+
+    def ask(self, pipe: str, values: Mapping[str, Any]) -> Result:
+        """Run the query of a pipe."""
+        result = self.database.query(statement(pipe), values)
+        return replace(result, columns=[(name, TINYBIRD_TYPES.get(kind, kind)) for name, kind in result.columns])
+
+    def append(self, rows: list[Row], now: datetime) -> None:
+        """Commit rows; DuckDB has synced its log before this returns."""
+        with self.database.cursor() as cursor:
+            append(cursor, rows, now)
+
+    def export(self, name: str) -> Iterator[bytes]:
+        """Write a data source as NDJSON, from one snapshot."""
+        with self.database.cursor() as cursor:
+            yield from export(cursor, name, self._piece_bytes)
+
+    def count(self, name: str) -> int:
+        """Return the number of rows in an export of a data source."""
+        rows = self._count("SELECT count(*) FROM whole WHERE name = $name", {"name": name})
+        return rows + self._count("SELECT count(*) FROM hits") if name == PAGE_HITS else rows
+
+    def count_versions(self) -> int:
+        """Return the number of rows of automations, with every version counted."""
+        return self._count(read_sql(AUTOMATIONS) + read_sql("sql/count_versions.sql"))
+
+    def collapse(self) -> int:
+        """Delete old versions by one statement, so a store that is killed meanwhile still has them all."""
+        with self.database.cursor() as cursor:
+            deleted: int = cursor.execute(read_sql(AUTOMATIONS) + read_sql("sql/collapse.sql")).fetchall()[0][0]
+        return deleted
+
+    def forget(self, before: datetime) -> int:
+        """Delete the rows before a time in one transaction."""
+        with self.database.cursor() as cursor:
+            cursor.execute("BEGIN")
+            counted = cursor.execute("SELECT count(*) FROM hits WHERE ts < $before", {"before": before}).fetchall()
+            run(cursor, "sql/delete_expired.sql", {"before": before})
+            cursor.execute("COMMIT")
+        hits: int = counted[0][0]
+        return hits
+
+    def compact(self) -> None:
+        """Replace the file by one in the order of site and time; that file needs space beside it."""
+        compact(self.database, self._piece_bytes)
+
+    def info(self) -> dict[str, Any]:
+        """Return the counts of the content."""
+        result = self.database.query(read_sql("sql/info.sql"), {})
+        return dict(zip([name for name, _ in result.columns], result.rows[0], strict=True))
+
+    def size(self) -> int:
+        """Return the bytes of the file and of its log."""
+        return self.database.size()
+
+    def free_bytes(self) -> int:
+        """Return the bytes of the file that hold nothing."""
+        return self._count(
+            "SELECT free_blocks * block_size FROM pragma_database_size() WHERE database_name = current_database()"
+        )
+
+    def checkpoint(self) -> None:
+        """Write the log to the file; while another transaction is open, DuckDB refuses, and the log stays."""
+        self.database.checkpoint()
+
+    def _count(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
+        count: int = self.database.query(sql, values or {}).rows[0][0]
+        return count

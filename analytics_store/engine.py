@@ -1,0 +1,74 @@
+"""Describe the engine of a store: the database that holds its rows and answers its queries.
+
+All that speaks a database's own language is behind this interface. Everything else of the store knows only rows of
+`events.py`, names of pipes, and values that `parameters.py` has read.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from analytics_store.events import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Rows of a query, with the names of their columns and Tinybird's names of their types."""
+
+    columns: list[tuple[str, str]]
+    rows: list[tuple[Any, ...]]
+    rows_read: int = 0
+    bytes_read: int = 0
+
+
+class Engine(Protocol):
+    """A database with the rows of a store. Times are UTC without a zone.
+
+    Threads may read at any time. One thread at a time may write: `append`, `collapse`, `forget`, `compact`.
+    """
+
+    def open(self) -> None:
+        """Open or create the database. Raises DamagedFile, or UnavailableError."""
+
+    def close(self) -> None:
+        """Write everything to the disk and close the database; the next call of a method opens it again."""
+
+    def ping(self) -> None:
+        """Run the least query. Raises UnavailableError."""
+
+    def ask(self, pipe: str, values: Mapping[str, Any]) -> Result:
+        """Run the query of a pipe. Raises OverMemoryError, or UnavailableError."""
+
+    def append(self, rows: list[Row], now: datetime) -> None:
+        """Commit rows that arrived at `now`, all or none, each hit once; return when they are synced."""
+
+    def export(self, name: str) -> Iterator[bytes]:
+        """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded."""
+
+    def count(self, name: str) -> int:
+        """Return the number of rows in an export of a data source."""
+
+    def count_versions(self) -> int:
+        """Return the number of rows of automations, with every version counted."""
+
+    def collapse(self) -> int:
+        """Delete all versions of automations' rows but the newest, all or none; return how many were deleted."""
+
+    def forget(self, before: datetime) -> int:
+        """Delete the rows before a time, and correct sessions that went on; return how many hits were deleted."""
+
+    def compact(self) -> None:
+        """Order the rows by site and time, and free unused space. If it breaks off, nothing has changed."""
+
+    def info(self) -> dict[str, Any]:
+        """Return the counts of the content."""
+
+    def size(self) -> int:
+        """Return the bytes of disk in use, unused parts of files included; it costs next to nothing."""
+
+    def free_bytes(self) -> int:
+        """Return the bytes that `size` counts and that hold nothing; the next appends use them."""
+
+    def checkpoint(self) -> None:
+        """Bring recent rows into their final form, which takes less space; do nothing if it is not possible now."""
