@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 
+from traffic_analytics.console import app_without_settings
 from traffic_analytics.errors import ConfigurationError, DamagedFile
 from traffic_analytics.runtime.env_values import read_environment
 from traffic_analytics.settings import Settings
@@ -15,6 +15,6 @@ os.environ.update(environment)  # noqa: TID251 - OpenTelemetry, Google's librari
 try:
     app = create_app(Settings.from_env(environment))
 except ConfigurationError as error:
-    sys.exit(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
+    app = app_without_settings(f"Traffic Analytics cannot start, the settings hold mistakes:\n{error}")
 except DamagedFile as error:
-    sys.exit(f"Traffic Analytics cannot start: {error}")
+    app = app_without_settings(f"Traffic Analytics cannot start: {error}")

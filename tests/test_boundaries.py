@@ -38,6 +38,8 @@ ALLOWED = {
         "errors",
     ],
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
+    "console": [],
+    "__main__": ["console"],
     "cli": ["delivery", "salts", "hits", "tinybird", "settings", "errors"],
     "observability": [
         "errors",
@@ -53,6 +55,8 @@ ALLOWED = {
         "statistics",
         "automation_sync",
         "pubsub",
+        "console",
+        "__main__",
         "cli",
     ],
     "wiring": [""],
@@ -64,10 +68,21 @@ ENGINE = "duckdb_engine"
 ALLOWED_TO_ENGINE = [ENGINE, "columns", "engine", "errors", "events", "file_modes", "sessions", "settings"]
 WITH_ENGINE = {"cli", "wiring"}
 ALLOWED_TO_ENTRY = {
-    "app.py": ["wiring", "settings", "runtime", "errors"],
+    "app.py": ["wiring", "console", "settings", "runtime", "errors"],
     "gunicorn.conf.py": ["settings", "runtime", "salts.circuit_breaker", "gunicorn_worker", "observability", "errors"],
 }
-WITH_FLASK = {"wsgi", "health", "hits", "statistics", "automation_sync", "observability", "tinybird", "cli", "wiring"}
+WITH_FLASK = {
+    "wsgi",
+    "health",
+    "hits",
+    "statistics",
+    "automation_sync",
+    "observability",
+    "tinybird",
+    "console",
+    "cli",
+    "wiring",
+}
 PURE = [
     "errors",
     "automation_sync.auth",
@@ -103,6 +118,8 @@ def modules_of(package: str) -> dict[str, ast.Module]:
     """Parse every file of a package, however deep."""
     found = {}
     for path in (ROOT / package).rglob("*.py"):
+        if path.is_symlink():  # the service's gunicorn.conf.py, which is an entry point
+            continue
         name = ".".join(path.relative_to(ROOT / package).with_suffix("").parts)
         found[name.removesuffix("__init__").removesuffix(".")] = ast.parse(path.read_text(encoding="utf-8"))
     return found

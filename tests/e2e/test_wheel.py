@@ -41,11 +41,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def gunicorn(environment: Path, directory: Path, port: int, *arguments: str | Path, **variables: str) -> Iterator[None]:
-    """Run the environment's gunicorn in this directory until /health answers."""
+def serving(environment: Path, directory: Path, port: int, script: str, **variables: str) -> Iterator[None]:
+    """Run `serve` of a console script in this directory; yield as soon as /health answers."""
     with (directory / "output").open("ab") as output:
         process = subprocess.Popen(
-            [environment / "bin" / "gunicorn", *arguments],
+            [environment / "bin" / script, "serve"],
             cwd=directory,
             env={"PATH": os.defpath, "HOME": str(directory), **variables},
             stdout=output,
@@ -75,10 +75,12 @@ def request(port: int, path: str, **headers: str) -> int:
 
 def test_the_service_enriches_hits_with_the_data_files_of_the_wheel(environment: Path, tmp_path: Path) -> None:
     port = free_port()
-    worker = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
-    arguments = ["--bind", f"127.0.0.1:{port}", "--worker-class", worker, "app:app"]
     referrer = {"url": "https://groups.google.com", "source": None, "medium": None}
-    with Upstream() as upstream, gunicorn(environment, tmp_path, port, *arguments, PROXY_TARGET=upstream.url):
+    variables = {"PORT": str(port), "LISTEN_HOST": "127.0.0.1", "TINYBIRD_TRACKER_TOKEN": "t"}
+    with (
+        Upstream() as upstream,
+        serving(environment, tmp_path, port, "traffic-analytics", PROXY_TARGET=upstream.url, **variables),
+    ):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as sock, sock.makefile("rb") as stream:
             sock.sendall(hit(parsedReferrer=referrer))
             assert read_answer(stream).status == 202
@@ -89,9 +91,8 @@ def test_the_service_enriches_hits_with_the_data_files_of_the_wheel(environment:
 
 def test_the_store_answers_queries_with_the_sql_files_of_the_wheel(environment: Path, tmp_path: Path) -> None:
     port = free_port()
-    (conf,) = environment.glob("lib/python3*/site-packages/analytics_store/gunicorn.conf.py")
     variables = {"STORE_BIND": f"127.0.0.1:{port}", "STORE_DATA_DIR": str(tmp_path / "store"), "STORE_ADMIN_TOKEN": "t"}
-    with gunicorn(environment, tmp_path, port, "-c", conf, **variables):
+    with serving(environment, tmp_path, port, "analytics-store", **variables):
         pipe = "/v0/pipes/api_kpis.json?site_uuid=c431ed34-e1de-4c2a-a9be-bc96c06dff2e"
         assert request(port, pipe, Authorization="Bearer t") == 200
 

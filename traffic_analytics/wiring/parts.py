@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from traffic_analytics import wsgi
+from traffic_analytics.console import AppCommands
 from traffic_analytics.delivery.forwarder import Forwarder
 from traffic_analytics.delivery.modes import DirectDelivery, LoggedDelivery, SpoolDelivery, UnspooledDelivery
 from traffic_analytics.delivery.spool import Spool
@@ -174,6 +175,7 @@ def make_app() -> Flask:
     app.url_map.merge_slashes = app.url_map.strict_slashes = False
     wsgi.answer_preflights(app)
     wsgi.handle_errors(app)
+    app.cli = AppCommands()
     return app
 
 

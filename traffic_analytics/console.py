@@ -1,0 +1,87 @@
+"""Offer all commands as `traffic-analytics`, or `python -m traffic_analytics`, from any directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from flask import Flask
+from flask.cli import AppGroup, ScriptInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CONFIGURATION = Path(__file__).parent / "gunicorn.conf.py"
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def serve(options: tuple[str, ...]) -> None:
+    """Start the service, or a worker with WORKER_MODE=true; OPTIONS are passed to gunicorn."""
+    # gunicorn replaces this process, so that a supervisor's signals reach it.
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(_CONFIGURATION), *options])  # noqa: S606
+
+
+WITHOUT_SETTINGS: dict[str, Callable[[], click.Command]] = {"serve": lambda: serve}
+"""Commands that need no valid settings, each with the function that imports it when it is called."""
+
+
+class AppCommands(AppGroup):
+    """The commands of an app, beside those that need no valid settings.
+
+    With `mistake`, the reason why the app cannot start, every other command reports it.
+    """
+
+    def __init__(self, mistake: str | None = None) -> None:
+        super().__init__()
+        self._mistake = mistake
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names that `--help` lists."""
+        return sorted({*WITHOUT_SETTINGS, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, or None if it does not exist."""
+        if cmd_name in WITHOUT_SETTINGS:
+            return WITHOUT_SETTINGS[cmd_name]()
+        if self._mistake is not None:
+            raise click.ClickException(self._mistake)
+        return super().get_command(ctx, cmd_name)
+
+
+class Console(click.Group):
+    """The commands of the app, which is built only where one of them is called or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names that `--help` lists."""
+        return ctx.ensure_object(ScriptInfo).load_app().cli.list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, or None if it does not exist."""
+        if cmd_name in WITHOUT_SETTINGS:
+            return WITHOUT_SETTINGS[cmd_name]()
+        return ctx.ensure_object(ScriptInfo).load_app().cli.get_command(ctx, cmd_name)
+
+
+def app_without_settings(mistake: str) -> Flask:
+    """Return an app for the command line of a service that cannot start; exits where no command is run."""
+    if click.get_current_context(silent=True) is None:
+        sys.exit(mistake)
+    app = Flask("traffic_analytics")
+    app.cli = AppCommands(mistake)
+    return app
+
+
+def _load_app() -> Flask:
+    from app import app  # noqa: PLC0415 - importing it builds it
+
+    return app
+
+
+def main() -> None:
+    """Run a command; the environment and `.env` in the working directory configure it."""
+    console = Console("traffic-analytics", help="Count the readers of Ghost blogs.")
+    console(obj=ScriptInfo(create_app=_load_app), prog_name="traffic-analytics")
