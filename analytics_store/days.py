@@ -32,7 +32,11 @@ def midnight(day: date, tz: tzinfo) -> datetime:
     If the clock skips midnight the day begins at the skip; if midnight occurs twice, at the first. A day that the clock
     skips as a whole begins when the next one does.
     """
-    local = datetime.combine(day, time())
+    return to_utc(datetime.combine(day, time()), tz)
+
+
+def to_utc(local: datetime, tz: tzinfo) -> datetime:
+    """Return the time, in UTC without a zone, at which a zone's clock shows a time; the first if it does so twice."""
     return local - (tz.utcoffset(local) or timedelta())
 
 

@@ -8,6 +8,9 @@ from analytics_store import parameters
 from analytics_store.engine import Engine, Result
 from analytics_store.errors import UnknownPipeError
 
+VERSION = "_v2"
+"""End of the names under which Ghost's older pipes count sessions as a whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -15,6 +18,8 @@ class Endpoint:
 
     name: str
     read: parameters.Reader
+    # A session is all of its hits, also those outside the days of the query.
+    whole_sessions: bool = False
     # Columns that a response holds only if the request names them.
     on_request: frozenset[str] = frozenset()
 
@@ -45,16 +50,20 @@ ENDPOINTS = {
 
 
 def find(name: str) -> Endpoint:
-    """Return the endpoint of a pipe, by its name with or without the version; both give the same response."""
+    """Return the endpoint of a pipe, by its name with or without the version; with `_v2` sessions are whole."""
     try:
-        return ENDPOINTS[name.removesuffix("_v2")]
+        endpoint = ENDPOINTS[name.removesuffix(VERSION)]
     except KeyError:
         raise UnknownPipeError("there is no such pipe") from None
+    return replace(endpoint, whole_sessions=name.endswith(VERSION))
 
 
 def run(endpoint: Endpoint, engine: Engine, args: Mapping[str, str], now: datetime) -> Result:
     """Run one query, as of `now` (UTC without a zone)."""
-    result = engine.ask(endpoint.name, endpoint.read(args, now))
+    values = endpoint.read(args, now)
+    if endpoint.whole_sessions:
+        values |= parameters.WHOLE_SESSIONS
+    result = engine.ask(endpoint.name, values)
     hidden = endpoint.on_request - args.keys()
     places = [place for place, (name, _) in enumerate(result.columns) if name not in hidden]
     if len(places) == len(result.columns):

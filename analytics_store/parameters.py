@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
 from analytics_store.columns import ENTRY, HIT_FILTERS
-from analytics_store.days import EARLIEST, LATEST, ONE_DAY, day_slots, hour_slots, midnight, today
+from analytics_store.days import EARLIEST, LATEST, ONE_DAY, day_slots, hour_slots, midnight, to_utc, today
 from analytics_store.errors import ParameterError
 from analytics_store.timestamps import parse_timestamp
 from analytics_store.zones import zone
@@ -17,22 +17,26 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 MOST_ROWS = 10_000
 
 Values = dict[str, Any]
+WHOLE_SESSIONS: Values = {"since_edge": midnight(EARLIEST, UTC), "until_edge": midnight(LATEST + ONE_DAY, UTC)}
+"""Edges that cut no session."""
 Reader = Callable[[Mapping[str, str], datetime], Values]
 
 
 def web(args: Mapping[str, str], now: datetime) -> Values:
-    """Read the parameters that the web endpoints share."""
+    """Read the parameters that the web endpoints share; the days that the query names cut sessions."""
     tz = _zone(args)
-    return site(args, now) | _range(_days(args, now, tz), tz) | _hit_filters(args) | _session_filters(args)
+    days = _range(_days(args, now, tz), tz)
+    edges = {f"{end}_edge": days[end] for end, name in (("since", "date_from"), ("until", "date_to")) if name in args}
+    return site(args, now) | days | WHOLE_SESSIONS | edges | _hit_filters(args) | _session_filters(args)
 
 
 def kpis(args: Mapping[str, str], now: datetime) -> Values:
     """Read the parameters of a chart, whose slots are days, or the hours of a day that is given as both ends."""
-    if args.get("current_time"):
-        now = _timestamp(args["current_time"], "current_time")
     values = web(args, now)
     tz = _zone(args)
     first, last = _days(args, now, tz)
+    if args.get("current_time"):
+        now = to_utc(_timestamp(args["current_time"], "current_time"), tz)
     if first == last and args.get("date_from") == args.get("date_to"):
         slots = hour_slots(first, tz)
         if first == today(now, tz):

@@ -1,3 +1,4 @@
+import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from flask.testing import FlaskClient
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
 from tests.support.store import Clock
+
+# The expected values come from the time zones that the store uses, those of the package tzdata.
+zoneinfo.reset_tzpath(())
 
 
 @pytest.fixture

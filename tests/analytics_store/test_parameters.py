@@ -165,6 +165,54 @@ def test_only_two_equal_dates_ask_for_hours(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
+    ("day", "zone", "current_time", "hours"),
+    [
+        ("2026-11-20", "America/Los_Angeles", "2026-11-20 05:30:00", 6),
+        ("2026-11-20", "Asia/Tokyo", "2026-11-20 23:59:59", 24),
+        ("2026-11-20", "Asia/Tokyo", "2026-11-19 23:00:00", 24),
+        ("2026-10-25", "Europe/Berlin", "2026-10-25 03:00:00", 5),
+        ("2026-03-29", "Europe/Berlin", "2026-03-29 03:00:00", 3),
+    ],
+)
+def test_current_time_is_the_clock_of_the_zone(
+    client: FlaskClient, day: str, zone: str, current_time: str, hours: int
+) -> None:
+    query = f"{SITE}&date_from={day}&date_to={day}&timezone={zone}&current_time={current_time}"
+    assert len(query_pipe(client, "api_kpis", query)) == hours
+
+
+def test_current_time_moves_no_range_of_days(client: FlaskClient) -> None:
+    rows = query_pipe(client, "api_kpis", f"{SITE}&current_time=2026-01-01 00:00:00")
+    assert [rows[0]["date"], rows[-1]["date"]] == ["2026-11-15", "2026-11-22"]
+
+
+def test_monitoring_goes_by_the_time_of_storage_and_leaves_out_hits_received_after_it(client: FlaskClient) -> None:
+    def stored(day: int, at: str, received: str | None) -> dict[str, object]:
+        return hit(
+            timestamp=f"2026-11-{day}T10:00:00.000Z",
+            inserted_at=f"2026-11-{at}Z",
+            payload={"meta": {"received_timestamp": f"2026-11-{received}Z"}} if received else {},
+        )
+
+    events = [
+        stored(18, "20T10:00:00.500", "20T10:00:00.000"),
+        stored(19, "20T10:00:00.501", "20T10:00:00.000"),
+        stored(20, "20T10:00:00.999", "20T10:00:01.000"),
+        stored(20, "20T10:00:00.999", None),
+        stored(20, "21T10:00:00.010", "21T10:00:00.010"),
+    ]
+    client.post("/v0/events?name=analytics_events", data=ndjson(events))
+    query = "site_uuid=site&start_date=2026-11-20&end_date=2026-11-20"
+    # A half is rounded to the even number, as ClickHouse does.
+    row = {"site_uuid": "site", "total_events": 2, "min_latency_ms": 500, "max_latency_ms": 501}
+    row |= {"avg_latency_ms": 500.0, "p50_latency_ms": 500.0, "p95_latency_ms": 501.0}
+    assert query_pipe(client, "api_monitoring_ingestion", query) == [{"date": "2026-11-20", **row}]
+    assert query_pipe(client, "api_monitoring_ingestion_aggregated", query) == [row]
+    days = [row["date"] for row in query_pipe(client, "api_monitoring_ingestion", "site_uuid=site")]
+    assert days == ["2026-11-21", "2026-11-20"]
+
+
+@pytest.mark.parametrize(
     ("day", "zone", "hours"),
     [
         ("2026-03-29", "Europe/Berlin", 23),

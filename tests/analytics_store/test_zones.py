@@ -1,6 +1,9 @@
 """Queries with time zones that are unknown, offsets, or whose clock skipped a day."""
 
+import zoneinfo
 from datetime import UTC, date, datetime, time, timedelta
+from importlib.resources import files
+from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -123,6 +126,22 @@ def test_an_offset_and_a_name_in_any_case_are_themselves(client: FlaskClient, zo
     parameters = {"date_from": "2026-11-21", "date_to": "2026-11-22", "timezone": zone, "pathname": "/"}
     by_hit = client.post("/v0/pipes/api_kpis.json?site_uuid=site", json=parameters)
     assert [row["pageviews"] for row in by_hit.get_json()["data"]] == [1, 3]
+
+
+def test_zones_are_those_of_the_package_and_not_the_systems(client: FlaskClient, tmp_path: Path) -> None:
+    wrong = files("tzdata").joinpath("zoneinfo", "Asia", "Tokyo").read_bytes()
+    (tmp_path / "Europe").mkdir()
+    (tmp_path / "Europe" / "Vaduz").write_bytes(wrong)
+    post_hits(client, datetime(2026, 11, 21, 22, 59, tzinfo=UTC), datetime(2026, 11, 21, 23, 0, tzinfo=UTC))
+    path = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath((tmp_path,))
+    try:
+        assert ZoneInfo("Europe/Vaduz").utcoffset(datetime(2026, 11, 21)) == timedelta(hours=9)  # noqa: DTZ001
+        rows = visits_by_date(client, "2026-11-21", "2026-11-22", "Europe/Vaduz")
+    finally:
+        zoneinfo.reset_tzpath(path)
+        ZoneInfo.clear_cache(only_keys=["Europe/Vaduz"])
+    assert rows == [("2026-11-21", 1), ("2026-11-22", 1)]
 
 
 def test_hours_begin_on_a_quarter_of_an_hour_in_every_zone_since_1980() -> None:

@@ -13,17 +13,28 @@ Row = dict[str, Any]
 
 
 class Reference:
-    """The statistics of a list of hits; each hit is a dict with `at` (aware, UTC) and the columns that queries read."""
+    """The statistics of a list of hits; each hit is a dict with `at` (aware, UTC) and the columns that queries read.
 
-    def __init__(self, hits: list[Hit], now: datetime) -> None:
+    With `whole`, sessions are whole, as under the pipes' names with _v2; otherwise the days of the query cut them.
+    """
+
+    def __init__(self, hits: list[Hit], now: datetime, *, whole: bool) -> None:
         self.hits = hits
         self.now = now
+        self.whole = whole
 
     def sessions(self, site: str) -> dict[str, list[Hit]]:
+        return self.group([hit for hit in self.hits if hit["site_uuid"] == site])
+
+    def cut_sessions(self, params: dict[str, str]) -> dict[str, list[Hit]]:
+        """Return the sessions of a site without their hits outside the days that a query names."""
+        dates = {"date_from": "1980-01-01", "date_to": "2299-01-01"} | params
+        return self.group([h for h in self.hits if h["site_uuid"] == params["site_uuid"] and self.in_range(h, dates)])
+
+    def group(self, of: list[Hit]) -> dict[str, list[Hit]]:
         sessions: dict[str, list[Hit]] = defaultdict(list)
-        for hit in self.hits:
-            if hit["site_uuid"] == site:
-                sessions[hit["session_id"]].append(hit)
+        for hit in of:
+            sessions[hit["session_id"]].append(hit)
         return {name: sorted(hits, key=lambda hit: hit["at"]) for name, hits in sessions.items()}
 
     def in_range(self, hit: Hit, params: dict[str, str]) -> bool:
@@ -52,7 +63,8 @@ class Reference:
 
     def qualified(self, params: dict[str, str]) -> dict[str, list[Hit]]:
         qualified = {}
-        for name, hits in self.sessions(params["site_uuid"]).items():
+        sessions = self.sessions(params["site_uuid"]) if self.whole else self.cut_sessions(params)
+        for name, hits in sessions.items():
             if not any(self.meets(hit, params) for hit in hits):
                 continue
             given = [name for name in SESSION_FILTERS if name in params]

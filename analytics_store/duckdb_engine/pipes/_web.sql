@@ -6,10 +6,46 @@ WITH wanted_hits AS (
       AND ($@filter IS NULL OR @filter = $@filter)
       AND ($has_gift_link IS NULL OR (gift_link <> '') = $has_gift_link)
 ),
+-- Sessions with hits on both sides of an edge of the days that the query names. Names without a version count their
+-- hits between the edges only; for names with _v2 the edges lie beyond all hits.
+edge_sessions AS (
+    SELECT session_no FROM sessions
+    WHERE site_uuid = $site_uuid AND first_ts < $since_edge AND last_ts >= $since_edge
+    UNION
+    SELECT session_no FROM sessions
+    WHERE site_uuid = $site_uuid AND first_ts < $until_edge AND last_ts >= $until_edge
+),
+cut_sessions AS (
+    SELECT
+        session_no,
+        min(ts) AS first_ts,
+        max(ts) AS last_ts,
+        count(*) AS pageviews,
+        arg_min(struct_pack(
+            ts
+            , @entry
+        ), ts) AS entry
+    FROM hits
+    WHERE site_uuid = $site_uuid AND ts >= $since_edge AND ts < $until_edge
+      AND session_no IN (SELECT session_no FROM edge_sessions)
+    GROUP BY session_no
+),
+asked_sessions AS (
+    SELECT
+        session_no, first_ts, last_ts, pageviews
+        , @entry
+    FROM sessions
+    WHERE site_uuid = $site_uuid AND first_ts >= $since_edge AND last_ts < $until_edge
+    UNION ALL
+    SELECT
+        session_no, first_ts, last_ts, pageviews
+        , entry.@entry
+    FROM cut_sessions
+),
 -- Sessions in the range; with a session filter only those that began in the range and meet the filter.
 sessions_met AS (
-    SELECT * FROM sessions
-    WHERE site_uuid = $site_uuid AND first_ts < $until AND last_ts >= $since
+    SELECT * FROM asked_sessions
+    WHERE first_ts < $until AND last_ts >= $since
       AND (NOT $any_session_filter OR first_ts >= $since)
       AND ($@entry IS NULL OR @entry = $@entry)
 ),

@@ -1,17 +1,18 @@
--- Milliseconds from the service to the store by day (UTC); the site is named only if the query names it.
+-- Milliseconds from the service to the store by day of storage (UTC), without hits whose time of receipt is missing or
+-- later; the site is named only if the query names it.
 SELECT
-    strftime(ts, '%Y-%m-%d') AS date,
+    strftime(inserted_at, '%Y-%m-%d') AS date,
     $site_uuid::VARCHAR AS site_uuid,
     count(*) AS total_events,
-    round(avg(latency)) AS avg_latency_ms,
-    round(quantile_cont(latency, 0.5)) AS p50_latency_ms,
-    round(quantile_cont(latency, 0.95)) AS p95_latency_ms,
+    round_even(avg(latency), 0) AS avg_latency_ms,
+    round_even(quantile_cont(latency, 0.5), 0) AS p50_latency_ms,
+    round_even(quantile_cont(latency, 0.95), 0) AS p95_latency_ms,
     min(latency) AS min_latency_ms,
     max(latency) AS max_latency_ms
 FROM (
-    SELECT ts, epoch_ms(inserted_at) - epoch_ms(received_at) AS latency
+    SELECT inserted_at, epoch_ms(inserted_at) - epoch_ms(received_at) AS latency
     FROM hits
-    WHERE ts >= $since AND ts < $until AND received_at IS NOT NULL
+    WHERE inserted_at >= $since AND inserted_at < $until AND latency >= 0
       AND ($site_uuid IS NULL OR site_uuid = $site_uuid)
 )
 GROUP BY date
