@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all e2e ghost check format bench bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock clean
+.PHONY: run test test-all e2e differential ghost check format bench bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock clean
 .DEFAULT_GOAL := run
 
 $(VENV)/ready: requirements-dev.txt requirements-full.txt
@@ -48,6 +48,20 @@ test-all:
 # Exit code 5 of pytest means that no test was selected, which is no failure.
 e2e: $(VENV)/ready
 	$(BIN)/python -m pytest -m e2e || test $$? -eq 5
+
+# Ask the store and Ghost's own queries, on embedded ClickHouse, the same random queries; needs npm and the network.
+# `make differential DIFFERENTIAL="--seed 2"` asks others.
+GHOST_VERSION ?= 6.65.0
+CHDB_VERSION ?= 26.9.0
+QUERIES := build/differential
+differential: $(VENV)/ready
+	@mkdir -p $(QUERIES)/ghost-$(GHOST_VERSION)
+	@cd $(QUERIES)/ghost-$(GHOST_VERSION) && test -d package || { npm pack --silent ghost@$(GHOST_VERSION) > /dev/null \
+		&& tar xzf ghost-$(GHOST_VERSION).tgz package/core/server/data/tinybird; }
+	@test -d $(QUERIES)/chdb-$(CHDB_VERSION) || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --target $(QUERIES)/chdb-$(CHDB_VERSION) chdb-core==$(CHDB_VERSION)
+	PYTHONPATH=$(QUERIES)/chdb-$(CHDB_VERSION) $(BIN)/python -m tests.differential \
+		$(QUERIES)/ghost-$(GHOST_VERSION)/package/core/server/data/tinybird $(DIFFERENTIAL)
 
 # Test store and service with a real Ghost; docs/develop/testing.md describes the external program that drives it.
 # PICTURE=docs/images/dashboard.png SCREENSHOT=/path/to/run/web.png makes the README's picture of a month instead.

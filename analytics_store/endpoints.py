@@ -9,7 +9,7 @@ from analytics_store.engine import Engine, Result
 from analytics_store.errors import UnknownPipeError
 
 VERSION = "_v2"
-"""End of the names under which Ghost's older pipes count sessions as a whole."""
+"""End of the names of Ghost's pipes that count sessions as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Endpoint:
 
     name: str
     read: parameters.Reader
-    # A session is all of its hits, also those outside the days of the query.
+    # A session is all of its hits, also those outside the days of the query, and counts only where it began.
     whole_sessions: bool = False
     # Columns that a response holds only if the request names them.
     on_request: frozenset[str] = frozenset()

@@ -17,8 +17,10 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 MOST_ROWS = 10_000
 
 Values = dict[str, Any]
-WHOLE_SESSIONS: Values = {"since_edge": midnight(EARLIEST, UTC), "until_edge": midnight(LATEST + ONE_DAY, UTC)}
+NO_EDGES: Values = {"since_edge": midnight(EARLIEST, UTC), "until_edge": midnight(LATEST + ONE_DAY, UTC)}
 """Edges that cut no session."""
+WHOLE_SESSIONS: Values = {**NO_EDGES, "only_begun": True}
+"""Values of the names with _v2: a session is whole, and counts only where it began."""
 Reader = Callable[[Mapping[str, str], datetime], Values]
 
 
@@ -27,7 +29,7 @@ def web(args: Mapping[str, str], now: datetime) -> Values:
     tz = _zone(args)
     days = _range(_days(args, now, tz), tz)
     edges = {f"{end}_edge": days[end] for end, name in (("since", "date_from"), ("until", "date_to")) if name in args}
-    return site(args, now) | days | WHOLE_SESSIONS | edges | _hit_filters(args) | _session_filters(args)
+    return site(args, now) | days | NO_EDGES | edges | _hit_filters(args) | _session_filters(args)
 
 
 def kpis(args: Mapping[str, str], now: datetime) -> Values:
@@ -130,7 +132,7 @@ def _hit_filters(args: Mapping[str, str]) -> Values:
 
 def _session_filters(args: Mapping[str, str]) -> Values:
     values: Values = {name: args.get(name) for name in ENTRY}
-    values["any_session_filter"] = any(value is not None for value in values.values())
+    values["only_begun"] = any(value is not None for value in values.values())
     return values
 
 

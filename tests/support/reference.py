@@ -15,7 +15,8 @@ Row = dict[str, Any]
 class Reference:
     """The statistics of a list of hits; each hit is a dict with `at` (aware, UTC) and the columns that queries read.
 
-    With `whole`, sessions are whole, as under the pipes' names with _v2; otherwise the days of the query cut them.
+    With `whole`, sessions are whole and count where they begin, as under the pipes' names with _v2; otherwise the days
+    of the query cut them.
     """
 
     def __init__(self, hits: list[Hit], now: datetime, *, whole: bool) -> None:
@@ -68,7 +69,7 @@ class Reference:
             if not any(self.meets(hit, params) for hit in hits):
                 continue
             given = [name for name in SESSION_FILTERS if name in params]
-            if given and not self.in_range(hits[0], params):
+            if (given or self.whole) and not self.in_range(hits[0], params):
                 continue
             if all(hits[0][name] == params[name] for name in given):
                 qualified[name] = hits

@@ -42,11 +42,11 @@ asked_sessions AS (
         , entry.@entry
     FROM cut_sessions
 ),
--- Sessions in the range; with a session filter only those that began in the range and meet the filter.
+-- Sessions in the range; for names with _v2, and with a session filter, only those that began in the range.
 sessions_met AS (
     SELECT * FROM asked_sessions
     WHERE first_ts < $until AND last_ts >= $since
-      AND (NOT $any_session_filter OR first_ts >= $since)
+      AND (NOT $only_begun OR first_ts >= $since)
       AND ($@entry IS NULL OR @entry = $@entry)
 ),
 -- A session that began or ended in the range has a hit in it. So the hits are read only for hit filters, and for
@@ -61,7 +61,7 @@ wanted_sessions AS (
 ),
 -- Hits of the endpoints that count hit by hit.
 counted_hits AS (
-    SELECT * FROM wanted_hits WHERE NOT $any_session_filter
+    SELECT * FROM wanted_hits WHERE NOT $only_begun
     UNION ALL
-    SELECT * FROM wanted_hits WHERE $any_session_filter AND session_no IN (SELECT session_no FROM sessions_met)
+    SELECT * FROM wanted_hits WHERE $only_begun AND session_no IN (SELECT session_no FROM sessions_met)
 )
