@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from tests.support.request_heads import parse_head
 from traffic_analytics.gunicorn_worker.connection import Connection
 from traffic_analytics.gunicorn_worker.connection_table import (
     PEER_LIMIT,
@@ -23,7 +24,7 @@ def table() -> ConnectionTable:
 
 def connect(table: ConnectionTable, stage: dict[Connection, None] | None = None, address: str = "") -> Connection:
     with socket.socket() as closed:
-        connection = Connection(closed, (address, 1), table.peer((address, 1)) if address else None)
+        connection = Connection(closed, (address, 1), parse_head, table.peer((address, 1)) if address else None)
     table.add(connection)
     table.enter(table.idle if stage is None else stage, connection, 10.0)
     return connection

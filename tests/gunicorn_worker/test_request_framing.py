@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.request_heads import parse_head
 from traffic_analytics.gunicorn_worker.request_framing import BODY_LIMIT, HEAD_LIMIT, Progress, RequestFraming
 
 
@@ -30,7 +31,7 @@ PIECES = st.one_of(st.binary(max_size=40), st.sampled_from([b"\r\n\r\n", b"0\r\n
 @st.composite
 def sent_requests(draw: st.DrawFn) -> Sent:
     """Generate requests that the parser accepts."""
-    lines = draw(st.lists(st.sampled_from(LINES), max_size=4))
+    lines = draw(st.lists(st.sampled_from(LINES), max_size=4, unique=True))
     expects = draw(st.booleans())
     framing = draw(st.sampled_from(["none", "length", "chunked"]))
     pieces = draw(st.lists(PIECES, max_size=5)) if framing != "none" else []
@@ -57,7 +58,7 @@ def sent_requests(draw: st.DrawFn) -> Sent:
 def test_a_request_is_complete_with_its_last_byte_and_not_before(sent: Sent, data: st.DataObject) -> None:
     inner = st.integers(1, len(sent.data) - 1)
     cuts = sorted(data.draw(st.one_of(st.just(range(1, len(sent.data))), st.sets(inner))))
-    framing, arrived = RequestFraming(), bytearray()
+    framing, arrived = RequestFraming(parse_head), bytearray()
 
     for at in cuts:
         arrived += sent.data[len(arrived) : at]
@@ -70,7 +71,7 @@ def test_a_request_is_complete_with_its_last_byte_and_not_before(sent: Sent, dat
 @given(sent_requests(), st.binary(min_size=1, max_size=50), st.data())
 @settings(max_examples=200, deadline=None)
 def test_a_request_stays_complete_whatever_follows_it(sent: Sent, ahead: bytes, data: st.DataObject) -> None:
-    framing, arrived = RequestFraming(), bytearray()
+    framing, arrived = RequestFraming(parse_head), bytearray()
     if cut := data.draw(st.integers(0, len(sent.data) - 1)):
         arrived += sent.data[:cut]
         framing.progress(arrived)
@@ -85,7 +86,7 @@ def test_a_request_stays_complete_whatever_follows_it(sent: Sent, ahead: bytes, 
 @settings(max_examples=200, deadline=None)
 def test_no_bytes_raise_an_error(pieces: list[bytes]) -> None:
     for start in (b"", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"):
-        framing, arrived = RequestFraming(), bytearray(start)
+        framing, arrived = RequestFraming(parse_head), bytearray(start)
         for piece in pieces:
             arrived += piece
             assert framing.progress(arrived) in Progress
@@ -103,7 +104,7 @@ def test_no_bytes_raise_an_error(pieces: list[bytes]) -> None:
     ],
 )
 def test_a_request_without_an_end_counts_as_complete_at_its_limit(head: bytes, filler: bytes, limit: int) -> None:
-    framing, arrived = RequestFraming(), bytearray(head)
+    framing, arrived = RequestFraming(parse_head), bytearray(head)
 
     while framing.progress(arrived) is Progress.INCOMPLETE:
         arrived += filler * 50
@@ -114,7 +115,7 @@ def test_a_request_without_an_end_counts_as_complete_at_its_limit(head: bytes, f
 def test_a_body_beyond_the_limit_is_not_read(length: str) -> None:
     head = f"POST / HTTP/1.1\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
 
-    assert RequestFraming().progress(bytearray(head.encode())) in (Progress.COMPLETE, Progress.TOO_LONG)
+    assert RequestFraming(parse_head).progress(bytearray(head.encode())) in (Progress.COMPLETE, Progress.TOO_LONG)
 
 
 @pytest.mark.parametrize("value", [b"5x", b"-5", b"+5", b"5, 5", b"0x5", b"5 5", b"5.0"])
@@ -122,7 +123,7 @@ def test_an_invalid_length_counts_as_complete(value: bytes) -> None:
     for more in (b"", b"\r\nHost: x"):
         head = b"POST / HTTP/1.1\r\nContent-Length: " + value + more + b"\r\n\r\n"
 
-        assert RequestFraming().progress(bytearray(head)) is Progress.COMPLETE
+        assert RequestFraming(parse_head).progress(bytearray(head)) is Progress.COMPLETE
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -133,8 +134,11 @@ def test_the_framing_of_chunks_counts_towards_the_limit_of_the_body() -> None:
     most = (BODY_LIMIT - len(last)) // len(chunk)
 
     for count, expected in ((most, Progress.COMPLETE), (most + 1, Progress.TOO_LONG)):
-        assert RequestFraming().progress(bytearray(CHUNKED + chunk * count + last)) is expected
-        assert RequestFraming().progress(bytearray(CHUNKED + chunk * count + last + b"next" * 20_000)) is expected
+        assert RequestFraming(parse_head).progress(bytearray(CHUNKED + chunk * count + last)) is expected
+        assert (
+            RequestFraming(parse_head).progress(bytearray(CHUNKED + chunk * count + last + b"next" * 20_000))
+            is expected
+        )
 
 
 class Searched(bytearray):
@@ -154,7 +158,7 @@ class Searched(bytearray):
     ids=["request line", "header", "size", "extension", "chunk", "trailer"],
 )
 def test_bytes_that_come_one_by_one_are_searched_once(start: bytes) -> None:
-    framing, arrived = RequestFraming(), Searched(start)
+    framing, arrived = RequestFraming(parse_head), Searched(start)
 
     for _ in range(8_000):
         arrived += b"0"
@@ -172,4 +176,4 @@ def test_only_http_1_1_waits_for_100_continue_and_other_expectations_for_nothing
     else:
         expected = Progress.EXPECTS_CONTINUE if version == b"1.1" else Progress.INCOMPLETE
 
-    assert RequestFraming().progress(bytearray(head)) is expected
+    assert RequestFraming(parse_head).progress(bytearray(head)) is expected

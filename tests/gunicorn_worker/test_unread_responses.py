@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.processes import Running, Upstream, head, read_answer
+from tests.support.request_heads import parse_head
 from traffic_analytics.gunicorn_worker import event_loop
 from traffic_analytics.gunicorn_worker.event_loop import DRAIN_LIMIT, EventLoop
+from traffic_analytics.gunicorn_worker.serving_threads import ServingThreads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,7 +155,7 @@ def test_a_closing_connection_is_read_up_to_a_limit(tmp_path: Path) -> None:
 
 def test_the_loop_does_not_wait_to_send_100_continue() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        loop = EventLoop([listener], 10, 5.0, logging.getLogger())
+        loop = EventLoop([listener], 10, 5.0, logging.getLogger(), parse_head, ServingThreads(lambda _: None))
         with socket.create_connection(listener.getsockname()) as client:
             loop.turn()
             (connection,) = loop.table.all

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.base import Worker
 
 from traffic_analytics.gunicorn_worker.event_loop import EventLoop
-from traffic_analytics.gunicorn_worker.exchange import Exchange, copy_config
+from traffic_analytics.gunicorn_worker.exchange import Exchange
+from traffic_analytics.gunicorn_worker.request_head import HeadParser
+from traffic_analytics.gunicorn_worker.serving_threads import ServingThreads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from traffic_analytics.gunicorn_worker.body_limits import BodyLimits
@@ -48,9 +51,11 @@ class BufferingWorker(Worker):  # type: ignore[misc] # gunicorn is not typed
 
     def init_process(self) -> None:
         """Prepare in the worker's process, then run."""
-        self.config_copy = copy_config(self.cfg)
-        self.server = self.sockets[0].getsockname()
-        self.loop = EventLoop(self.sockets, self.cfg.worker_connections, self.cfg.keepalive, self.log)
+        parse = HeadParser(self.cfg, self.sockets[0].getsockname()).parse
+        self.threads = ServingThreads(self.serve)
+        self.loop = EventLoop(
+            self.sockets, self.cfg.worker_connections, self.cfg.keepalive, self.log, parse, self.threads
+        )
         super().init_process()
 
     def init_signals(self) -> None:
@@ -67,11 +72,7 @@ class BufferingWorker(Worker):  # type: ignore[misc] # gunicorn is not typed
         """Serve until stopped, then finish the requests that have started."""
         self.loop.body_limits = self.body_limits
         self.loop.table.limit_peers = self.limit_peers
-        threads = [
-            threading.Thread(target=self.run_thread, name=f"hits-{n}", daemon=True) for n in range(self.cfg.threads)
-        ]
-        for thread in threads:
-            thread.start()
+        self.threads.start(self.cfg.threads)
         while self.alive:
             self.notify()
             self.loop.turn()
@@ -84,27 +85,43 @@ class BufferingWorker(Worker):  # type: ignore[misc] # gunicorn is not typed
         while self.loop.table.all and time.monotonic() < stop_by:
             self.notify()
             self.loop.turn_while_stopping(close_idle=time.monotonic() >= close_idle_at)
-        for _ in threads:
-            self.loop.jobs.put(None)
-        for thread in threads:
-            thread.join(1.0)
+        self.threads.stop()
 
-    def run_thread(self) -> None:
-        """Serve queued connections until there are no more; no failed request ends the thread."""
-        while (connection := self.loop.jobs.get()) is not None:
+    def serve(self, connection: Connection) -> Callable[[], None] | None:
+        """Respond to one request; returns a function that waits for its response if that is not ready."""
+        try:
+            head, data = self.loop.take_request(connection)
+            exchange = Exchange(head, data, is_cut=connection.is_cut)
+            on_ready = exchange.start(self.wsgi, connection.address)
+        except BaseException as error:
+            self.log.error("a request failed", exc_info=error, extra={"event": "UnhandledError"})
+            self.loop.finish(connection, keep=False)
+            return None
+        if on_ready is not None:
+            return partial(self._wait, connection, exchange, on_ready)
+        self._respond(connection, exchange)
+        return None
+
+    def _wait(self, connection: Connection, exchange: Exchange, on_ready: Callable[[Callable[[], None]], None]) -> None:
+        """Have the response sent once it is ready, by the thread that learns of it."""
+        try:
+            on_ready(partial(self._respond, connection, exchange))
+        except BaseException as error:  # noqa: BLE001 - logged with the response
+            exchange.fail(error)
+            self._respond(connection, exchange)
+
+    def _respond(self, connection: Connection, exchange: Exchange) -> None:
+        """Send a response that is ready, once; a failure closes the connection and harms no other request."""
+        if not exchange.claim():
+            return
+        keep = False
+        try:
+            response, keep = exchange.respond(keep_alive=self.alive)
+            self.loop.respond(connection, response, exchange.pipelined if keep else b"")
+        except OSError as error:
             keep = False
-            try:
-                keep = self.serve(connection)
-            except OSError as error:
-                self.log.debug("a connection broke: %s", type(error).__name__)
-            except BaseException as error:
-                self.log.error("a request failed", exc_info=error, extra={"event": "UnhandledError"})
-            self.loop.finish(connection, keep=keep)
-
-    def serve(self, connection: Connection) -> bool:
-        """Respond to one request; returns whether the connection can serve another."""
-        data = self.loop.take_request(connection)
-        exchange = Exchange(data, connection.address, self.server, self.config_copy, is_cut=connection.is_cut)
-        response, keep = exchange.respond(self.wsgi, keep_alive=self.alive)
-        self.loop.respond(connection, response, exchange.pipelined if keep else b"")
-        return keep
+            self.log.debug("a connection broke: %s", type(error).__name__)
+        except BaseException as error:
+            keep = False
+            self.log.error("a request failed", exc_info=error, extra={"event": "UnhandledError"})
+        self.loop.finish(connection, keep=keep)

@@ -8,6 +8,9 @@ from traffic_analytics.gunicorn_worker.request_framing import RequestFraming
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
+
+    from traffic_analytics.gunicorn_worker.request_head import Head
 
 
 class Connection:
@@ -26,19 +29,23 @@ class Connection:
         "keep",
         "paused",
         "peer",
+        "request",
         "sock",
         "stage",
         "unsent",
         "unsent_counted",
     )
 
-    def __init__(self, sock: socket.socket, address: Any, peer: str | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, address: Any, parse: Callable[[bytes], Head], peer: str | None = None
+    ) -> None:
         self.sock = sock
         self.address = address
         self.peer = peer  # key of the client's address in ConnectionTable, if those are limited
         self.buffer = bytearray()
         self.unsent = memoryview(b"")
-        self.framing = RequestFraming()
+        self.framing = RequestFraming(parse)
+        self.request: RequestFraming | None = None  # the request that is served
         self.stage: dict[Connection, None] | None = None
         self.deadline = 0.0
         self.busy = False  # a thread serves it, or will, or its response is being sent

@@ -5,7 +5,7 @@
                            ▼                      ▼         ▼                       ▼
                          closed     draining (2 s, 1 MiB)   writing (10 s)        closed
 
-- The loop owns the sockets; a thread owns a request. Queues lead from one to the other.
+- The loop owns the sockets; a thread owns a request. `serving_threads.py` gets all requests of a turn together.
 - No socket blocks. A thread leaves to the loop what a client does not accept at once, and no further request of that
   client is served until it is sent.
 - Each stage has a deadline, so every connection expires; `connection_table.py` bounds connections and bytes.
@@ -32,9 +32,11 @@ from traffic_analytics.gunicorn_worker.request_framing import Progress, RequestF
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from traffic_analytics.gunicorn_worker.body_limits import BodyLimits
+    from traffic_analytics.gunicorn_worker.request_head import Head
+    from traffic_analytics.gunicorn_worker.serving_threads import ServingThreads
 
 READ_DEADLINE = 10.0
 """Time from a request's first byte to its last, in seconds; large bodies have their own. Browsers give up after 5."""
@@ -44,19 +46,31 @@ DRAIN_LIMIT = 1_048_576
 """Data that is read from a closed connection, in bytes."""
 WRITE_DEADLINE = 10.0
 """Time for a client to accept the rest of a response that its socket's buffer does not hold, in seconds."""
+CHECK_INTERVAL = 0.002
+"""Time between checks whether a request waits behind one that blocks, in seconds."""
 RECV_SIZE = 65_536
 """Data read from a socket at a time, in bytes."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class EventLoop:
-    """The connections of one worker; `jobs` holds those whose request is complete."""
+    """The connections of one worker; adds those whose request is complete to `threads`."""
 
-    def __init__(self, listeners: Sequence[socket.socket], max_connections: int, keepalive: float, log: logging.Logger):
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        max_connections: int,
+        keepalive: float,
+        log: logging.Logger,
+        parse: Callable[[bytes], Head],
+        threads: ServingThreads[Connection],
+    ) -> None:
         self.body_limits: BodyLimits | None = None
         self.lock = threading.Lock()  # guards the table and every connection's state
         self.table = ConnectionTable()
-        self.jobs: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._parse = parse
+        self._threads = threads
+        self._complete: list[Connection] = []  # their requests became complete in this turn
         self._max_connections = max_connections
         self._keepalive = keepalive
         self._finished: queue.SimpleQueue[tuple[Connection, bool]] = queue.SimpleQueue()
@@ -99,14 +113,18 @@ class EventLoop:
 
     # -- called in threads
 
-    def take_request(self, connection: Connection) -> bytes:
-        """Return a complete request, and what the client sent after it."""
+    def take_request(self, connection: Connection) -> tuple[Head, bytes]:
+        """Return the head of a complete request, and its body with what the client sent after it."""
+        request = connection.request
+        assert request is not None  # noqa: S101 - set with the connection's request
+        assert request.head is not None  # noqa: S101 - it is complete
+        connection.request = None
         with self.lock:
-            data = bytes(connection.buffer)
+            data = bytes(connection.buffer[request.body :])
             connection.buffer.clear()
             if connection.counted:
                 self.table.count(connection)
-        return data
+        return request.head, data
 
     def respond(self, connection: Connection, response: bytes, pipelined: bytes) -> None:
         """Send what fits of a response, and leave the rest and further requests to the loop."""
@@ -136,8 +154,11 @@ class EventLoop:
         self.wake()
 
     def _handle_events(self, timeout: float) -> None:
-        for key, _ in self._selector.select(timeout):
+        for key, _ in self._selector.select(CHECK_INTERVAL if self._threads.check() else timeout):
             key.data()
+        if self._complete:
+            self._threads.add(self._complete)
+            self._complete.clear()
 
     def _add(self, sock: socket.socket, address: Any) -> None:
         """Hold a new connection, and make room for the next."""
@@ -145,7 +166,7 @@ class EventLoop:
         if sock.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):  # the client may have left
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(sock, address, self.table.peer(address))
+        connection = Connection(sock, address, self._parse, self.table.peer(address))
         with self.lock:
             self.table.add(connection)
             self._keep_alive(connection)
@@ -217,12 +238,13 @@ class EventLoop:
         if progress is Progress.COMPLETE or progress is Progress.TOO_LONG:
             connection.is_cut = progress is Progress.TOO_LONG
             connection.continue_sent = False
-            connection.framing = RequestFraming()
+            connection.request = connection.framing
+            connection.framing = RequestFraming(self._parse)
             connection.busy = True
             self.table.enter(None, connection)
             if connection.counted:
                 self.table.count(connection)
-            self.jobs.put(connection)
+            self._complete.append(connection)
             return
         if connection.stage is not self.table.reading and connection.stage is not self.table.reading_large:
             self.table.enter(self.table.reading, connection, time.monotonic() + READ_DEADLINE)
@@ -245,7 +267,7 @@ class EventLoop:
         limits, holding = self.body_limits, self.table.holding_large
         if limits is None or connection in holding or len(holding) >= limits.max_bodies:
             return Progress.TOO_LONG
-        if not limits.accepts(connection.framing.head(connection.buffer)):
+        if not limits.accepts(bytes(connection.buffer[: connection.framing.body])):
             return Progress.TOO_LONG
         connection.framing.raise_body_limit(limits.max_bytes)
         progress = connection.framing.progress(connection.buffer)

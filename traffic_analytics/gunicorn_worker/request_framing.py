@@ -1,9 +1,15 @@
-"""Find the end of an HTTP/1.1 request in its bytes, without parsing the rest."""
+"""Find the end of an HTTP/1.1 request in its bytes."""
 
 from __future__ import annotations
 
 import enum
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from traffic_analytics.gunicorn_worker.request_head import Head
 
 HEAD_LIMIT = 65_536
 """Length from which headers, or a chunk's line, without an end count as complete, so that the parser refuses them."""
@@ -12,10 +18,6 @@ BODY_LIMIT = 65_536
 FRAMING_LIMIT = 65_536
 """Length of the framing that a large chunked body may have in addition, in bytes."""
 
-_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*0*([0-9]{1,12})[ \t]*(?:\r|$)")
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:")
-_EXPECTATION = re.compile(rb"\r\nexpect[ \t]*:[ \t]*([^\r\n]*?)[ \t]*(?=\r|$)")
-_IS_HTTP_1_1 = re.compile(rb"(?:\r\n)?[^\r\n]* http/1\.1(?:\r|$)")
 _CHUNK_SIZE = re.compile(rb"0*([0-9a-fA-F]{1,8})(?![0-9a-fA-F])")
 
 
@@ -31,74 +33,54 @@ class Progress(enum.Enum):
 class RequestFraming:
     """Track the arrival of one request; reads each byte once, however small the pieces.
 
-    Invalid framing counts as complete, since the parser refuses it. A request that the parser accepts is never cut
-    short.
+    The head is parsed once, when it is complete. Invalid framing counts as complete, since the parser refuses it. A
+    request that the parser accepts is never cut short.
     """
 
-    __slots__ = (
-        "_body",
-        "_expects_continue",
-        "_is_chunked",
-        "_is_refused",
-        "_length",
-        "_limit",
-        "_next_chunk",
-        "_seen",
-        "_trailer",
-    )
+    __slots__ = ("_limit", "_next_chunk", "_parse", "_seen", "_trailer", "body", "head")
 
-    def __init__(self) -> None:
+    def __init__(self, parse: Callable[[bytes], Head]) -> None:
+        self.head: Head | None = None
+        self.body = 0  # offset of the body; 0 until the headers are complete
+        self._parse = parse
         self._seen = 0  # offset up to which the end of the headers, of a chunk's line or of the trailer was searched
-        self._body = 0  # offset of the body; 0 until the headers are complete
-        self._length = 0
-        self._is_chunked = False
-        self._expects_continue = False
-        self._is_refused = False
         self._next_chunk = 0  # offset of the next chunk's line, and finally of the end of the body
         self._trailer = 0  # offset of the last chunk's line end; 0 until it has arrived
         self._limit = BODY_LIMIT
 
     def raise_body_limit(self, limit: int) -> None:
         """Accept a body of up to `limit` bytes, and FRAMING_LIMIT more for the framing of a chunked one."""
-        self._limit = limit + FRAMING_LIMIT if self._is_chunked else limit
+        is_chunked = self.head is not None and self.head.is_chunked
+        self._limit = limit + FRAMING_LIMIT if is_chunked else limit
 
-    def head(self, data: bytearray) -> bytes:
-        """Return the request line and the headers; empty until they are complete."""
-        return bytes(data[: self._body])
-
-    def progress(self, data: bytearray) -> Progress:
+    def progress(self, data: bytearray | bytes) -> Progress:
         """Return the state of the request; `data` is all that has arrived of it so far."""
-        if self._body == 0:
+        head = self.head
+        if head is None:
             end = data.find(b"\r\n\r\n", max(0, self._seen - 3))
             self._seen = len(data)
-            if end < 0:
-                return Progress.COMPLETE if len(data) > HEAD_LIMIT else Progress.INCOMPLETE
-            self._read_head(data, end)
-        if self._is_chunked:
+            if end >= 0:
+                self.body = self._next_chunk = self._seen = end + 4
+            elif len(data) > HEAD_LIMIT:
+                self.body = len(data)
+            else:
+                return Progress.INCOMPLETE
+            head = self.head = self._parse(bytes(data[: self.body]))
+        if head.error is not None:
+            return Progress.COMPLETE
+        if head.is_chunked:
             is_complete = self._has_last_chunk(data)
-            size = (self._next_chunk if is_complete else len(data)) - self._body
+            size = (self._next_chunk if is_complete else len(data)) - self.body
         else:
-            is_complete = len(data) - self._body >= self._length
-            size = self._length
+            is_complete = len(data) - self.body >= head.length
+            size = head.length
         if size > self._limit:
             return Progress.TOO_LONG
-        if is_complete or self._is_refused:
+        if is_complete:
             return Progress.COMPLETE
-        return Progress.EXPECTS_CONTINUE if self._expects_continue else Progress.INCOMPLETE
+        return Progress.EXPECTS_CONTINUE if head.expects_continue else Progress.INCOMPLETE
 
-    def _read_head(self, data: bytearray, end: int) -> None:
-        head = data[:end].lower()
-        # The parser refuses two lengths that differ.
-        length = _LENGTH.search(head)
-        self._length = int(length[1]) if length else 0
-        self._is_chunked = _CHUNKED.search(head) is not None
-        if b"\r\nexpect" in head:
-            expectations = _EXPECTATION.findall(head)
-            self._is_refused = any(each != b"100-continue" for each in expectations)
-            self._expects_continue = bool(expectations) and _IS_HTTP_1_1.match(head) is not None
-        self._body = self._next_chunk = self._seen = end + 4
-
-    def _has_last_chunk(self, data: bytearray) -> bool:
+    def _has_last_chunk(self, data: bytearray | bytes) -> bool:
         while self._trailer == 0:
             if self._next_chunk >= len(data):
                 return False
