@@ -29,6 +29,7 @@ from traffic_analytics.gunicorn_worker.acceptor import ACCEPT_PAUSE, Acceptor
 from traffic_analytics.gunicorn_worker.connection import Connection
 from traffic_analytics.gunicorn_worker.connection_table import USUAL_REQUEST, ConnectionTable
 from traffic_analytics.gunicorn_worker.request_framing import Progress, RequestFraming
+from traffic_analytics.gunicorn_worker.serving_threads import BLOCKED_AFTER
 
 if TYPE_CHECKING:
     import logging
@@ -46,8 +47,6 @@ DRAIN_LIMIT = 1_048_576
 """Data that is read from a closed connection, in bytes."""
 WRITE_DEADLINE = 10.0
 """Time for a client to accept the rest of a response that its socket's buffer does not hold, in seconds."""
-CHECK_INTERVAL = 0.002
-"""Time between checks whether a request waits behind one that blocks, in seconds."""
 RECV_SIZE = 65_536
 """Data read from a socket at a time, in bytes."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -154,7 +153,7 @@ class EventLoop:
         self.wake()
 
     def _handle_events(self, timeout: float) -> None:
-        for key, _ in self._selector.select(CHECK_INTERVAL if self._threads.check() else timeout):
+        for key, _ in self._selector.select(BLOCKED_AFTER if self._threads.check() else timeout):
             key.data()
         if self._complete:
             self._threads.add(self._complete)

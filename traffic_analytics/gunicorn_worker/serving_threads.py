@@ -5,7 +5,7 @@
 - A server that has taken no further request for BLOCKED_AFTER may wait for a disk or for another machine: the next
   thread becomes the server. The first one finishes its request and waits again.
 - Requests whose responses are not ready are deferred: their waiting starts once all requests that were there have been
-  served, and no thread is the server meanwhile. So an application can do the work of many requests at once.
+  served. So an application can do the work of many requests at once, and those that arrive meanwhile are the next.
 """
 
 from __future__ import annotations
@@ -104,21 +104,20 @@ class ServingThreads(Generic[Request]):
             self._be_server(me)
 
     def _be_server(self, me: threading.Lock) -> None:
-        """Serve all requests that are there, then wait for the deferred ones."""
-        deferred: list[Callable[[], None]] = []
-        while self._server is me and len(deferred) < MAX_DEFERRED:
-            try:
-                request = self._requests.popleft()
-            except IndexError:
-                break
-            self._taken_at = time.monotonic()
-            wait = self._serve(request)
-            if wait is not None:
-                deferred.append(wait)
-        with self._lock:
-            if self._server is me:
-                self._server = None
-                if self._requests and deferred:
-                    self._wake_one(time.monotonic())
-        for wait in deferred:
-            wait()
+        """Serve until no request is there, or until another thread is the server."""
+        while self._server is me:
+            deferred: list[Callable[[], None]] = []
+            while self._server is me and len(deferred) < MAX_DEFERRED:
+                try:
+                    request = self._requests.popleft()
+                except IndexError:
+                    break
+                self._taken_at = time.monotonic()
+                wait = self._serve(request)
+                if wait is not None:
+                    deferred.append(wait)
+            for wait in deferred:
+                wait()
+            with self._lock:
+                if self._server is me and not self._requests:
+                    self._server = None
