@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all e2e differential ghost check format bench bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock clean
+.PHONY: run test test-all e2e differential ghost check format bench bench-table bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock clean
 .DEFAULT_GOAL := run
 
 $(VENV)/ready: requirements-dev.txt requirements-full.txt
@@ -77,7 +77,11 @@ format: $(VENV)/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-hits bench-backlog bench-store
+bench: bench-table bench-backlog bench-store
+
+# Compare the cost of a hit with that of a bare WSGI callable; needs wrk and nginx, and takes some minutes.
+bench-table: $(VENV)/ready
+	@$(BIN)/python -m tests.bench.table $(BENCH)
 
 # Measure the cost of a hit; needs wrk and nginx. `make bench-hits BENCH=--help` lists the options.
 bench-hits: $(VENV)/ready

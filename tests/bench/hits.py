@@ -184,7 +184,14 @@ def running_nginx(nginx: str, work: Path, port: int, cpus: set[int]) -> Iterator
 
 @contextlib.contextmanager
 def running_service(
-    work: Path, log: Path, port: int, upstream: int, workers: int, cpus: set[int], variables: Mapping[str, str] = EMPTY
+    work: Path,
+    log: Path,
+    port: int,
+    upstream: int,
+    workers: int,
+    cpus: set[int],
+    variables: Mapping[str, str] = EMPTY,
+    app: str = "app:app",
 ) -> Iterator[int]:
     """Run the service; yields the process id of gunicorn's master."""
     empty = {each.metadata["name"]: "" for each in fields(Settings)}  # overrides `.env`
@@ -201,7 +208,7 @@ def running_service(
         "DATA_DIR": str(work / "data"),
         "WEB_CONCURRENCY": str(workers),
     }
-    command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "app:app"]
+    command = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", app]
     with (
         log.open("wb") as out,
         running(command, cpus, cwd=PROJECT, env=environment, stdout=out, stderr=subprocess.STDOUT) as process,
@@ -214,12 +221,12 @@ def running_service(
 
 
 def wait_for(process: subprocess.Popen[bytes], url: str) -> None:
-    for _ in range(150):
+    for _ in range(750):
         with contextlib.suppress(OSError), urlopen(url, timeout=1):
             return
         if process.poll() is not None:
             break
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise ConnectionError(f"{url} does not respond")
 
 
