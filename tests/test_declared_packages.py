@@ -23,6 +23,7 @@ OWN = {"analytics_store", "app", "development", "traffic_analytics"}
 EXTRAS = {
     "analytics_store": {"store"},
     "development": {"dev"},
+    "traffic_analytics/gunicorn_worker/request_head.py": {"fast"},
     "traffic_analytics/observability": {"gcp", "metrics", "otel"},
     "traffic_analytics/pubsub": {"gcp"},
     "traffic_analytics/salts/firestore.py": {"gcp"},

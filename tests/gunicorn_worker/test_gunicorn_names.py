@@ -66,7 +66,27 @@ def test_an_error_of_the_parser_keeps_its_base(error: type[Exception], base: typ
 def test_a_request_has_the_attributes_that_are_used() -> None:
     request = Request(Config(), IterUnreader([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]), ("192.0.2.1", 1))
 
-    assert (request.must_close, request.method, request.version) == (False, "GET", (1, 1))
+    assert (request.must_close, request.body.read()) == (False, b"")
+
+
+def test_the_c_parser_has_the_names_that_are_used() -> None:
+    parser = pytest.importorskip("gunicorn_h1c")
+    limits = {"limit_request_line": 20, "limit_request_fields": 1, "limit_request_field_size": 10}
+
+    parsed = parser.parse_request(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nnext", **limits)
+
+    assert (parsed["method"], parsed["path"], parsed["minor_version"]) == (b"GET", b"/", 1)
+    assert (parsed["headers"], parsed["consumed"]) == ([(b"Host", b"x")], 27)
+    with pytest.raises(parser.IncompleteError):
+        parser.parse_request(b"GET / HTTP/1.1\r\n", **limits)
+    for head in (
+        b"GET /too-long HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nA: x\r\nB: y\r\n",
+        b"GET / HTTP/1.1\r\nA: 12345678\r\n",
+    ):
+        with pytest.raises(parser.ParseError):
+            parser.parse_request(head + b"\r\n", **limits)
+    assert message.MAX_HEADERS > 0
 
 
 def test_a_worker_has_the_attributes_that_are_used() -> None:
