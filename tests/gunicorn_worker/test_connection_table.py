@@ -9,6 +9,7 @@ import pytest
 from tests.support.request_heads import parse_head
 from traffic_analytics.gunicorn_worker.connection import Connection
 from traffic_analytics.gunicorn_worker.connection_table import (
+    PARSED_SIZE,
     PEER_LIMIT,
     RECEIVED_LIMIT,
     UNSENT_LIMIT,
@@ -148,3 +149,17 @@ def test_addresses_are_limited_only_if_asked_for(table: ConnectionTable) -> None
 
     assert table.one_too_many_of_its_peer(newest) is None
     assert table.peer("/a/unix/socket") is None
+
+
+def test_headers_that_are_parsed_count_as_well(table: ConnectionTable) -> None:
+    connection = connect(table, table.reading)
+    head = b"POST / HTTP/1.1\r\nContent-Length: 5\r\nX: " + b"x" * USUAL_REQUEST + b"\r\n\r\n"
+    receive(table, connection, 0)
+    connection.buffer += head
+    connection.framing.progress(connection.buffer)
+
+    table.count(connection)
+
+    assert table.received == (1 + PARSED_SIZE) * len(head)
+    table.remove(connection)
+    assert table.received == 0

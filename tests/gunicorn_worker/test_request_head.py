@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.request_heads import head_parser, parse_head
 from traffic_analytics.gunicorn_worker import request_head
-from traffic_analytics.gunicorn_worker.request_head import NAMES_LIMIT, Head
+from traffic_analytics.gunicorn_worker.request_head import NAMES_LIMIT, Head, HeadParser
 
 parse_with_gunicorn = head_parser(header_map="drop", proxy_protocol="off", casefold_http_method=True).parse
 """The parser with a setting that the short path does not support; methods in capitals stay as they are."""
@@ -213,6 +214,20 @@ def test_a_setting_that_the_short_path_does_not_support_turns_it_off(
 
     monkeypatch.setattr(request_head, "Request", None)
     assert parser.parse(USUAL).error is not None
+
+
+def test_a_script_name_of_the_process_is_taken_off_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCRIPT_NAME", "/below")
+
+    environ = head_parser().parse(b"GET /below/info HTTP/1.1\r\n\r\n").environ
+
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/below", "/info")
+
+
+def test_a_unix_socket_has_the_name_of_the_host_header() -> None:
+    parser = HeadParser(Config(), "/run/socket")
+
+    assert parser.parse(b"GET / HTTP/1.1\r\nHost: blog.example:81\r\n\r\n").environ["SERVER_NAME"] == "blog.example"
 
 
 def test_names_that_clients_choose_are_remembered_up_to_a_limit() -> None:

@@ -24,6 +24,8 @@ UNSENT_LIMIT = 32 * 1024 * 1024
 """Responses that a worker holds for slow clients, in bytes; a single one may be longer."""
 USUAL_REQUEST = 4096
 """Length up to which a request is held regardless of RECEIVED_LIMIT, in bytes."""
+PARSED_SIZE = 2
+"""Size of parsed headers, in lengths of the same headers as they arrived, at most."""
 PEER_LIMIT = 256
 """Connections that one address may have open in a worker, if addresses are limited."""
 
@@ -89,6 +91,8 @@ class ConnectionTable:
         size = len(connection.buffer)
         if size <= USUAL_REQUEST or connection in self.holding_large:
             size = 0
+        else:
+            size += PARSED_SIZE * connection.framing.body
         self.received += size - connection.counted
         connection.counted = size
         if size and not connection.busy:

@@ -135,7 +135,7 @@ class HeadParser:
             and cfg.limit_request_fields > 0
             and cfg.limit_request_field_size > 0
             and not isinstance(self._server, str)  # a Unix socket's name in the environment is the Host header
-            and not self._usual["SCRIPT_NAME"]
+            and self._usual.get("SCRIPT_NAME") == ""
             and all(getattr(cfg, name) == value for name, value in SHORT_PATH_SETTINGS.items())
         )
         if not is_supported:
