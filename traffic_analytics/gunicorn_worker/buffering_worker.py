@@ -1,8 +1,8 @@
 """Read whole requests in one event loop and serve them in threads.
 
 gunicorn's threaded worker waits in a thread for the rest of a request, so a few clients that send one byte a second
-occupy every thread. Here `event_loop.py` reads all connections, a thread gets complete requests, parses them from
-memory and hands each response over in one piece. Neither waits for a client.
+occupy every thread. Here `event_loop.py` reads all connections, and threads get complete requests, parsed and together,
+and hand each response over in one piece. Neither waits for a client.
 
 Not supported: TLS and HTTP/2 (left to a proxy), access logs (they hold addresses), streamed responses.
 """

@@ -114,12 +114,12 @@ class EventLoop:
 
     def take_request(self, connection: Connection) -> tuple[Head, bytes]:
         """Return the head of a complete request, and its body with what the client sent after it."""
-        request = connection.request
-        assert request is not None  # noqa: S101 - set with the connection's request
-        assert request.head is not None  # noqa: S101 - it is complete
-        connection.request = None
+        request, connection.request = connection.request, None
+        assert request is not None  # noqa: S101 - complete, and so parsed
+        assert request.head is not None  # noqa: S101
         with self.lock:
-            data = bytes(connection.buffer[request.body :])
+            del connection.buffer[: request.body]
+            data = bytes(connection.buffer)
             connection.buffer.clear()
             if connection.counted:
                 self.table.count(connection)
