@@ -85,12 +85,13 @@ ROWS = [
 def main() -> None:
     options = parse_options()
     service_cpus, other_cpus = share_cpus()
+    rows = [row for row in ROWS if options.only in row.name]
     costs: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="traffic-analytics-bench-") as name, contextlib.ExitStack() as stack:
         bench = Bench(Path(name), free_port(), service_cpus, other_cpus)
         stack.enter_context(running_nginx(tool("nginx"), bench.work, bench.upstream, other_cpus))
         for _ in range(options.rounds):
-            for row in ROWS:
+            for row in rows:
                 for connections, cost in bench.measure(row, options.seconds).items():
                     costs.setdefault((row.name, connections), []).append(cost)
         for connections in (MANY, 1):
@@ -100,7 +101,7 @@ def main() -> None:
                 else "\n1 connection"
             )
             print_rows({name: each for (name, number), each in costs.items() if number == connections})
-        for row in ROWS[-2:]:
+        for row in (row for row in rows if not row.worker and row.one):
             print(f"\n{row.name}: {bench.other_figures(row, options.rate)}")
 
 
@@ -108,6 +109,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each row")
     parser.add_argument("--seconds", type=int, default=4, help="load per measurement")
+    parser.add_argument("--only", default="", help="measure the rows with this text in their name")
     parser.add_argument("--rate", type=int, default=300, help="hits per second of the steady stream")
     return parser.parse_args()
 
