@@ -7,9 +7,9 @@ import json
 import re
 import time
 import uuid
-from typing import NamedTuple
 
 from tests.support.app import FIREFOX, SITE, page_hit
+from tests.support.browsers import Outcome
 
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _HEAD = (
@@ -18,16 +18,7 @@ _HEAD = (
 )
 
 
-class Answered(NamedTuple):
-    """A hit and its response: the status, the body, and after how many seconds it came."""
-
-    event_id: str
-    status: int
-    body: bytes
-    seconds: float
-
-
-def steady_load(port: int, rate: float, seconds: float) -> list[Answered]:
+def steady_load(port: int, rate: float, seconds: float) -> list[Outcome]:
     """Post `rate` hits a second; each uses a free connection, or opens one."""
     return asyncio.run(_Browsers(port).run(rate, int(rate * seconds)))
 
@@ -37,7 +28,7 @@ class _Browsers:
         self._port = port
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
-    async def run(self, rate: float, hits: int) -> list[Answered]:
+    async def run(self, rate: float, hits: int) -> list[Outcome]:
         started = time.monotonic()
         tasks = []
         for number in range(hits):
@@ -48,7 +39,7 @@ class _Browsers:
             writer.close()
         return answered
 
-    async def _hit(self) -> Answered:
+    async def _hit(self) -> Outcome:
         event_id = str(uuid.uuid4())
         body = json.dumps(page_hit(event_id=event_id))
         reader, writer = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
@@ -60,4 +51,4 @@ class _Browsers:
         answer = await reader.readexactly(int(length[1]))
         seconds = time.monotonic() - started
         self._free.append((reader, writer))
-        return Answered(event_id, int(head.split()[1]), answer, seconds)
+        return Outcome(event_id, int(head.split()[1]), seconds, {}, started, answer)
