@@ -6,19 +6,30 @@ import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from wsgiref.validate import validator
 
 import pytest
 import requests
 
 from tests.support.app import TARGET, all_rows_fit
+from tests.support.clocks import Clock
 from tests.support.fakes import spooled
 from tests.support.processes import PATIENCE, wait_until
 from tests.support.turns import HIT, Reply, Request, serve_together
 from traffic_analytics.delivery import target as delivery_target
 from traffic_analytics.delivery.circuit import FAILURES_TO_OPEN, STALLED_AFTER
-from traffic_analytics.delivery.modes import MAX_BYTES, MAX_EVENTS, DirectDelivery, Pace, UnspooledDelivery, make_pace
+from traffic_analytics.delivery.modes import (
+    HALVING_TIMEOUT,
+    MAX_BYTES,
+    MAX_EVENTS,
+    DirectDelivery,
+    Pace,
+    UnspooledDelivery,
+    make_pace,
+)
 from traffic_analytics.delivery.spool import Spool
 from traffic_analytics.delivery.target import Verdict
+from traffic_analytics.errors import UpstreamFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,6 +169,15 @@ def test_an_event_is_delivered_and_counted_though_the_server_drops_the_response(
     assert 'sent_events_total{data_source="analytics_events",result="taken",way="direct"} 2.0' in metrics
 
 
+@pytest.mark.parametrize("delivery", ["direct", "spool"])
+def test_a_hit_is_served_as_pep_3333_requires(delivery: str, start: Any) -> None:
+    service = start(DELIVERY=delivery)
+    service.app.wsgi_app = validator(service.app.wsgi_app)
+
+    with service.hit() as answer:
+        assert answer.status_code == 202
+
+
 # -- without a spool
 
 
@@ -187,12 +207,12 @@ def test_without_a_spool_only_the_browser_of_the_guilty_event_gets_the_error(
         return all_rows_fit(request, context)
 
     tinybird.post(TARGET, json=poisoned)
-    names = ["/a", "/b", "/poison", "/c", "/d"]
+    names = ["/a", "/poison", "/b", "/c", "/d"]
 
     replies = serve_together(unspooled.app, [with_token(name) for name in names])
 
-    assert [each.status for each in replies] == [202, 202, 502, 202, 202]
-    assert replies[2].json == {"error": "Proxy error"}
+    assert [each.status for each in replies] == [202, 502, 202, 202, 202]
+    assert replies[1].json == {"error": "Proxy error"}
     accepted = [name for post in posted(tinybird) if "/poison" not in post for name in post]
     assert sorted(accepted) == ["/a", "/b", "/c", "/d"]
 
@@ -202,6 +222,35 @@ def test_a_batch_that_fails_for_another_reason_is_sent_once(unspooled: Any, tiny
 
     assert [each.status for each in serve_together(unspooled.app, [with_token("/a"), with_token("/b")])] == [502, 502]
     assert tinybird.call_count == 1
+
+
+class SlowRefusing:
+    """A target that refuses every post after a while."""
+
+    NAME = WRONG_SETUP = "the target"
+
+    def __init__(self, now: Clock[float], seconds: float) -> None:
+        self.sizes: list[int] = []
+        self._now = now
+        self._seconds = seconds
+
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> delivery_target.Reply:
+        self.sizes.append(len(events))
+        self._now.now += self._seconds
+        return delivery_target.Reply(Verdict.REFUSED, "status 400", 400)
+
+    def post_batch(self, data_source: str, events: list[bytes]) -> delivery_target.Reply:
+        raise NotImplementedError
+
+
+def test_a_refused_batch_is_halved_only_while_browsers_wait() -> None:
+    now = Clock(1000.0)
+    target = SlowRefusing(now, 0.6 * HALVING_TIMEOUT)
+    unspooled = UnspooledDelivery(target, make_pace(1), now)
+    pending = [unspooled.submit("analytics_events", b"{}", None) for _ in range(8)]
+
+    assert all(isinstance(each.wait(), UpstreamFailed) for each in pending)
+    assert target.sizes == [8, 4, 4]
 
 
 # -- the spool
