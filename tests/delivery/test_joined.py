@@ -385,6 +385,37 @@ def test_the_joiners_of_tokens_are_bounded_and_a_dropped_one_settles_its_events(
     assert len(unspooled._posts) == 100
 
 
+class TooFast:
+    """A target that is sent too many requests."""
+
+    NAME = WRONG_SETUP = "the target"
+
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> delivery_target.Reply:
+        return delivery_target.Reply(Verdict.TOO_FAST, "status 429", 429)
+
+    def post_batch(self, data_source: str, events: list[bytes]) -> delivery_target.Reply:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("with_spool", [True, False])
+def test_after_a_429_posts_keep_the_pace_even_if_none_is_in_flight(with_spool: bool, spool: Spool) -> None:
+    pace = Pace(5, 0.2)
+    delivery: DirectDelivery | UnspooledDelivery
+    if with_spool:
+        delivery = DirectDelivery(TooFast(), spool, pace, time.monotonic)
+        joiner = delivery._posts["analytics_events"]
+        deliver(delivery, b"1")()
+    else:
+        delivery = UnspooledDelivery(TooFast(), pace, time.monotonic)
+        deliver(delivery, b"1")()
+        joiner = delivery._posts["analytics_events", None]
+    started = joiner._last_start
+
+    deliver(delivery, b"2")()
+
+    assert joiner._last_start - started >= pace.gap
+
+
 @pytest.mark.parametrize(("workers", "gap"), [(1, 0.02), (2, 0.04), (8, 0.16)])
 def test_all_workers_together_start_fifty_posts_a_second(workers: int, gap: float) -> None:
     assert make_pace(workers).gap == pytest.approx(gap)

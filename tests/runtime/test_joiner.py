@@ -299,6 +299,25 @@ def test_the_wait_for_the_gap_ends_early_when_no_work_is_in_progress() -> None:
     assert work.batches == [[1], [2, 3]]
 
 
+def test_a_paced_joiner_leaves_the_gap_even_if_no_work_is_in_progress() -> None:
+    joiner: Joiner[int, int] = Joiner(lambda items: items, places=2, gap=0.2, patience=FOREVER)
+    joiner.submit(1).wait()
+    started = joiner._last_start
+    joiner.pace_for(FOREVER)
+
+    joiner.submit(2).wait()
+
+    assert joiner._last_start - started >= 0.2
+
+
+def test_the_pace_ends() -> None:
+    joiner: Joiner[int, int] = Joiner(lambda items: items, places=2, gap=FOREVER, patience=2 * FOREVER)
+    joiner.submit(1).wait()
+    joiner.pace_for(0.0)
+
+    assert joiner.submit(2).wait() == 2
+
+
 def test_one_thread_at_most_waits_for_the_gap() -> None:
     work = Work(places=3, gap=FOREVER, patience=2 * FOREVER)
     start(work, "on_ready", 1, 2, 3, 4)

@@ -30,6 +30,8 @@ POSTS_PER_SECOND = 50
 
 Tinybird allows 100 for each data source, and the forwarder sends at most 50.
 """
+PACED_FOR = 60.0
+"""Time after a 429 in which posts keep that pace even if none is in flight, in seconds."""
 MAX_EVENTS = 500
 """Size of the largest post, in events."""
 MAX_BYTES = 1_000_000
@@ -90,6 +92,8 @@ class DirectDelivery:
                 circuit.record_success()
                 warn_of_quarantine(data_source, reply)
                 return _replies_to_each(reply, len(events))
+            if reply.verdict is Verdict.TOO_FAST:
+                self._posts[data_source].pace_for(PACED_FOR)
             _log.warning(
                 "an event goes to the spool: %s",
                 reply.reason,
@@ -121,12 +125,15 @@ class UnspooledDelivery:
 
     def submit(self, data_source: str, event: bytes, token: str | None) -> PendingEvent:
         """Begin to send an event."""
+        return self._joiner(data_source, token).submit(event)
+
+    def _joiner(self, data_source: str, token: str | None) -> Joiner[bytes, Outcome | Exception]:
         with self._lock:
             joiner = self._posts.get((data_source, token))
             if joiner is None:
                 joiner = _join_posts(partial(self._deliver, data_source, token), self._pace, self._monotonic)
                 self._posts[data_source, token] = joiner
-        return joiner.submit(event)
+            return joiner
 
     def _deliver(self, data_source: str, token: str | None, events: list[bytes]) -> list[Outcome | Exception]:
         """Post events; halve a refused batch until each refused event is alone."""
@@ -144,6 +151,8 @@ class UnspooledDelivery:
                 half = len(batch) // 2
                 batches += [batch[half:], batch[:half]]
             else:
+                if reply.verdict is Verdict.TOO_FAST:
+                    self._joiner(data_source, token).pace_for(PACED_FOR)
                 outcomes += [UpstreamFailed(reply.reason) for _ in batch]
         return outcomes
 

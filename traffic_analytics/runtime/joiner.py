@@ -149,6 +149,7 @@ class Joiner(Generic[Item, Outcome]):
         self._waiting: deque[Pending[Item, Outcome]] = deque()
         self._working = 0
         self._last_start = -math.inf
+        self._paced_until = 0.0
         self._is_collecting = False
         self._changed = threading.Condition(self.lock)
         self._turns = threading.local()
@@ -164,6 +165,11 @@ class Joiner(Generic[Item, Outcome]):
             turn.open += 1
             self._waiting.append(pending)
         return pending
+
+    def pace_for(self, seconds: float) -> None:
+        """For so long, leave `gap` between two starts even if no work is in progress."""
+        with self.lock:
+            self._paced_until = self._monotonic() + seconds
 
     def begin_to_lead(self) -> bool:
         """Return whether the caller, which holds the lock, has to lead."""
@@ -198,7 +204,7 @@ class Joiner(Generic[Item, Outcome]):
         """Wait until work can start, and take the items for it."""
         with self.lock:
             try:
-                if self._working:
+                if self._working or self._paced_until:
                     self._wait_for_start()
             finally:
                 self._is_collecting = False
@@ -210,8 +216,11 @@ class Joiner(Generic[Item, Outcome]):
         return batch
 
     def _wait_for_start(self) -> None:
-        give_up = self._monotonic() + self._patience
-        while self._waiting and self._working:
+        now = self._monotonic()
+        give_up = now + self._patience
+        if now >= self._paced_until:
+            self._paced_until = 0.0
+        while self._waiting and (self._working or self._paced_until):
             due = min(give_up, self._last_start + self._gap) if self._working < self._places else give_up
             pause = due - self._monotonic()
             if pause <= 0:
