@@ -254,6 +254,18 @@ def test_an_item_that_is_settled_already_is_called_back_at_once() -> None:
     assert called == [1]
 
 
+def test_an_item_that_is_never_awaited_delays_no_later_turn() -> None:
+    joiner: Joiner[int, int] = Joiner(lambda items: items)
+    called: list[int] = []
+    joiner.submit(1)
+    joiner.submit(2).on_ready(lambda: called.append(2))
+    assert called == []
+
+    joiner.submit(3).on_ready(lambda: called.append(3))
+
+    assert called == [2, 3]
+
+
 def test_several_callbacks_of_one_item_are_called() -> None:
     work = Work()
     work.wait_for(1)

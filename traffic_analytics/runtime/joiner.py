@@ -32,12 +32,13 @@ class Interrupted(Exception):
 
 
 class _Turn:
-    """Number of items that one thread has submitted and that are not awaited yet."""
+    """Items that one thread submits before it awaits them: the number of those that are not awaited yet."""
 
-    __slots__ = ("open",)
+    __slots__ = ("is_over", "open")
 
     def __init__(self) -> None:
         self.open = 0
+        self.is_over = False  # the thread has begun to await
 
 
 class Pending(Generic[Item, Outcome]):
@@ -105,6 +106,7 @@ class Pending(Generic[Item, Outcome]):
         if turn is None:
             return True
         turn.open -= 1
+        turn.is_over = True
         return not turn.open
 
     def _add_wake(self, wake: Callable[[], object]) -> None:
@@ -155,10 +157,12 @@ class Joiner(Generic[Item, Outcome]):
         self._turns = threading.local()
 
     def submit(self, item: Item) -> Pending[Item, Outcome]:
-        """Add an item. The caller awaits it, with `on_ready` or `wait`; without that nobody may work for it."""
-        try:
-            turn: _Turn = self._turns.turn
-        except AttributeError:
+        """Add an item, which the caller awaits with `on_ready` or `wait`.
+
+        An item that is lost instead, by a defect, may delay those of its turn until the next turn of any thread.
+        """
+        turn: _Turn | None = getattr(self._turns, "turn", None)
+        if turn is None or turn.is_over:
             turn = self._turns.turn = _Turn()
         pending = Pending(self, item, turn)
         with self.lock:
