@@ -85,13 +85,13 @@ def _checks(
     for name, check in more.items():
         yield name, check()
     if not isinstance(target, Tinybird):
-        yield f"{target.NAME} topic", _explain_topic(target.post(_TEST_DATA_SOURCE, _test_event()))
+        yield f"{target.NAME} topic", _explain_topic(target.post(_TEST_DATA_SOURCE, [_test_event()]))
         return
     where = f"Tinybird at {events_url(settings.proxy_target)}"
     if settings.tinybird_tracker_token is None:
         yield where, "TINYBIRD_TRACKER_TOKEN is not set: it can only be checked with a token; failed hits are lost"
         return
-    yield where, _explain(target.post(_TEST_DATA_SOURCE, _test_event(), wait=True))
+    yield where, _explain(target.post(_TEST_DATA_SOURCE, [_test_event()], wait=True))
 
 
 def _explain_topic(reply: Reply) -> str | None:

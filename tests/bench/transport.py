@@ -67,7 +67,7 @@ def with_requests(url: str) -> Callable[[], Any]:
 
 def with_transport(url: str) -> Callable[[], Any]:
     client = Tinybird(url, "token", wait=False, connections=1)
-    return lambda: client.post("analytics_events", BODY).status
+    return lambda: client.post("analytics_events", [BODY]).status
 
 
 def measure(post: Callable[[], Any], count: int) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ class FakeTinybird:
         self.test_reply = ACCEPTED
         self.reply: Callable[[list[int]], Reply] = lambda _events: ACCEPTED
 
-    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
-        return self.post_batch(data_source, [event])
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> Reply:
+        return self.post_batch(data_source, list(events))
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
         numbers = [json.loads(event) for event in events]

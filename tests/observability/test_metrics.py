@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -215,8 +216,8 @@ class Refusing:
 
     NAME = WRONG_SETUP = "it"
 
-    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
-        return self.post_batch(data_source, [event])
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> Reply:
+        return self.post_batch(data_source, list(events))
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
         return Reply(Verdict.REFUSED if b"guilty" in events else Verdict.TAKEN, "from this test")

@@ -13,7 +13,7 @@ import pytest
 from google.pubsub_v1.types import PublishRequest, PublishResponse
 
 from tests.support.fakes import spooled
-from tests.support.processes import PATIENCE, wait_until
+from tests.support.processes import PATIENCE
 from traffic_analytics.delivery.target import Verdict
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.pubsub.topic import MAX_BYTES, MAX_MESSAGES, PUBLISH_TIMEOUT, PubsubTopic
@@ -28,13 +28,12 @@ Code = grpc.StatusCode
 class Pubsub:
     """A server that accepts published messages, or responds with `status`.
 
-    It responds once `go_on` is set; `delays` are added to its next responses, in seconds.
+    It responds once `go_on` is set.
     """
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
         self.status: grpc.StatusCode | None = None
-        self.delays: list[float] = []
         self._stopping = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
@@ -52,7 +51,6 @@ class Pubsub:
     def _publish(self, request: Any, context: Any) -> PublishResponse:
         self.requests.append(request)
         self.go_on.wait(PATIENCE)
-        self._stopping.wait(self.delays.pop(0) if self.delays else 0)
         if self.status is not None:
             context.abort(self.status, "as set")
         return PublishResponse(message_ids=[str(n) for n, _ in enumerate(request.messages)])
@@ -76,7 +74,7 @@ def topic(pubsub: Pubsub) -> PubsubTopic:
 
 
 def test_an_event_is_published_with_its_data_source(topic: PubsubTopic, pubsub: Pubsub) -> None:
-    reply = topic.post("analytics_events_test", b"{}")
+    reply = topic.post("analytics_events_test", [b"{}"])
 
     assert (reply.verdict, reply.status) == (Verdict.TAKEN, 202)
     (request,) = pubsub.requests
@@ -86,7 +84,7 @@ def test_an_event_is_published_with_its_data_source(topic: PubsubTopic, pubsub: 
 
 
 def test_a_topic_of_another_project_is_named_by_its_path(pubsub: Pubsub) -> None:
-    PubsubTopic("projects/other/topics/hits", "the-project", pubsub.address).post("analytics_events", b"{}")
+    PubsubTopic("projects/other/topics/hits", "the-project", pubsub.address).post("analytics_events", [b"{}"])
 
     assert pubsub.requests[0].topic == "projects/other/topics/hits"
 
@@ -110,7 +108,7 @@ def test_each_status_has_its_verdict(
 ) -> None:
     pubsub.status = status
 
-    reply = topic.post("analytics_events", b"{}")
+    reply = topic.post("analytics_events", [b"{}"])
 
     assert (reply.verdict, reply.reason) == (verdict, f"Pub/Sub: {status.name}")
     with pytest.raises(SpoolUnavailable, match=status.name):
@@ -120,7 +118,7 @@ def test_each_status_has_its_verdict(
 def test_a_hit_waits_at_most_two_seconds_for_pubsub(topic: PubsubTopic, pubsub: Pubsub) -> None:
     pubsub.go_on.clear()
 
-    reply = topic.post("analytics_events", b"{}")
+    reply = topic.post("analytics_events", [b"{}"])
 
     assert (reply.verdict, reply.reason) == (Verdict.LATER, "Pub/Sub: DEADLINE_EXCEEDED")
 
@@ -141,7 +139,7 @@ def test_events_are_spooled_without_credentials_and_the_reason_is_the_class_of_t
 ) -> None:
     credentials.mkdir() if content is None else credentials.write_text(content)
 
-    reply = PubsubTopic("hits", "the-project").post("analytics_events", b"{}")
+    reply = PubsubTopic("hits", "the-project").post("analytics_events", [b"{}"])
     service = start(PUBSUB_TOPIC_PAGE_HITS_RAW="hits", GOOGLE_CLOUD_PROJECT="the-project")
 
     assert (reply.verdict, reply.reason) == (Verdict.WRONG_SETUP, f"Google's credentials: {error}")
@@ -154,7 +152,7 @@ def test_a_hit_waits_for_credentials_no_longer_than_for_pubsub(credentials: Path
     topic = PubsubTopic("hits", "the-project")
 
     started = time.monotonic()
-    replies = [topic.post("analytics_events", b"{}") for _ in range(2)]
+    replies = [topic.post("analytics_events", [b"{}"]) for _ in range(2)]
     waited = time.monotonic() - started
 
     assert [(reply.verdict, reply.reason) for reply in replies] == [(Verdict.LATER, "Pub/Sub: not open yet")] * 2
@@ -163,41 +161,11 @@ def test_a_hit_waits_for_credentials_no_longer_than_for_pubsub(credentials: Path
     assert topic.post_batch("analytics_events", [b"{}"]).verdict is Verdict.WRONG_SETUP
 
 
-def test_the_wait_for_an_earlier_request_counts_too(topic: PubsubTopic, pubsub: Pubsub) -> None:
-    pubsub.delays = [0.8 * PUBLISH_TIMEOUT, PATIENCE]
-    first = threading.Thread(target=topic.post, args=["analytics_events", b"{}"])
-    first.start()
-    wait_until(lambda: len(pubsub.requests) == 1)
+def test_events_of_several_hits_share_a_request(topic: PubsubTopic, pubsub: Pubsub) -> None:
+    reply = topic.post("analytics_events", [b"1", b"2", b"3"])
 
-    started = time.monotonic()
-    reply = topic.post("analytics_events", b"{}")
-    waited = time.monotonic() - started
-    first.join(PATIENCE)
-
-    assert reply.verdict is Verdict.LATER
-    assert len(pubsub.requests) == 2, "the second event was published too"
-    assert waited < PUBLISH_TIMEOUT + 0.5
-
-
-def test_events_that_arrive_during_a_request_share_the_next_one(topic: PubsubTopic, pubsub: Pubsub) -> None:
-    topic.post("analytics_events", b"0")
-    pubsub.go_on.clear()
-    replies = []
-    threads = [
-        threading.Thread(target=lambda n=n: replies.append(topic.post("analytics_events", b"%d" % n)))
-        for n in range(1, 9)
-    ]
-    threads[0].start()
-    wait_until(lambda: len(pubsub.requests) == 2)
-    for thread in threads[1:]:
-        thread.start()
-    wait_until(lambda: len(topic._publishes._waiting) == 7)
-    pubsub.go_on.set()
-    for thread in threads:
-        thread.join(PATIENCE)
-
-    assert [reply.verdict for reply in replies] == [Verdict.TAKEN] * 8
-    assert [len(request.messages) for request in pubsub.requests] == [1, 1, 7]
+    assert reply.verdict is Verdict.TAKEN
+    assert [[each.data for each in request.messages] for request in pubsub.requests] == [[b"1", b"2", b"3"]]
 
 
 @pytest.mark.parametrize(

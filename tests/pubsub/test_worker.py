@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -89,7 +90,7 @@ class Tinybird:
         self.delivered: list[str] = []
         self.batches: list[int] = []
 
-    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> Reply:
         raise NotImplementedError
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:

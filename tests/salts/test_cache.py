@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from tests.support.app import SITE
 from tests.support.salts import SITES, TODAY, YESTERDAY, CountingSalts
 from traffic_analytics.salts.cache import Salts
@@ -49,3 +51,16 @@ def test_a_cached_salt_is_used_for_its_whole_day_while_the_store_is_away(start: 
     assert len(names) == 1
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert len(service.events) == 2, "no visitor gets another name without a salt"
+
+
+def test_the_cache_is_bounded_and_drops_its_oldest_salt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("traffic_analytics.salts.cache.CACHED_SITES", 2)
+    store = CountingSalts()
+    salts = Salts(store)
+
+    first, second, third = (salts.get_or_create(site, TODAY) for site in SITES[:3])
+
+    assert [salts.get_or_create(site, TODAY) for site in SITES[1:3]] == [second, third]
+    assert store.requests == 3
+    assert salts.get_or_create(SITES[0], TODAY) == first
+    assert store.requests == 4

@@ -33,6 +33,7 @@ class Outcome(NamedTuple):
     seconds: float
     headers: dict[str, str]
     at: float = 0.0
+    body: bytes = b""
 
     @property
     def accepted(self) -> bool:
@@ -51,16 +52,16 @@ class Browser:
         event_id = str(payload.pop("event_id", uuid.uuid4()))
         body = json.dumps(page_hit(event_id=event_id, **payload))
         started = time.monotonic()
-        status, headers = 0, {}
+        status, headers, answer = 0, {}, b""
         try:
             self._connection.request("POST", target, body, _HEADERS | {"x-site-uuid": site})
             response = self._connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
-            response.read()
+            answer = response.read()
             status = response.status
         except (OSError, http.client.HTTPException):
             self.close()
-        return Outcome(event_id, status, time.monotonic() - started, headers, started)
+        return Outcome(event_id, status, time.monotonic() - started, headers, started, answer)
 
     def close(self) -> None:
         """Close the connection."""

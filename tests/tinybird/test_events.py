@@ -88,7 +88,7 @@ def test_a_batch_is_compressed_for_another_machine_and_plain_for_this_one() -> N
 def test_the_reason_of_a_failure_quotes_neither_url_nor_token(error: Exception) -> None:
     with requests_mock.Mocker() as mocker:
         mocker.post(TARGET, exc=error)
-        reply = Tinybird(TARGET, None, wait=False, connections=1).post("analytics_events", b"{}", "secret")
+        reply = Tinybird(TARGET, None, wait=False, connections=1).post("analytics_events", [b"{}"], "secret")
 
     assert reply.verdict is Verdict.LATER
     assert "secret" not in reply.reason
@@ -106,7 +106,7 @@ def test_a_response_that_arrives_byte_by_byte_has_a_deadline(slow: bytes, monkey
     monkeypatch.setattr(tinybird, "READ_TIMEOUT", 0.5)
     with server(lambda connection: drip(connection, slow)) as url:
         started = time.monotonic()
-        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
+        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", [b"{}"])
         took = time.monotonic() - started
 
     assert reply.verdict is Verdict.LATER
@@ -119,7 +119,7 @@ def test_a_reset_in_the_middle_of_a_response_is_a_transient_failure() -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
 
     with server(reset) as url:
-        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
+        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", [b"{}"])
 
     assert reply.verdict is Verdict.LATER
 
@@ -131,7 +131,7 @@ def test_a_response_that_ends_with_its_connection_is_read_to_its_end() -> None:
         connection.sendall(b'{"successful_rows":1}')
 
     with server(answer) as url:
-        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
+        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", [b"{}"])
 
     assert (reply.verdict, reply.body) == (Verdict.TAKEN, b'{"successful_rows":1}')
 
@@ -168,7 +168,7 @@ def test_a_response_that_ends_with_its_connection_is_read_to_its_end() -> None:
 )
 def test_a_response_is_read_in_every_framing(answer: bytes, verdict: Verdict) -> None:
     with server(lambda connection: connection.sendall(answer)) as url:
-        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", b"{}")
+        reply = Tinybird(url, "t", wait=False, connections=1).post("analytics_events", [b"{}"])
 
     assert (reply.verdict, reply.body) == (verdict, b'{"n":1}' if verdict is Verdict.TAKEN else b"{}")
 
@@ -180,7 +180,7 @@ def test_a_redirect_is_not_followed(behind_proxy: bool, monkeypatch: pytest.Monk
         if behind_proxy:
             monkeypatch.setenv("HTTP_PROXY", url)
         target = "http://tinybird.example" if behind_proxy else url
-        reply = Tinybird(target, "t", wait=False, connections=1).post("analytics_events", b"{}")
+        reply = Tinybird(target, "t", wait=False, connections=1).post("analytics_events", [b"{}"])
 
     assert (reply.verdict, reply.reason) == (Verdict.WRONG_SETUP, "status 302")
 
@@ -216,7 +216,7 @@ def test_the_deadline_holds_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> N
     with server(lambda connection: drip(connection, slow)) as url:
         monkeypatch.setenv("HTTP_PROXY", url)
         started = time.monotonic()
-        reply = Tinybird("http://tinybird.example", "t", wait=False, connections=1).post("analytics_events", b"{}")
+        reply = Tinybird("http://tinybird.example", "t", wait=False, connections=1).post("analytics_events", [b"{}"])
 
     assert reply.verdict is Verdict.LATER
     assert time.monotonic() - started < 2.0
@@ -228,7 +228,7 @@ def test_the_deadline_holds_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> N
 def test_statuses_that_mean_the_same_to_a_browser_are_202(status: int, passed_on: int) -> None:
     with requests_mock.Mocker() as mocker:
         mocker.post(TARGET, status_code=status, text="{}")
-        reply = Tinybird(TARGET, "t", wait=False, connections=1).post("analytics_events", b"{}")
+        reply = Tinybird(TARGET, "t", wait=False, connections=1).post("analytics_events", [b"{}"])
 
     assert (reply.verdict, reply.status) == (Verdict.TAKEN, passed_on)
 
@@ -249,7 +249,7 @@ def test_connections_are_kept_alive_and_a_request_is_one_write() -> None:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     client = Tinybird(f"http://127.0.0.1:{listener.getsockname()[1]}", "t", wait=False, connections=1)
-    verdicts = [client.post("analytics_events", b'{"n":1}').verdict for _ in range(3)]
+    verdicts = [client.post("analytics_events", [b'{"n":1}']).verdict for _ in range(3)]
     thread.join(5)
     listener.close()
 

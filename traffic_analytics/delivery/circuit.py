@@ -47,6 +47,11 @@ class Circuit:
         self._opened: float | None = None
         self._next_check = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Return whether hits go to the spool, as far as the last check has found."""
+        return self._opened is not None
+
     def is_closed(self) -> bool:
         """Return whether a hit should be sent to the target. Raises SpoolUnavailable."""
         if self._opened is None:

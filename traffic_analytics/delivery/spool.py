@@ -2,7 +2,7 @@
 
 Invariants:
 
-- Durable: `append` returns once the event is committed, and only then is a hit answered 202. If any or all processes
+- Durable: an event is settled once it is committed, and only then is a hit answered 202. If any or all processes
   are killed, no committed event is lost. With `sync="full"` (the default) the commit has reached the disk, so that a
   power cut loses none either. With `sync="normal"` a power cut may lose the last moments before it, but never the file.
 - At least once: an event leaves the spool only when it is acknowledged, which is after the target has accepted it, or
@@ -12,26 +12,29 @@ Invariants:
   are measured by the monotonic clock, which all processes of a machine share and no change of the time of day moves.
 - Order: events of one data source are claimed in the order in which they were committed.
 - No address: events are enriched before they are stored.
-- Bounded: the file never exceeds its maximum. When it is full, or only a reserve of the disk is left, `append` raises
-  SpoolUnavailable and stored events stay. Acknowledging events, which needs the reserve, frees room again.
+- Bounded: the file never exceeds its maximum. When it is full, or only a reserve of the disk is left, new events
+  fail with SpoolUnavailable and stored events stay. Acknowledging events, which needs the reserve, frees room again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from traffic_analytics.delivery.target import NO_DATA_SOURCE
 from traffic_analytics.errors import SpoolUnavailable
-from traffic_analytics.runtime.group_commit import CommitFailed, GroupCommit
+from traffic_analytics.runtime.joiner import Joiner
 from traffic_analytics.runtime.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from traffic_analytics.runtime.joiner import Pending
 
 _PAGE = 4096
 _ROOM = 64 * _PAGE
@@ -59,7 +62,7 @@ CREATE TABLE IF NOT EXISTS marks (data_source TEXT PRIMARY KEY, delivered REAL N
 _NEXT_ID = (
     "SELECT max(:us, coalesce((SELECT max(id) FROM events), 0) + 1, coalesce((SELECT max(id) FROM set_aside), 0) + 1)"
 )
-_INSERT = f"INSERT INTO events {_NEXT_ID}, :data_source, :received, :event"
+_INSERT = "INSERT INTO events VALUES (?, ?, ?, ?)"
 _NEXT_SOURCE = "SELECT min(data_source) FROM events WHERE data_source > ?"
 _OLDEST = (
     "SELECT id FROM events WHERE data_source = ? AND NOT EXISTS (SELECT 1 FROM claims"
@@ -114,9 +117,7 @@ class Spool:
         self._directory = path.parent
         self._max_bytes = max_mb * 1024 * 1024
         max_pages = self._max_bytes // _PAGE + (_ROOM // _PAGE if room_to_work else 0)
-        self._appends: GroupCommit[dict[str, Any], sqlite3.Error | None] = GroupCommit(
-            self._insert, is_failure=lambda error: error is not None
-        )
+        self._appends: Joiner[tuple[str, Sequence[bytes]], None] = Joiner(self._insert)
         self._file = SqliteFile(
             path,
             _SCHEMA,
@@ -138,20 +139,19 @@ class Spool:
         """Check a large file in the background; None if `prepare` has checked all of it."""
         return self._file.chore
 
-    def append(self, data_source: str, event: bytes) -> None:
-        """Store an event durably. Raises SpoolUnavailable.
+    def submit(self, data_source: str, event: bytes) -> Pending[tuple[str, Sequence[bytes]], None]:
+        """Begin to store an event durably; the outcome is None, or SpoolUnavailable.
 
-        Threads that call it during a commit wait for its end, and then one of them commits for all: the cost is in the
-        commit, not in the event.
+        What is submitted during a commit is committed together in the next one: the cost is in the commit, not in the
+        event.
         """
-        now = self._clock()
-        row = {"us": int(now * 1e6), "data_source": data_source, "received": now, "event": event}
-        try:
-            error = self._appends.add(row)
-        except CommitFailed as failure:
-            raise SpoolUnavailable(str(failure)) from None
+        return self._appends.submit((data_source, (event,)))
+
+    def append(self, data_source: str, *events: bytes) -> None:
+        """Store events durably, in one commit. Raises SpoolUnavailable."""
+        error = self._appends.submit((data_source, events)).wait()
         if error is not None:
-            raise SpoolUnavailable(str(error)) from error
+            raise error
 
     def claim(
         self, limit: int, max_bytes: int, now: float, lease: float = 60.0, without: frozenset[str] = frozenset()
@@ -293,10 +293,8 @@ class Spool:
                     (each, NO_DATA_SOURCE),
                 ).fetchone()
                 if row is not None:
-                    data_source, received, event = row
-                    connection.execute(
-                        _INSERT, {"us": each, "data_source": data_source, "received": received, "event": event}
-                    )
+                    (first,) = connection.execute(_NEXT_ID, {"us": each}).fetchone()
+                    connection.execute(_INSERT, (first, *row))
                     count += 1
         return count
 
@@ -309,14 +307,20 @@ class Spool:
         """Close the file in this process."""
         self._file.close()
 
-    def _insert(self, rows: list[dict[str, Any]]) -> sqlite3.Error | None:
+    def _insert(self, items: list[tuple[str, Sequence[bytes]]]) -> list[None]:
+        """Commit all items together. Raises SpoolUnavailable."""
+        now = self._clock()
         try:
             self._leave_reserve()
-            with self._file.lock, _transaction(connection := self._file.connection()):
-                connection.executemany(_INSERT, rows)
+            with self._transaction() as connection:
+                (first,) = connection.execute(_NEXT_ID, {"us": int(now * 1e6)}).fetchone()
+                ids = itertools.count(first)
+                connection.executemany(
+                    _INSERT, [(next(ids), data_source, now, event) for data_source, events in items for event in events]
+                )
         except sqlite3.Error as error:
-            return error
-        return None
+            raise SpoolUnavailable(str(error)) from error
+        return [None] * len(items)
 
     def _disk_has_room(self) -> bool:
         try:

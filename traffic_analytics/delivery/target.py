@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import enum
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _log = logging.getLogger(__name__)
 
 DATA_SOURCES = ("analytics_events", "analytics_events_test")
 NO_DATA_SOURCE = "none"
 """Data source of dead letters that are no events."""
+RECEIVED = b'{"message":"Page hit event received"}'
+"""Response body of a hit that Tinybird has not answered itself."""
 
 
 class Verdict(enum.Enum):
@@ -39,14 +41,25 @@ class Reply(NamedTuple):
     retry_after: float | None = None
 
 
+Outcome: TypeAlias = Reply | None
+"""Outcome of an accepted event: the target's reply to it, or None if it is stored for delivery."""
+
+
+class PendingEvent(Protocol):
+    """An event on its way to the target or to the spool."""
+
+    def on_ready(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once the outcome is known. The call may do the work for this event and for others."""
+
+    def wait(self) -> Outcome | Exception:
+        """Wait for the outcome and return it: UpstreamFailed or SpoolUnavailable if the event is lost."""
+
+
 class Delivery(Protocol):
     """A way of delivering accepted events."""
 
-    def accept(self, data_source: str, event: bytes, token: str | None) -> Reply | None:
-        """Deliver an event, or store it for delivery; return the target's reply if there is one already.
-
-        Raises UpstreamFailed or SpoolUnavailable if the event can be neither delivered nor stored.
-        """
+    def submit(self, data_source: str, event: bytes, token: str | None) -> PendingEvent:
+        """Begin to deliver an event, or to store it for delivery; the caller awaits the outcome in any case."""
 
 
 class Target(Protocol):
@@ -57,8 +70,8 @@ class Target(Protocol):
     WRONG_SETUP: str
     """Log message for an operator if the settings are wrong; `%s` is the reason."""
 
-    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
-        """Send one event while a browser waits."""
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> Reply:
+        """Send events while their browsers wait."""
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
         """Send events while no browser waits; an element may hold several, see `count_events`."""

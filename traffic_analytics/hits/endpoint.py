@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from traffic_analytics import errors
+from traffic_analytics.delivery.target import RECEIVED
 from traffic_analytics.hits import page_hit, signed_url, visitor
 from traffic_analytics.hits.enrich import enrich
-from traffic_analytics.hits.page_hit import RECEIVED
 from traffic_analytics.wsgi import Answer, answer_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from traffic_analytics.delivery.target import Delivery
+    from traffic_analytics.delivery.target import Delivery, Outcome, PendingEvent
     from traffic_analytics.hits.user_agent import UserAgent
     from traffic_analytics.salts.cache import Salts
     from traffic_analytics.settings import Settings
@@ -34,6 +34,13 @@ class OnOutcome(Protocol):
 
 def ignore_outcome(*_outcome: object, **_details: object) -> None:
     """Do nothing: the default."""
+
+
+class Submitted(NamedTuple):
+    """A hit whose event is on its way."""
+
+    event: PendingEvent
+    data_source: str
 
 
 class HitEndpoint:
@@ -63,14 +70,32 @@ class HitEndpoint:
         self._bot_headers = (("x-ghost-bot-detected", "true"),) if settings.enable_bot_detection_header else ()
 
     def __call__(self, environ: dict[str, Any]) -> Answer:
-        """Return the response to one request; never raises."""
+        """Return the response to one request, after its event is delivered or stored; never raises."""
+        hit = self.receive(environ)
+        return hit if isinstance(hit, Answer) else self.answer(hit.event.wait(), hit.data_source)
+
+    def receive(self, environ: dict[str, Any]) -> Answer | Submitted:
+        """Check and enrich a hit and submit its event; a bot or an error is answered at once. Never raises."""
         try:
             return self._receive(environ)
         except Exception as error:  # noqa: BLE001 - the client gets a response, and the log the stack
-            self._on_outcome("failed", error=error)
-            return answer_to(error)
+            return self._fail(error)
 
-    def _receive(self, environ: dict[str, Any]) -> Answer:
+    def answer(self, outcome: Outcome | Exception, data_source: str) -> Answer:
+        """Return the response to a hit with the outcome of its event; never raises."""
+        if isinstance(outcome, Exception):
+            return self._fail(outcome)
+        if outcome is None:
+            self._on_outcome("spooled", data_source)
+            return _STORED
+        self._on_outcome("delivered", data_source)
+        return Answer(outcome.status, outcome.body)
+
+    def _fail(self, error: Exception) -> Answer:
+        self._on_outcome("failed", error=error)
+        return answer_to(error)
+
+    def _receive(self, environ: dict[str, Any]) -> Answer | Submitted:
         now = self._clock()
         body = read_body(environ)
         if self._hmac_secret is not None:
@@ -92,9 +117,8 @@ class HitEndpoint:
             now=now,
             new_event_id=self._new_event_id,
         )
-        reply = self._delivery.accept(hit.query.name, msgspec.json.encode(event), hit.query.token)
-        self._on_outcome("spooled" if reply is None else "delivered", hit.query.name)
-        return Answer(reply.status, reply.body) if reply is not None else Answer(202, RECEIVED)
+        data_source, token = hit.query
+        return Submitted(self._delivery.submit(data_source, msgspec.json.encode(event), token), data_source)
 
     def _check_signature(self, environ: dict[str, Any], secret: bytes, now: float) -> None:
         try:
@@ -103,6 +127,9 @@ class HitEndpoint:
             _log.warning("%s", error, extra={"event": "HmacValidationFailed"})
             if not self._hmac_log_only:
                 raise
+
+
+_STORED = Answer(202, RECEIVED)
 
 
 def read_body(environ: dict[str, Any], limit: int = page_hit.BODY_LIMIT) -> bytes:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 20_480
 """Size of the largest accepted body, in bytes."""
-RECEIVED = b'{"message":"Page hit event received"}'
-"""Response body of a hit that Tinybird has not answered itself."""
 DATE_AND_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 """Pattern of a date and time in seconds, as JavaScript's toISOString writes it."""
 

@@ -1,13 +1,17 @@
 """Classify referrers: host, name and medium of a referring URL, from a list of two thousand known sites."""
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
 import ada_url
 
 GHOST = "Ghost Network"
+CACHED_URLS = 2048
+"""Capacity of the cache of parsed URLs, in entries; the pages of a site and their referrers repeat."""
+CACHED_URL_LENGTH = 256
+"""Length of the longest URL that is cached, in characters."""
 
 
 class Referrer(NamedTuple):
@@ -54,11 +58,18 @@ def classify(url: str | None, source: str | None, medium: str | None, page_href:
 
 def _host_and_path(url: str) -> tuple[str | None, str]:
     """Split a URL as browsers do. Return no host and an empty path for an invalid URL."""
+    return _cached_host_and_path(url) if len(url) <= CACHED_URL_LENGTH else _parse_host_and_path(url)
+
+
+def _parse_host_and_path(url: str) -> tuple[str | None, str]:
     try:
         parts = ada_url.parse_url(url, ("hostname", "pathname"))
     except ValueError:  # UnicodeEncodeError, from a lone surrogate, included
         return None, ""
     return (parts["hostname"] or None), parts["pathname"]
+
+
+_cached_host_and_path = lru_cache(CACHED_URLS)(_parse_host_and_path)
 
 
 def _is_same_site(host: str, page_href: str) -> bool:

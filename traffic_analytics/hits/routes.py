@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, request
 
 from traffic_analytics.hits.endpoint import HitEndpoint
-from traffic_analytics.runtime import logs
 from traffic_analytics.runtime.cors import ALLOW_ORIGIN
-from traffic_analytics.wsgi import JSON, PREFIX, to_response
+from traffic_analytics.runtime.logs import RequestContext
+from traffic_analytics.wsgi import JSON, PREFIX, Answer, to_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from traffic_analytics.hits.endpoint import Submitted
 
 HIT_PATH = "/api/v1/page_hit"
 
@@ -34,7 +36,7 @@ class HitMiddleware:
     """WSGI middleware that answers hits itself and passes all other requests to Flask.
 
     It only saves time: the route exists in Flask too, with the same endpoint. Decision record 0005 (hits do not
-    pass through Flask) has the measurement.
+    pass through Flask) has the measurement. A hit whose event is on its way is answered by a `PendingResponse`.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]], hits: HitEndpoint) -> None:
@@ -44,13 +46,62 @@ class HitMiddleware:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a WSGI request."""
-        with logs.request_context(environ):
+        with RequestContext(environ):
             if environ["REQUEST_METHOD"] != "POST" or environ.get("PATH_INFO") not in self._paths:
                 return self._app(environ, start_response)
-            answer = self._hits(environ)
-        headers = [("content-type", JSON), ("content-length", str(len(answer.body))), ALLOW_ORIGIN, *answer.headers]
-        start_response(_STATUS_LINES[answer.status], headers)
-        return [answer.body]
+            hit = self._hits.receive(environ)
+        if not isinstance(hit, Answer):
+            return PendingResponse(self._hits, hit, environ, start_response)
+        _start(hit, start_response)
+        return [hit.body]
+
+
+class PendingResponse:
+    """WSGI response to a hit whose event is on its way; it starts once the outcome is known.
+
+    A server that calls all requests at hand before it awaits their responses has their events delivered together. It
+    calls `on_ready` to learn when iterating does not block, or iterates at once and waits, as PEP 3333 allows.
+    """
+
+    __slots__ = ("_data_source", "_environ", "_event", "_hits", "_is_answered", "_start_response")
+
+    def __init__(
+        self, hits: HitEndpoint, hit: Submitted, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> None:
+        self._event, self._data_source = hit
+        self._hits = hits
+        self._environ = environ
+        self._start_response = start_response
+        self._is_answered = False
+
+    def on_ready(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, when iterating does not block: within this call, or later in another thread.
+
+        The call may do the work for this hit and for others, so it is called after all requests at hand.
+        """
+        self._event.on_ready(callback)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Wait for the outcome, start the response, and yield its body."""
+        answer = self._answer()
+        _start(answer, self._start_response)
+        yield answer.body
+
+    def close(self) -> None:
+        """Have the event delivered and its outcome counted, even if the server drops the response."""
+        if not self._is_answered:
+            self._event.on_ready(self._answer)
+
+    def _answer(self) -> Answer:
+        self._is_answered = True
+        outcome = self._event.wait()
+        with RequestContext(self._environ):
+            return self._hits.answer(outcome, self._data_source)
+
+
+def _start(answer: Answer, start_response: Callable[..., Any]) -> None:
+    headers = [("content-type", JSON), ("content-length", str(len(answer.body))), ALLOW_ORIGIN, *answer.headers]
+    start_response(_STATUS_LINES[answer.status], headers)
 
 
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}

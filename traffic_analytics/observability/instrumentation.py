@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-from cachetools import LRUCache, cached
 
 from traffic_analytics.delivery.batch_sender import BatchSender
 from traffic_analytics.delivery.target import DATA_SOURCES
@@ -72,7 +71,7 @@ class Instrumentation:
 
     def make_user_agent_parser(self) -> Callable[[str], UserAgent]:
         """Put a cache before the parser of user agents, and count its look-ups."""
-        cache = cached(LRUCache(CACHED_USER_AGENTS), lock=threading.Lock())
+        cache = lru_cache(CACHED_USER_AGENTS)
         if self.metrics is None:
             return cache(user_agent.parse)
         lookups = cache_lookups(self.metrics, "user_agents")

@@ -54,15 +54,15 @@ class MeteredTarget:
         self._direct = _TargetCounters(metrics, "direct", data_sources)
         self._batch = _TargetCounters(metrics, "batch", data_sources)
 
-    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
-        """Send one event."""
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> Reply:
+        """Send events within their requests."""
         started = self._monotonic()
-        reply = self._target.post(data_source, event, token)
-        self._direct.count(data_source, 1, reply, self._monotonic() - started)
+        reply = self._target.post(data_source, events, token)
+        self._direct.count(data_source, len(events), reply, self._monotonic() - started)
         return reply
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        """Send several events."""
+        """Send events while no browser waits."""
         started = self._monotonic()
         reply = self._target.post_batch(data_source, events)
         self._batch.count(data_source, count_events(events), reply, self._monotonic() - started)

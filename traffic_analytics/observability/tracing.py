@@ -4,7 +4,7 @@
 |---|---|---|
 | `POST /api/v1/page_hit` and the like | a request, from headers to response | the span that a proxy in front named |
 | `ask the salt store` | a salt that this process has not cached | the request; none in a worker |
-| `send to Tinybird` | one event | the request |
+| `send to Tinybird` | one event, or several of requests that wait together | the request of one of them |
 | `send a batch to Tinybird` | several events | none, or the request that brought them: Ghost's sync |
 
 No attribute holds an address, user agent, token, body or query, or a path that is no route. Errors are recorded by
@@ -37,7 +37,7 @@ from traffic_analytics.errors import AnalyticsError
 from traffic_analytics.wsgi import PREFIX, STATUS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import date
 
@@ -151,7 +151,10 @@ class TracedRequests:
         span = self._spans.tracer.start_span(route.name, self._parent_of(environ), SpanKind.SERVER, route.attributes)
         with make_current(span):
             try:
-                return self._app(environ, note_status)
+                response = self._app(environ, note_status)
+                if hasattr(response, "on_ready"):  # not started yet; wait, so that the span covers the delivery
+                    response = _read(response)
+                return response
             finally:
                 if isinstance(span, ReadableSpan):
                     _record_response(span, status)
@@ -163,6 +166,13 @@ class TracedRequests:
             if method == of_method and path.startswith(folder):
                 return route, path[len(folder) :].removesuffix(".json")
         return None, ""
+
+
+def _read(response: Any) -> list[bytes]:
+    try:
+        return list(response)
+    finally:
+        response.close()
 
 
 def _record_response(span: Any, status: int) -> None:
@@ -195,14 +205,14 @@ class TracedTarget:
                 SERVER_PORT: parts.port or (443 if parts.scheme == "https" else 80),
             }
 
-    def post(self, data_source: str, event: bytes, token: str | None = None) -> Reply:
-        """Send one event within its request."""
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None) -> Reply:
+        """Send events within the request of one of them."""
         request = trace.get_current_span()
         if not request.is_recording() and request.get_span_context().is_valid:
             # This span would not be sampled either, and most are not where only a share of requests is.
-            return self._target.post(data_source, event, token)
-        with self._start(f"send to {self.NAME}", data_source, 1) as span:
-            reply = self._target.post(data_source, event, token)
+            return self._target.post(data_source, events, token)
+        with self._start(f"send to {self.NAME}", data_source, len(events)) as span:
+            reply = self._target.post(data_source, events, token)
             self._record(span, reply)
         return reply
 

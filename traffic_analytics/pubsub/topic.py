@@ -10,18 +10,16 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.types import PublishRequest
 
-from traffic_analytics.delivery.target import NO_DATA_SOURCE, Reply, Verdict
+from traffic_analytics.delivery.target import NO_DATA_SOURCE, RECEIVED, Reply, Verdict
 from traffic_analytics.errors import SpoolUnavailable
-from traffic_analytics.hits.page_hit import RECEIVED
 from traffic_analytics.pubsub.message import ATTRIBUTE
-from traffic_analytics.runtime.group_commit import CommitFailed, GroupCommit
 from traffic_analytics.runtime.lazy_client import LazyClient, NotReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 PUBLISH_TIMEOUT = 2.0
-"""Time in which a hit is published, waiting for other threads included, before it goes to the spool, in seconds."""
+"""Time in which hits are published before they go to the spool, in seconds."""
 BATCH_TIMEOUT = 20.0
 """Time for all requests of a batch, in seconds; shorter than the claim on its events."""
 DEAD_LETTER_TIMEOUT = 5.0
@@ -52,8 +50,8 @@ class PubsubTopic:
     """Topic over one gRPC connection for each process, opened with the first event.
 
     This is Google's generated transport without Google's client. That client waits to fill batches, starts a thread
-    for each, and retries after its caller has given up. Here threads that publish at the same time
-    share a request, and failed events go to the spool, which retries.
+    for each, and retries after its caller has given up. Here hits that arrive during a request share
+    the next one, and failed events go to the spool, which retries.
     """
 
     NAME = "Pub/Sub"
@@ -68,16 +66,10 @@ class PubsubTopic:
         self._routing = (("x-goog-request-params", f"topic={self.path}"),)
         self._emulator = emulator
         self._client = LazyClient(self._open)
-        self._publishes: GroupCommit[tuple[str, bytes, float], Reply] = GroupCommit(
-            self._publish_together, is_failure=lambda reply: reply.status != _OK.status
-        )
 
-    def post(self, data_source: str, event: bytes, _token: str | None = None) -> Reply:
-        """Publish one event while its client waits, in one request with the events of other threads."""
-        try:
-            return self._publishes.add((data_source, event, time.monotonic()))
-        except CommitFailed as error:
-            return Reply(Verdict.LATER, str(error))
+    def post(self, data_source: str, events: Sequence[bytes], _token: str | None = None) -> Reply:
+        """Publish events while their clients wait."""
+        return self.publish([(data_source, event) for event in events], PUBLISH_TIMEOUT)
 
     def post_batch(self, data_source: str, events: Sequence[bytes]) -> Reply:
         """Publish events for which no client waits."""
@@ -110,11 +102,6 @@ class PubsubTopic:
         except SpoolUnavailable as error:
             return f"nothing can be set aside ({error}): does the topic exist, and may this service publish to it?"
         return None
-
-    def _publish_together(self, waiting: list[tuple[str, bytes, float]]) -> Reply:
-        _, _, oldest_since = waiting[0]
-        events = [(data_source, event) for data_source, event, _ in waiting]
-        return self.publish(events, oldest_since + PUBLISH_TIMEOUT - time.monotonic())
 
     def _requests(self, events: Sequence[tuple[str, bytes]], attributes: dict[str, str]) -> Iterator[PublishRequest]:
         request, size = PublishRequest(topic=self.path), 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 if TYPE_CHECKING:
     from datetime import date
 
@@ -26,19 +24,20 @@ class Salts:
     def __init__(self, store: SaltStore, new_sites: NewSites | None = None) -> None:
         self._store = store
         self._new_sites = new_sites
-        self._cache: LRUCache[tuple[str, date], str] = LRUCache(CACHED_SITES)
-        self._lock = threading.Lock()
+        self._cache: dict[tuple[str, date], str] = {}
+        self._lock = threading.Lock()  # for changes; a look-up needs none
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day. Raises SaltUnavailable."""
         key = (site_uuid, day)
-        with self._lock:
-            salt = self._cache.get(key)
+        salt = self._cache.get(key)
         if salt is None:
             salt = self._store.get_or_create(site_uuid, day)
             if self._new_sites is not None:
                 self._new_sites.remember(site_uuid)
             with self._lock:
+                if len(self._cache) >= CACHED_SITES:
+                    del self._cache[next(iter(self._cache))]  # the oldest; the next hit of its site reads it again
                 self._cache[key] = salt
         return salt
 

@@ -15,18 +15,18 @@ from traffic_analytics.delivery.target import Reply, Verdict
 from traffic_analytics.tinybird.transport import KeepAliveSession, failure_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from requests import PreparedRequest
 
 CONNECT_TIMEOUT = 1.0
 """Time limit for opening a connection, in seconds."""
 READ_TIMEOUT = 4.0
-"""Time limit for the response to one event, in seconds; the browser gives up after 5."""
+"""Time limit for the response while browsers wait, in seconds; they give up after 5."""
 BATCH_TIMEOUT = 30.0
 """Time limit for the response to a batch, in seconds; no client waits, and 5 MB are slow."""
 GZIP_FROM = 2048
-"""Smallest body that is compressed on its way to another machine, in bytes."""
+"""Smallest batch that is compressed on its way to another machine, in bytes."""
 
 _VERDICTS = {
     400: Verdict.REFUSED,
@@ -61,32 +61,38 @@ class Tinybird:
         self._session = KeepAliveSession(self._url, connections)
         self._prepared: dict[str, PreparedRequest] = {}
 
-    def post(self, data_source: str, event: bytes, token: str | None = None, *, wait: bool = False) -> Reply:
-        """Send one event while a browser waits for it.
+    def post(self, data_source: str, events: Sequence[bytes], token: str | None = None, *, wait: bool = False) -> Reply:
+        """Send events while their browsers wait.
 
-        `token` is the client's and counts only if the service has none. `wait` requests a response that counts stored
+        `token` is the clients' and counts only if the service has none. `wait` requests a response that counts stored
         rows, independent of TINYBIRD_WAIT.
         """
         request = self._request(data_source, token)
         if wait and not self._wait:
             request.url = f"{request.url}&wait=true"
-        request.body = event
-        request.headers["Content-Length"] = str(len(event))
+        if len(events) == 1:
+            request.body = events[0]
+        else:
+            self._add_ndjson(request, events)
         return self._send(request, READ_TIMEOUT)
 
     def post_batch(self, data_source: str, events: list[bytes]) -> Reply:
-        """Send events as NDJSON, compressed if the target is not on this machine or its network."""
-        body = b"\n".join(events)
+        """Send events while no browser waits."""
         request = self._request(data_source, None)
+        self._add_ndjson(request, events)
+        return self._send(request, BATCH_TIMEOUT)
+
+    def _add_ndjson(self, request: PreparedRequest, events: Sequence[bytes]) -> None:
+        """Add events as NDJSON, compressed if the target is not on this machine or its network."""
+        body = b"\n".join(events)
         request.headers["Content-Type"] = "application/x-ndjson"
         if len(body) >= GZIP_FROM and self._url.startswith("https:"):
             body = gzip.compress(body, compresslevel=1)
             request.headers["Content-Encoding"] = "gzip"
         request.body = body
-        request.headers["Content-Length"] = str(len(body))
-        return self._send(request, BATCH_TIMEOUT)
 
     def _send(self, request: PreparedRequest, read_timeout: float) -> Reply:
+        request.headers["Content-Length"] = str(len(request.body or b""))
         try:
             response = self._session.send(request, CONNECT_TIMEOUT, read_timeout)
         except (requests.RequestException, OSError) as error:

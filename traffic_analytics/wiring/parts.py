@@ -11,7 +11,14 @@ from flask import Flask
 from traffic_analytics import wsgi
 from traffic_analytics.console import AppCommands
 from traffic_analytics.delivery.forwarder import Forwarder
-from traffic_analytics.delivery.modes import DirectDelivery, LoggedDelivery, SpoolDelivery, UnspooledDelivery
+from traffic_analytics.delivery.modes import (
+    DirectDelivery,
+    LoggedDelivery,
+    Pace,
+    SpoolDelivery,
+    UnspooledDelivery,
+    make_pace,
+)
 from traffic_analytics.delivery.spool import Spool
 from traffic_analytics.health import once
 from traffic_analytics.runtime.background import Background
@@ -99,11 +106,13 @@ def make_delivery(
     """Choose how events are delivered."""
     delivery: Delivery
     if spool is None:
-        delivery = UnspooledDelivery(target)
+        delivery = UnspooledDelivery(target, make_pace(settings.web_concurrency), time.monotonic)
     elif settings.delivery == "spool":
         delivery = SpoolDelivery(spool)
     else:
-        delivery = DirectDelivery(target, spool, time.monotonic, instrumentation.make_circuit_callback())
+        # Pub/Sub has no limit of requests, but each one costs CPU.
+        pace = Pace(1, 0.0) if settings.delivery == "pubsub" else make_pace(settings.web_concurrency)
+        delivery = DirectDelivery(target, spool, pace, time.monotonic, instrumentation.make_circuit_callback())
     return LoggedDelivery(delivery) if settings.log_events else delivery
 
 
