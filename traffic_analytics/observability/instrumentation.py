@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from cachetools import FIFOCache
 
 from traffic_analytics.delivery.batch_sender import BatchSender
 from traffic_analytics.delivery.target import DATA_SOURCES
@@ -71,11 +72,10 @@ class Instrumentation:
 
     def make_user_agent_parser(self) -> Callable[[str], UserAgent]:
         """Put a cache before the parser of user agents, and count its look-ups."""
-        cache = lru_cache(CACHED_USER_AGENTS)
         if self.metrics is None:
-            return cache(user_agent.parse)
+            return cache_user_agents(user_agent.parse)
         lookups = cache_lookups(self.metrics, "user_agents")
-        return lookups.count_lookups(cache(lookups.note_fetches(user_agent.parse)))
+        return lookups.count_lookups(cache_user_agents(lookups.note_fetches(user_agent.parse)))
 
     def make_outcome_callback(self) -> OnOutcome:
         """Return the callback that counts and traces the outcome of each hit."""
@@ -115,6 +115,23 @@ class Instrumentation:
     ) -> Callable[..., Iterable[bytes]]:
         """Trace requests to these routes, each a method and a path; the outermost wrapper."""
         return app if self.traces is None else self.traces.wrap_app(app, routes)
+
+
+def cache_user_agents(parse: Callable[[str], UserAgent]) -> Callable[[str], UserAgent]:
+    """Put a cache before a parser of user agents."""
+    parsed: FIFOCache[str, UserAgent] = FIFOCache(CACHED_USER_AGENTS)
+    lock = threading.Lock()  # for changes; a look-up needs none
+
+    def look_up(text: str) -> UserAgent:
+        try:
+            return parsed[text]
+        except KeyError:
+            agent = parse(text)
+        with lock:
+            parsed[text] = agent
+        return agent
+
+    return look_up
 
 
 def make_metrics(settings: Settings) -> Metrics | None:

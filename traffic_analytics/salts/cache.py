@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from cachetools import FIFOCache
+
 if TYPE_CHECKING:
     from datetime import date
 
@@ -24,21 +26,20 @@ class Salts:
     def __init__(self, store: SaltStore, new_sites: NewSites | None = None) -> None:
         self._store = store
         self._new_sites = new_sites
-        self._cache: dict[tuple[str, date], str] = {}
+        self._cache: FIFOCache[tuple[str, date], str] = FIFOCache(CACHED_SITES)
         self._lock = threading.Lock()  # for changes; a look-up needs none
 
     def get_or_create(self, site_uuid: str, day: date) -> str:
         """Return the salt of a site and day. Raises SaltUnavailable."""
         key = (site_uuid, day)
-        salt = self._cache.get(key)
-        if salt is None:
+        try:
+            return self._cache[key]
+        except KeyError:
             salt = self._store.get_or_create(site_uuid, day)
-            if self._new_sites is not None:
-                self._new_sites.remember(site_uuid)
-            with self._lock:
-                if len(self._cache) >= CACHED_SITES:
-                    del self._cache[next(iter(self._cache))]  # the oldest; the next hit of its site reads it again
-                self._cache[key] = salt
+        if self._new_sites is not None:
+            self._new_sites.remember(site_uuid)
+        with self._lock:
+            self._cache[key] = salt
         return salt
 
     def forget_cached_before(self, day: date) -> None:
