@@ -4,6 +4,7 @@ import logging
 
 from analytics_store.engine import Engine
 from analytics_store.errors import FullError
+from analytics_store.journal import Journal
 from analytics_store.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -17,8 +18,9 @@ WARN_AGAIN_BELOW = 0.8
 class DiskLimit:
     """Compare the space in use with the limit; one thread at a time may call it."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, journal: Journal) -> None:
         self._engine = engine
+        self._journal = journal
         self._limit = settings.max_mb and settings.max_mb * 2**20
         self._warned = False
 
@@ -28,12 +30,12 @@ class DiskLimit:
             return
         warn_from = int(self._limit * WARN_FROM)
         # The file never shrinks, so a second look does not count its free blocks.
-        used = self._engine.size()
+        used = self._engine.size() + self._journal.waiting_bytes
         if used >= warn_from:
             used -= self._engine.free_bytes()
         if used >= self._limit:
             self._engine.checkpoint()  # the log takes more space than its rows do in the file
-            used = self._engine.size() - self._engine.free_bytes()
+            used = self._engine.size() - self._engine.free_bytes() + self._journal.waiting_bytes
         if used >= self._limit:
             raise FullError(
                 f"the store uses {used >> 20} MiB of disk, and STORE_MAX_MB allows {self._limit >> 20}: raise it, or "

@@ -40,8 +40,14 @@ class Engine(Protocol):
     def ask(self, pipe: str, values: Mapping[str, Any]) -> Result:
         """Run the query of a pipe. Raises OverMemoryError, or UnavailableError."""
 
-    def append(self, rows: list[Row], now: datetime) -> None:
-        """Commit rows that arrived at `now`, all or none, each hit once; return when they are synced."""
+    def position(self) -> int:
+        """Return the journal's position of the last append; 0 before the first."""
+
+    def append(self, rows: list[Row], position: int | None) -> int:
+        """Commit rows and the journal's position behind them, all or none, each hit once; return when they are synced.
+
+        Without a position that of the last append stays. Returns how many hits the engine had already.
+        """
 
     def export(self, name: str) -> Iterator[bytes]:
         """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded."""

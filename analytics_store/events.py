@@ -1,11 +1,11 @@
 """Parse the rows of a request: page hits to columns, other rows as they are, rows that break a rule for quarantine."""
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, cast
-from uuid import UUID
 
 import msgspec
 
@@ -27,7 +27,10 @@ ROW_BYTES = 200_000
 """Longest row, in bytes: a longer one is quarantined before it is decoded. The service's longest takes half of this."""
 DECODE = msgspec.json.Decoder().decode
 ENCODE = msgspec.json.Encoder().encode
-NIL = UUID(int=0)
+NIL = "00000000-0000-0000-0000-000000000000"
+CANONICAL_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+CACHED_CHARACTERS = 200
+"""Longest referrer whose source is cached, in characters."""
 _COLUMNS = tuple((field, column, LIMITS.get(field, TEXT_CHARACTERS)) for field, column in TEXTS.items())
 
 
@@ -35,57 +38,61 @@ class InvalidRowError(ValueError):
     """A row breaks a rule of its data source; the message is the rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A page hit: `texts` by column, the source among them; `meta` and `rest` hold the fields without a column."""
+class Hit(msgspec.Struct, gc=False):
+    """A page hit: `texts` by column, the source among them; `meta` and `rest` hold the fields without a column.
+
+    The keys are UUIDs in hexadecimal digits.
+    """
 
     ts: datetime
     site_uuid: str
     session_id: str
-    session_key: UUID
-    event_key: UUID | None
+    session_key: str
+    event_key: str | None
     event_name: str
     version: str
     received_at: datetime | None
-    inserted_at: datetime | None
+    inserted_at: datetime
     texts: dict[str, str]
     meta: str
     rest: str
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(msgspec.Struct, gc=False):
     """A row stored as it came."""
 
     name: str
     site_uuid: str
     ts: datetime
     event: str
+    inserted_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantinedRow:
+class QuarantinedRow(msgspec.Struct, gc=False):
     """A row that breaks a rule of its data source, with the rule."""
 
     name: str
     row: str
     reason: str
+    inserted_at: datetime
 
 
 Row = Hit | RawRow | QuarantinedRow
 
 
-def parse(name: str, lines: Iterable[bytes]) -> list[Row]:
-    """Parse lines as rows of a data source, one JSON object each."""
-    return [_parse_row(name, line) for line in lines]
+def parse(name: str, lines: Iterable[bytes], arrived: datetime) -> list[Row]:
+    """Parse lines as rows of a data source, one JSON object each, which arrived at a time (UTC without a zone)."""
+    return [_parse_row(name, line, arrived) for line in lines]
 
 
-def _parse_row(name: str, line: bytes) -> Row:
+def _parse_row(name: str, line: bytes, arrived: datetime) -> Row:
     if len(line) > ROW_BYTES:
-        return _quarantine(name, line, f"a row must not be longer than {ROW_BYTES} bytes")
+        return _quarantine(name, line, f"a row must not be longer than {ROW_BYTES} bytes", arrived)
     try:
         event = _require_object(DECODE(line), "a row")
-        return _parse_hit(event) if name == PAGE_HITS and event.get("action") == "page_hit" else _parse_raw(name, event)
+        if name == PAGE_HITS and event.get("action") == "page_hit":
+            return _parse_hit(event, arrived)
+        return _parse_raw(name, event, arrived)
     except InvalidRowError as error:
         reason = str(error)
     except RecursionError:
@@ -93,38 +100,46 @@ def _parse_row(name: str, line: bytes) -> Row:
     except (ValueError, OverflowError):
         # The decoder's message may quote the row.
         reason = "not valid JSON in UTF-8"
-    return _quarantine(name, line, reason)
+    return _quarantine(name, line, reason, arrived)
 
 
-def _quarantine(name: str, line: bytes, reason: str) -> QuarantinedRow:
+def _quarantine(name: str, line: bytes, reason: str, arrived: datetime) -> QuarantinedRow:
     # DuckDB's texts hold any character, but no bytes that are not UTF-8.
     start = line[: 4 * QUARANTINED_CHARACTERS]
-    return QuarantinedRow(name, start.decode("utf-8", "replace")[:QUARANTINED_CHARACTERS], reason)
+    return QuarantinedRow(name, start.decode("utf-8", "replace")[:QUARANTINED_CHARACTERS], reason, arrived)
 
 
-def _parse_hit(event: dict[str, Any]) -> Hit:
-    payload = dict(_payload(event))
+def _parse_hit(event: dict[str, Any], arrived: datetime) -> Hit:
+    payload = _payload(event)
     ts = _timestamp(event, "timestamp")
     session_id = _required_text(event, "session_id")
     site_uuid = _required_text(payload, "site_uuid", "payload.site_uuid")
     version = _text(event, "version")
-    texts = {column: _text(payload, field)[:limit] for field, column, limit in _COLUMNS}
+    # The fields with a column are removed from the payload; the rest is stored as it is.
+    del payload["site_uuid"]
+    remove = payload.pop
+    texts = {}
+    for field, column, limit in _COLUMNS:
+        value = remove(field, None)
+        if value is None:
+            value = ""
+        elif type(value) is not str:
+            raise InvalidRowError(f"{field} must be a text or null")
+        elif len(value) > limit:
+            value = value[:limit]
+        texts[column] = value
     texts["device"] = texts["device"] or UNKNOWN_DEVICE
     identifiers = (session_id, site_uuid, version, texts["member_uuid"], texts["post_uuid"])
     if max(map(len, identifiers)) > ID_CHARACTERS:
         raise InvalidRowError(f"an identifier must not be longer than {ID_CHARACTERS} characters")
-    meta = payload.get("meta")
+    meta = remove("meta", None)
     if not (meta is None or isinstance(meta, dict)):
         raise InvalidRowError("payload.meta must be an object or null")
-    meta = dict(meta or {})
-    source = _text(payload, "referrerSource") or _text(meta, "referrerSource")
-    received_at = _readable_timestamp(meta.get("received_timestamp"))
-    inserted_at = _optional_timestamp(event, "inserted_at")
-    event_id = payload.get("event_id")
+    meta = meta or {}
+    texts["source"] = _name_source(_text(payload, "referrerSource") or _text(meta, "referrerSource"))
+    received_at = _readable_timestamp(meta.pop("received_timestamp", None))
+    event_id = remove("event_id", None)
     event_key, event_name = _event_key(event_id) if isinstance(event_id, str) and event_id else (None, "")
-    for field in ("site_uuid", "event_id", "meta", *TEXTS):
-        payload.pop(field, None)
-    meta.pop("received_timestamp", None)
     return Hit(
         ts=ts,
         site_uuid=site_uuid,
@@ -134,14 +149,14 @@ def _parse_hit(event: dict[str, Any]) -> Hit:
         event_name=event_name,
         version=version,
         received_at=received_at,
-        inserted_at=inserted_at,
-        texts=texts | {"source": name_source(source)[:TEXT_CHARACTERS]},
+        inserted_at=_optional_timestamp(event, "inserted_at") or arrived,
+        texts=texts,
         meta=_members(meta),
         rest=_members(payload),
     )
 
 
-def _parse_raw(name: str, event: dict[str, Any]) -> RawRow:
+def _parse_raw(name: str, event: dict[str, Any], arrived: datetime) -> RawRow:
     payload = _payload(event)
     if name.startswith("automation_"):
         for key in ("id", "site_uuid"):
@@ -164,7 +179,7 @@ def _parse_raw(name: str, event: dict[str, Any]) -> RawRow:
     encoded = ENCODE({**event, "payload": payload})
     if len(encoded) > RAW_BYTES:
         raise InvalidRowError(f"a row that is no page hit must not be longer than {RAW_BYTES} bytes")
-    return RawRow(name, site_uuid, ts, encoded.decode())
+    return RawRow(name, site_uuid, ts, encoded.decode(), arrived)
 
 
 def _payload(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,19 +256,25 @@ def _cut(value: object) -> object:
     return {key: _cut(member) for key, member in value.items()} if isinstance(value, dict) else value
 
 
-def _event_key(event_id: str) -> tuple[UUID, str]:
+def _name_source(referrer: str) -> str:
+    if len(referrer) > CACHED_CHARACTERS:
+        return name_source(referrer)[:TEXT_CHARACTERS]
+    return _name_short_source(referrer)
+
+
+# Most hits come from few sources.
+_name_short_source = lru_cache(maxsize=4_096)(name_source)
+
+
+def _event_key(event_id: str) -> tuple[str, str]:
     """Shorten an event_id to 16 bytes; one that is no canonical UUID is also stored as it is, unless it is long.
 
     An export writes the 16 bytes of a long one as a UUID, which an import reads as the same event.
     """
-    try:
-        key = UUID(event_id)
-    except ValueError:
-        key = NIL
-    if key != NIL and str(key) == event_id:
-        return key, ""
+    if CANONICAL_UUID(event_id) and event_id != NIL:
+        return event_id.replace("-", ""), ""
     return _hash_key(event_id), event_id if len(event_id) <= ID_CHARACTERS else ""
 
 
-def _hash_key(*parts: str) -> UUID:
-    return UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest())
+def _hash_key(*parts: str) -> str:
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

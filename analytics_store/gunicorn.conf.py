@@ -41,7 +41,7 @@ proc_name = "analytics-store"
 def post_worker_init(worker: Any) -> None:
     """Open the file before the first request needs it, and start the chores."""
     try:
-        worker.wsgi.extensions["store"].engine.open()
+        worker.wsgi.extensions["store"].open()
     except AnalyticsError as error:
         # gunicorn logs the class only, and ends.
         _log.critical("the store cannot start: %s", error, extra={"event": "StoreCannotStart"})
@@ -63,8 +63,8 @@ def pre_request(_worker: Any, request: Any) -> None:
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
-    """End the chores, then write everything to the file and close it."""
+    """End the chores, then write all rows to the file and close it."""
     wsgi = getattr(worker, "wsgi", None)
     if wsgi is not None:
         wsgi.extensions["background"].stop(timeout=graceful_timeout)
-        wsgi.extensions["store"].engine.close()
+        wsgi.extensions["store"].close()

@@ -1,123 +1,194 @@
-"""Append rows: an append returns when its rows are committed, and appends in flight together share one commit.
+"""Accept rows into the journal, and write them to the engine in the background.
 
-- A row is in the file and synced before its client gets a response. A row without a response was never promised.
-- A hit counts once per site and event_id. A repeat is recognised by a hit of the same event_id within a day of its own
-  timestamp, however late it is delivered: the timestamp is part of the event, so a redelivery has the same. The cost
-  is one look per commit at the event_ids of those days, which the zone maps of `ts` keep short; there is no index to
-  hold in memory or to rebuild at the start. Hits without an event_id are all stored.
-- Sessions are updated in the same transaction as their hits.
-- A batch that fails is tried again alone, so that no other fails with it.
+- An append returns when its rows are synced in the journal; appends in flight together share one sync.
+- At least every SECONDS_BETWEEN the rows are written to the engine, in one transaction with the journal's position. So
+  each row is written once, at whatever moment the process is killed.
+- `apply` returns when all rows that were accepted before its call can be queried.
+- Parsed rows stay in memory until they are written, up to ROWS_IN_MEMORY; beyond, the journal is read again.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
 
+from analytics_store import events
 from analytics_store.disk import DiskLimit
 from analytics_store.engine import Engine
-from analytics_store.errors import StoreError, UnavailableError
+from analytics_store.errors import UnavailableError
 from analytics_store.events import QuarantinedRow, Row
+from analytics_store.journal import Batch, Journal
+from traffic_analytics.runtime.joiner import Joiner
 
+SECONDS_BETWEEN = 1.0
+"""Longest time in which an accepted row cannot be queried, in seconds, apart from the time that writing takes."""
 ROWS_PER_COMMIT = 10_000
-"""Most rows of a commit, which takes well under a second; with more, the first batch of a queue waits for the last."""
+"""Rows from which no further frame of the journal is added to a transaction."""
+ROWS_IN_MEMORY = 20_000
+"""Most parsed rows that wait in memory, apart from the last append's."""
 LONGEST_WAIT = 15.0
-"""Longest wait of an append for maintenance, in seconds. Then the client gets an error and sends again."""
+"""Longest wait for maintenance, in seconds."""
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
-    """The rows of one request that wait for their commit."""
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Lines that one request appends, and their rows."""
 
+    batch: Batch
     rows: list[Row]
-    done: bool = False
-    failure: StoreError | None = None
-    counts: tuple[int, int] = field(default=(0, 0))
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A frame of the journal that the engine does not have yet; `rows` is None if it must be read again."""
+
+    start: int
+    end: int
+    at: float
+    rows: list[Row] | None
 
 
 class Hits:
     """Write rows; every append goes through this class."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float], disk: DiskLimit) -> None:
+    def __init__(self, engine: Engine, journal: Journal, clock: Callable[[], float], disk: DiskLimit) -> None:
         self._engine = engine
+        self._journal = journal
         self._disk = disk
         self._clock = clock
-        self._queue: list[Batch] = []
-        # Guards the queue and the flag. The flag belongs to one request at a time, or to maintenance.
-        self._change = threading.Condition()
-        self._writing = False
+        self._appends: Joiner[Arrival, None] = Joiner(
+            self._accept, max_size=ROWS_PER_COMMIT, size_of=lambda arrival: len(arrival.rows)
+        )
+        # Held by the thread that writes to the engine.
+        self._writing = threading.Lock()
+        self._opening = threading.Lock()
+        self._opened = False
+        self._waiting: deque[Waiting] = deque()
+        # Each is changed by one thread at a time: the one that appends to the journal, or the one that writes.
+        self._rows_parsed = 0
+        self._rows_written = 0
+        self._applied = 0
+        self._in_doubt = False
 
-    def append(self, rows: list[Row]) -> tuple[int, int]:
-        """Store the rows; return how many were accepted and how many quarantined, once they are committed."""
-        batch = Batch(rows)
-        with self._change:
-            self._queue.append(batch)
-            if not self._change.wait_for(lambda: batch.done or not self._writing, LONGEST_WAIT):
-                if batch in self._queue:
-                    self._queue.remove(batch)
-                    raise UnavailableError("the store is busy with its maintenance; send again later")
-                # Its commit is in progress, and its outcome must be known.
-                self._change.wait_for(lambda: batch.done)
-            if not batch.done:
-                self._writing = True
-        # A thread that finds no other writing commits for all that wait.
-        if not batch.done:
+    def open(self) -> None:
+        """Read the journal's frames that the engine does not have. Raises DamagedFile, or UnavailableError."""
+        if self._opened:
+            return
+        with self._opening:
+            if not self._opened:
+                self._engine.open()
+                self._applied = self._engine.position()
+                # Only their places: there may be more rows than fit in memory.
+                self._waiting = deque(
+                    Waiting(frame.start, frame.end, frame.batches[0].at, None)
+                    for frame in self._journal.open(self._applied)
+                )
+                self._opened = True
+
+    def close(self) -> None:
+        """Write all rows, and delete the journal."""
+        if self._opened:
+            with self.paused():
+                self._opened = False
+
+    def append(self, name: str, lines: list[bytes]) -> tuple[int, int]:
+        """Store the lines of a data source; return how many were accepted and how many quarantined, once synced."""
+        at = self._clock()
+        rows = events.parse(name, lines, _to_datetime(at))
+        error = self._appends.submit(Arrival(Batch(at, name, lines), rows)).wait()
+        if error is not None:
+            raise error
+        quarantined = sum(isinstance(row, QuarantinedRow) for row in rows)
+        return len(rows) - quarantined, quarantined
+
+    def info(self) -> dict[str, Any]:
+        """Return the size of the rows that wait in the journal, and the age of the oldest."""
+        oldest = next(iter(self._waiting.copy()), None)
+        return {
+            "journal_bytes": self._journal.waiting_bytes,
+            "journal_seconds": 0.0 if oldest is None else round(self._clock() - oldest.at, 3),
+        }
+
+    def apply(self) -> None:
+        """Write all rows to the engine that are accepted by now."""
+        self.open()
+        end = self._journal.end
+        if not self._writing.acquire(timeout=LONGEST_WAIT):
+            raise UnavailableError("the store is busy with its maintenance; rows are in the journal, and appear later")
+        try:
+            self._apply(end)
+        finally:
+            self._writing.release()
+
+    def apply_waiting(self) -> float:
+        """Write rows, unless maintenance is in progress; return the seconds until the next call."""
+        self.open()
+        if self._waiting and self._writing.acquire(timeout=SECONDS_BETWEEN):
             try:
-                while not batch.done:
-                    self._commit(self._next_batches())
+                self._apply(self._journal.end)
             finally:
-                self._stop_writing()
-        if batch.failure is not None:
-            raise batch.failure
-        return batch.counts
+                self._writing.release()
+        return SECONDS_BETWEEN if self._rows_parsed - self._rows_written < ROWS_PER_COMMIT else 0.0
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Make appends wait meanwhile; after LONGEST_WAIT they are refused, and their clients send again."""
-        with self._change:
-            self._change.wait_for(lambda: not self._writing)
-            self._writing = True
-        try:
+        """Write all rows, and let no other thread write meanwhile; appends are accepted into the journal.
+
+        Rows that maintenance deletes are in no file of the journal either.
+        """
+        self.open()
+        with self._writing:
+            self._apply(self._journal.end)
+            self._journal.release(self._applied, current=True)
             yield
-        finally:
-            self._stop_writing()
 
-    def _stop_writing(self) -> None:
-        with self._change:
-            self._writing = False
-            self._change.notify_all()
-
-    def _next_batches(self) -> list[Batch]:
-        """Remove the oldest batches from the queue, at least one, and return them."""
-        with self._change:
-            count, rows = 0, 0
-            while count < len(self._queue) and (count == 0 or rows < ROWS_PER_COMMIT):
-                rows += len(self._queue[count].rows)
-                count += 1
-            batches, self._queue = self._queue[:count], self._queue[count:]
-            return batches
-
-    def _commit(self, batches: list[Batch]) -> None:
-        failure: StoreError = UnavailableError("the store failed")
-        try:
-            self._write([row for batch in batches for row in batch.rows])
-        except StoreError as error:
-            failure = error
-        else:
-            for batch in batches:
-                quarantined = sum(isinstance(row, QuarantinedRow) for row in batch.rows)
-                batch.counts = (len(batch.rows) - quarantined, quarantined)
-                batch.done = True
-        finally:
-            # After any error, no client may wait for ever.
-            if len(batches) == 1 and not batches[0].done:
-                batches[0].failure, batches[0].done = failure, True
-            for batch in batches:
-                if not batch.done:
-                    self._commit([batch])
-
-    def _write(self, rows: list[Row]) -> None:
+    def _accept(self, arrivals: list[Arrival]) -> list[None]:
+        self.open()
         self._disk.check()
-        now = datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None)
-        self._engine.append(rows, now)
+        frame = self._journal.append([arrival.batch for arrival in arrivals])
+        rows = list(chain.from_iterable(arrival.rows for arrival in arrivals))
+        has_room = self._rows_parsed - self._rows_written < ROWS_IN_MEMORY
+        self._rows_parsed += len(rows) if has_room else 0
+        self._waiting.append(Waiting(frame.start, frame.end, frame.batches[0].at, rows if has_room else None))
+        return [None] * len(arrivals)
+
+    def _apply(self, end: int) -> None:
+        """Write the frames before a position; only the thread that holds `_writing` may call it."""
+        if self._in_doubt:
+            self._remove(self._engine.position())
+            self._in_doubt = False
+        while self._waiting and self._waiting[0].end <= end:
+            rows, position = self._next_rows()
+            # After an error the engine may have committed all the same; its position tells.
+            self._in_doubt = True
+            self._engine.append(rows, position)
+            self._in_doubt = False
+            self._remove(position)
+
+    def _next_rows(self) -> tuple[list[Row], int]:
+        rows: list[Row] = []
+        position = 0
+        for waiting in self._waiting.copy():
+            rows += self._parse(waiting) if waiting.rows is None else waiting.rows
+            position = waiting.end
+            if len(rows) >= ROWS_PER_COMMIT:
+                break
+        return rows, position
+
+    def _parse(self, waiting: Waiting) -> list[Row]:
+        batches = self._journal.read(waiting.start, waiting.end)
+        return [row for batch in batches for row in events.parse(batch.name, batch.lines, _to_datetime(batch.at))]
+
+    def _remove(self, position: int) -> None:
+        while self._waiting and self._waiting[0].end <= position:
+            self._rows_written += len(self._waiting.popleft().rows or ())
+        self._applied = position
+        self._journal.release(position)
+
+
+def _to_datetime(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)

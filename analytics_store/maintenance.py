@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from analytics_store.errors import DataSourceError
+from analytics_store.errors import DataSourceError, UnavailableError
 from analytics_store.events import DATA_SOURCES
 from analytics_store.store import Store
 
@@ -15,8 +16,15 @@ SECONDS_BETWEEN_RETENTIONS = 3_600.0
 
 
 def info(store: Store) -> dict[str, Any]:
-    """Return the counts of the store's content, and its size on disk."""
-    return store.engine.info() | {
+    """Return the counts of the store's content, its size on disk, and what waited in the journal."""
+    store.hits.open()
+    waited = store.hits.info()
+    # The counts lag while maintenance is in progress.
+    with suppress(UnavailableError):
+        store.hits.apply()
+    return {
+        **store.engine.info(),
+        **waited,
         "bytes_on_disk": store.engine.size(),
         "bytes_free_in_file": store.engine.free_bytes(),
         "max_mb": store.settings.max_mb,
@@ -29,6 +37,7 @@ def count(store: Store, name: str) -> int:
     """Return the number of rows in an export of a data source."""
     if name not in DATA_SOURCES:
         raise DataSourceError("there is no data source of this name")
+    store.hits.apply()
     return store.engine.count(name)
 
 
@@ -40,8 +49,8 @@ def export(store: Store, name: str) -> Iterator[bytes]:
 def compact(store: Store) -> None:
     """Collapse, then write a new file in the order of site and time and without unused space, in place of the old one.
 
-    Appends wait meanwhile, or are refused and sent again; queries wait only while the files are exchanged. The second
-    file needs space. If the compaction breaks off, the old file is unchanged.
+    Appends are accepted into the journal meanwhile; queries wait only while the files are exchanged. The second file
+    needs space. If the compaction breaks off, the old file is unchanged.
     """
     with store.hits.paused():
         _collapse(store)
@@ -52,7 +61,7 @@ def compact(store: Store) -> None:
 def collapse(store: Store) -> int:
     """Delete all versions of automations' rows but the newest, which alone counts; return how many were deleted.
 
-    A store that is killed meanwhile still has them all. Appends wait.
+    A store that is killed meanwhile still has them all.
     """
     with store.hits.paused():
         return _collapse(store)

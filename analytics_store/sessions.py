@@ -1,17 +1,14 @@
 """Group hits by session: all hits of one session_id of a site, of which the first gives source, device and utm_*."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from uuid import UUID
 
-from analytics_store.columns import ENTRY
+import msgspec
+
 from analytics_store.events import Hit
 
 
-@dataclass(slots=True)
-class Visit:
+class Visit(msgspec.Struct, gc=False):
     """The part of one session that a batch of hits adds."""
 
     entry: Hit
@@ -19,9 +16,9 @@ class Visit:
     pageviews: int = 1
 
 
-def group(hits: Iterable[Hit]) -> dict[UUID, Visit]:
-    """Group hits, which are in the order of time, by session."""
-    visits: dict[UUID, Visit] = {}
+def group(hits: Iterable[Hit]) -> dict[str, Visit]:
+    """Group hits, which are in the order of time, by the key of their session."""
+    visits: dict[str, Visit] = {}
     for hit in hits:
         visit = visits.get(hit.session_key)
         if visit is None:
@@ -30,17 +27,3 @@ def group(hits: Iterable[Hit]) -> dict[UUID, Visit]:
             visit.last_ts = hit.ts
             visit.pageviews += 1
     return visits
-
-
-def to_columns(visits: list[Visit], numbers: dict[UUID, int]) -> dict[str, Any]:
-    """Turn visits to lists, one for each column of the table."""
-    values: dict[str, Any] = {
-        "session_no": [numbers[visit.entry.session_key] for visit in visits],
-        "session_key": [visit.entry.session_key for visit in visits],
-        "site_uuid": [visit.entry.site_uuid for visit in visits],
-        "session_id": [visit.entry.session_id for visit in visits],
-        "first_ts": [visit.entry.ts for visit in visits],
-        "last_ts": [visit.last_ts for visit in visits],
-        "pageviews": [visit.pageviews for visit in visits],
-    }
-    return values | {column: [visit.entry.texts[column] for visit in visits] for column in ENTRY}

@@ -26,6 +26,17 @@ class Store:
     clock: Callable[[], float]
     _querying: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(CONCURRENT_QUERIES))
 
+    def open(self) -> None:
+        """Open the files. Raises DamagedFile, or UnavailableError."""
+        self.hits.open()
+
+    def close(self) -> None:
+        """Write all rows to the engine, and close the files."""
+        try:
+            self.hits.close()
+        finally:
+            self.engine.close()
+
     def now(self) -> datetime:
         """Return the time in UTC, without a zone as everywhere in the store."""
         return datetime.fromtimestamp(self.clock(), UTC).replace(tzinfo=None)

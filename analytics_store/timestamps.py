@@ -13,7 +13,13 @@ def parse_timestamp(text: str) -> datetime:
     """
     if len(text) < len("2026-11-22 00:30:13"):
         raise ValueError("no date and time")
-    timestamp = datetime.fromisoformat(text)
+    if text.endswith("Z"):
+        # Reading the zone and converting take longer than the rest; another zone before the Z is an error.
+        timestamp = datetime.fromisoformat(text[:-1])
+        if timestamp.tzinfo is not None:
+            raise ValueError("two zones")
+    else:
+        timestamp = datetime.fromisoformat(text)
     if timestamp.tzinfo is not None:
         timestamp = timestamp.astimezone(UTC).replace(tzinfo=None)
     if not EARLIEST <= timestamp <= LATEST:

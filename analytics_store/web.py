@@ -60,7 +60,7 @@ def health() -> Response:
 
 @blueprint.post("/v0/events")
 def post_events() -> Response:
-    """Store rows of a data source; the response comes after the commit, with or without `wait`."""
+    """Store rows of a data source; with `wait` the response comes when they can be queried."""
     store = get_store()
     if not store.tokens.access(get_token(), store.clock()).append:
         raise errors.ForbiddenError("the token does not grant appending")
@@ -69,15 +69,18 @@ def post_events() -> Response:
         raise errors.DataSourceError("there is no data source of this name")
     accepted = quarantined = 0
     for lines in bodies.read_pieces(request.get_data(cache=False), request.headers.get("Content-Encoding", "")):
-        counts = store.hits.append(events.parse(name, lines))
+        counts = store.hits.append(name, lines)
         accepted, quarantined = accepted + counts[0], quarantined + counts[1]
     if not accepted + quarantined:
         raise errors.RequestError("the body holds no event")
     if quarantined:
         facts = {"data_source": name, "rows": quarantined}
         _log.warning("rows were quarantined", extra={"event": "RowsQuarantined", **facts})
-    status = HTTPStatus.OK if request.args.get("wait") in {"true", "1"} else HTTPStatus.ACCEPTED
-    return to_json({"successful_rows": accepted, "quarantined_rows": quarantined}, status)
+    counts_of_rows = {"successful_rows": accepted, "quarantined_rows": quarantined}
+    if request.args.get("wait") in {"true", "1"}:
+        store.hits.apply()
+        return to_json(counts_of_rows)
+    return to_json(counts_of_rows, HTTPStatus.ACCEPTED)
 
 
 @blueprint.route("/v0/pipes/<name>.json", methods=["GET", "POST"])

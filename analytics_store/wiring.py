@@ -12,6 +12,7 @@ from analytics_store import admin, bodies, cli, maintenance, web
 from analytics_store.disk import DiskLimit
 from analytics_store.duckdb_engine.engine import DuckDbEngine
 from analytics_store.hits import Hits
+from analytics_store.journal import Journal
 from analytics_store.settings import Settings
 from analytics_store.store import Store
 from analytics_store.tokens import Tokens
@@ -28,8 +29,9 @@ def create_app(
 ) -> Flask:
     """Build the store's app. It opens its file at the first request, or when gunicorn's worker is ready."""
     logging.config.dictConfig(log_configuration(settings))
-    engine = DuckDbEngine(settings)
-    store = Store(settings, engine, Hits(engine, clock, DiskLimit(settings, engine)), Tokens(settings), clock)
+    engine, journal = DuckDbEngine(settings), Journal(settings.data_dir)
+    hits = Hits(engine, journal, clock, DiskLimit(settings, engine, journal))
+    store = Store(settings, engine, hits, Tokens(settings), clock)
     app = Flask("analytics_store.wiring", static_folder=None)
     # web.py logs defects under a stable event name, without the path and its token.
     app.logger.disabled = True
@@ -46,6 +48,7 @@ def create_app(
 def make_background(store: Store) -> Background:
     """Return the store's chores, not yet started; retention is one only if it is set."""
     background = Background()
+    background.add("apply", store.hits.apply_waiting)
     background.add("collapse", Versions(store).collapse_if_grown)
     if store.settings.retention_days is not None:
         background.add("retention", partial(maintenance.apply_retention, store))

@@ -1,72 +1,139 @@
 """Append rows in one transaction: each hit once, and its session with it.
 
-A repeat is a hit whose event_id a hit of the same site has within a day of its own timestamp. The zone maps of `ts`
-keep this look at the event_ids of those days short; there is no index to hold in memory or to rebuild at the start.
+- A repeat is a hit whose event_id a hit of the same site has within a day of its own timestamp.
+- A hit belongs to the session of its session_id that has a hit within SESSION_DAYS, or begins a new one.
+- So each look-up reads the days around the new hits, by the zone maps of the times, however many hits there are. There
+  is no index to hold in memory or to rebuild at the start.
+- A row reaches DuckDB as one JSON text: binding a list for each column takes longer.
 """
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
-from uuid import UUID
 
 import duckdb
+import msgspec
 
 from analytics_store import sessions
-from analytics_store.columns import TEXTS
 from analytics_store.duckdb_engine.statements import run
 from analytics_store.events import Hit, QuarantinedRow, RawRow, Row
 
+REPEAT_DAYS = timedelta(days=1)
+"""Longest distance between the timestamps of a hit and of its repeat."""
+SESSION_DAYS = timedelta(days=7)
+"""Longest pause in a session; the service's session_ids last a day."""
 
-def append(cursor: duckdb.DuckDBPyConnection, rows: list[Row], now: datetime) -> None:
-    """Add rows that arrived at `now`, and commit."""
-    hits = sorted((row for row in rows if isinstance(row, Hit)), key=lambda hit: hit.ts)
-    cursor.execute("BEGIN")
-    if hits := _without_repeats(cursor, hits):
-        _add(cursor, hits, now)
-    if raw := [row for row in rows if isinstance(row, RawRow)]:
-        run(cursor, "sql/append_raw.sql", _to_columns(raw, ("name", "site_uuid", "ts", "event"), now))
-    if quarantined := [row for row in rows if isinstance(row, QuarantinedRow)]:
-        run(cursor, "sql/append_quarantined.sql", _to_columns(quarantined, ("name", "row", "reason"), now))
-    cursor.execute("COMMIT")
+_encoder = msgspec.json.Encoder()
+_timestamp = attrgetter("ts")
+
+
+class Appender:
+    """Add rows; holds the number of the last session."""
+
+    def __init__(self) -> None:
+        self._last_session_no: int | None = None
+
+    def append(self, cursor: duckdb.DuckDBPyConnection, rows: list[Row], position: int | None) -> int:
+        """Commit rows and the journal's position behind them; return how many were repeats."""
+        hits = sorted((row for row in rows if isinstance(row, Hit)), key=_timestamp)
+        cursor.execute("BEGIN")
+        fresh = _without_repeats(cursor, hits)
+        if fresh:
+            self._add(cursor, fresh)
+        if raw := [row for row in rows if isinstance(row, RawRow)]:
+            run(cursor, "sql/append_raw.sql", _to_columns(raw, ("name", "site_uuid", "ts", "event", "inserted_at")))
+        if quarantined := [row for row in rows if isinstance(row, QuarantinedRow)]:
+            columns = _to_columns(quarantined, ("name", "row", "reason", "inserted_at"))
+            run(cursor, "sql/append_quarantined.sql", columns)
+        if position is not None:
+            cursor.execute("UPDATE journal SET position = $position", {"position": position})
+        cursor.execute("COMMIT")
+        return len(hits) - len(fresh)
+
+    def _add(self, cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> None:
+        visits = sessions.group(hits)
+        known = _find_sessions(cursor, visits)
+        numbers = {key: number for key, (number, _) in known.items()}
+        if known:
+            columns = {"session_no": list(numbers.values())}
+            columns |= _to_columns([visits[key] for key in numbers], ("pageviews", "last_ts"))
+            run(cursor, "sql/update_sessions.sql", columns)
+        if earlier := [key for key, (_, first_ts) in known.items() if visits[key].entry.ts < first_ts]:
+            run(cursor, "sql/begin_sessions_earlier.sql", _to_json(visits, earlier, numbers))
+        if new := [key for key in visits if key not in numbers]:
+            # Sessions adjacent in time have adjacent numbers, which compress well.
+            first = self._next_session_no(cursor)
+            numbers.update(zip(new, range(first, first + len(new)), strict=True))
+            self._last_session_no = first + len(new) - 1
+            run(cursor, "sql/insert_sessions.sql", _to_json(visits, new, numbers))
+        values = {"session_no": [numbers[hit.session_key] for hit in hits], "hits": _encode(hits)}
+        run(cursor, "sql/insert_hits.sql", values)
+
+    def _next_session_no(self, cursor: duckdb.DuckDBPyConnection) -> int:
+        if self._last_session_no is None:
+            (found,) = cursor.execute("SELECT coalesce(max(session_no), 0) FROM sessions").fetchall()
+            self._last_session_no = found[0]
+        return self._last_session_no + 1
 
 
 def _without_repeats(cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> list[Hit]:
-    keys = [hit.event_key for hit in hits if hit.event_key is not None]
-    if not keys:
-        return hits
-    values = {"first": hits[0].ts, "last": hits[-1].ts, "event_keys": keys}
-    seen = set(run(cursor, "sql/repeats.sql", values))
+    seen: set[tuple[str, str | None]] = set()
+    for cluster in _clusters(hits, REPEAT_DAYS):
+        if keys := [hit.event_key for hit in cluster if hit.event_key is not None]:
+            seen |= {(site, key.hex) for site, key in _look_up(cursor, "sql/repeats.sql", cluster, keys, REPEAT_DAYS)}
     fresh = []
     for hit in hits:
         key = (hit.site_uuid, hit.event_key)
-        if hit.event_key is None or key not in seen:
+        if hit.event_key is None:
+            fresh.append(hit)
+        elif key not in seen:
             fresh.append(hit)
             seen.add(key)
     return fresh
 
 
-def _add(cursor: duckdb.DuckDBPyConnection, hits: list[Hit], now: datetime) -> None:
-    visits = sessions.group(hits)
-    known = run(cursor, "sql/known_sessions.sql", {"session_keys": list(visits)})
-    numbers = {key: number for key, number, _ in known}
-    if known:
-        run(cursor, "sql/update_sessions.sql", sessions.to_columns([visits[key] for key in numbers], numbers))
-    if earlier := [visits[key] for key, _, first_ts in known if visits[key].entry.ts < first_ts]:
-        run(cursor, "sql/begin_sessions_earlier.sql", sessions.to_columns(earlier, numbers))
-    if new := [visit for key, visit in visits.items() if key not in numbers]:
-        rows = run(cursor, "sql/session_numbers.sql", {"count": len(new)})
-        numbers |= {visit.entry.session_key: number for visit, (number,) in zip(new, rows, strict=True)}
-        run(cursor, "sql/insert_sessions.sql", sessions.to_columns(new, numbers))
-    run(cursor, "sql/insert_hits.sql", _hits_to_columns(hits, numbers, now))
+def _find_sessions(
+    cursor: duckdb.DuckDBPyConnection, visits: dict[str, sessions.Visit]
+) -> dict[str, tuple[int, datetime]]:
+    """Return the numbers and first hits of the sessions that are in the table."""
+    found = {}
+    for cluster in _clusters([visit.entry for visit in visits.values()], SESSION_DAYS):
+        keys = [hit.session_key for hit in cluster]
+        for key, number, first_ts in _look_up(cursor, "sql/known_sessions.sql", cluster, keys, SESSION_DAYS):
+            found[key.hex] = (number, first_ts)
+    return found
 
 
-def _to_columns(rows: Iterable[Row], names: tuple[str, ...], now: datetime) -> dict[str, Any]:
-    return {"now": now} | {name: [getattr(row, name) for row in rows] for name in names}
+def _clusters(hits: list[Hit], gap: timedelta) -> Iterator[list[Hit]]:
+    """Split hits, which are in the order of time, at each gap: a single late hit must not widen a look-up."""
+    start = 0
+    for place in range(1, len(hits)):
+        if hits[place].ts - hits[place - 1].ts > 2 * gap:
+            yield hits[start:place]
+            start = place
+    if hits:
+        yield hits[start:]
 
 
-def _hits_to_columns(hits: list[Hit], numbers: dict[UUID, int], now: datetime) -> dict[str, Any]:
-    names = ("ts", "site_uuid", "event_key", "event_name", "version", "received_at", "meta", "rest")
-    values = _to_columns(hits, names, now)
-    values["session_no"] = [numbers[hit.session_key] for hit in hits]
-    values["inserted_at"] = [hit.inserted_at or now for hit in hits]
-    return values | {column: [hit.texts[column] for hit in hits] for column in ("source", *TEXTS.values())}
+def _look_up(
+    cursor: duckdb.DuckDBPyConnection, path: str, cluster: list[Hit], keys: list[str], around: timedelta
+) -> list[tuple[Any, ...]]:
+    sites = {hit.site_uuid for hit in cluster}
+    values = {"since": cluster[0].ts - around, "until": cluster[-1].ts + around, "keys": keys}
+    return run(cursor, path, values | {"first_site": min(sites), "last_site": max(sites)})
+
+
+def _to_json(visits: dict[str, sessions.Visit], keys: list[str], numbers: dict[str, int]) -> dict[str, Any]:
+    return {
+        "session_no": [numbers[key] for key in keys],
+        "visits": _encode([visits[key] for key in keys]),
+    }
+
+
+def _encode(rows: Iterable[Hit | sessions.Visit]) -> list[str]:
+    return [_encoder.encode(row).decode() for row in rows]
+
+
+def _to_columns(rows: Iterable[Row | sessions.Visit], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: [getattr(row, name) for row in rows] for name in names}

@@ -31,6 +31,7 @@ def compact(database: Database, piece_bytes: int) -> None:
             run(cursor, "sql/schema.sql", {})
             for table in TABLES:
                 _copy(cursor, table, piece_bytes)
+            cursor.execute("UPDATE compacted.journal SET position = (SELECT position FROM store.journal)")
         finally:
             cursor.execute("USE store")
             cursor.execute("DETACH compacted")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from analytics_store.duckdb_engine.append import append
+from analytics_store.duckdb_engine.append import Appender
 from analytics_store.duckdb_engine.compaction import compact
 from analytics_store.duckdb_engine.database import Database
 from analytics_store.duckdb_engine.export import export
@@ -34,6 +34,7 @@ class DuckDbEngine:
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database(settings)
+        self._appender = Appender()
         self._piece_bytes = settings.memory_mb * 2**20 // PIECES_IN_MEMORY
 
     def open(self) -> None:
@@ -53,10 +54,14 @@ class DuckDbEngine:
         result = self.database.query(statement(pipe), values)
         return replace(result, columns=[(name, TINYBIRD_TYPES.get(kind, kind)) for name, kind in result.columns])
 
-    def append(self, rows: list[Row], now: datetime) -> None:
-        """Commit rows; DuckDB has synced its log before this returns."""
+    def position(self) -> int:
+        """Return the journal's position of the last append."""
+        return self._count("SELECT position FROM journal")
+
+    def append(self, rows: list[Row], position: int | None) -> int:
+        """Commit rows and the journal's position; DuckDB has synced its log before this returns."""
         with self.database.cursor() as cursor:
-            append(cursor, rows, now)
+            return self._appender.append(cursor, rows, position)
 
     def export(self, name: str) -> Iterator[bytes]:
         """Write a data source as NDJSON, from one snapshot."""

@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 def app(settings: Settings, clock: Clock) -> Iterator[Flask]:
     app = create_app(settings, clock=clock)
     yield app
-    app.extensions["store"].engine.close()
+    app.extensions["store"].close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.support.processes import wait_until
 from tests.support.store import hit, ndjson
 from tests.support.store_process import HEADERS, ROOT, environment, free_port, running
 
-URL = "/v0/events?name=analytics_events"
+URL = "/v0/events?name=analytics_events&wait=true"
 
 
 def modes(directory: Path) -> dict[str, int]:
@@ -38,6 +38,7 @@ def test_only_the_owner_may_read_what_the_store_and_its_commands_write(tmp_path:
             )  # fmt: skip
         assert modes(tmp_path / "new") == {
             "store": 0o700, "store/store.duckdb": 0o600, "store/store.duckdb.wal": 0o600, "store/beside": 0o700,
+            "store/journal": 0o700, "store/journal/00000000000000000000": 0o600,
         }  # fmt: skip
         assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     assert set(modes(exports).values()) == {0o600}

@@ -20,7 +20,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
     app = create_app(Settings(data_dir=data_dir), clock=Clock())
     post_golden(app.test_client())
     yield app.test_client()
-    app.extensions["store"].engine.close()
+    app.extensions["store"].close()
 
 
 def unordered(rows: list[dict[str, Any]]) -> Counter[str]:

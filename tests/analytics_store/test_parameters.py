@@ -129,7 +129,7 @@ def test_a_response_names_its_columns_and_counts_its_rows(client: FlaskClient) -
 def test_any_range_of_days_answers(
     client: FlaskClient, first: str, last: str, rows: int, ends: tuple[str, ...]
 ) -> None:
-    client.post("/v0/events?name=analytics_events", json=hit(payload={"gift_link": "g"}))
+    client.post("/v0/events?name=analytics_events&wait=true", json=hit(payload={"gift_link": "g"}))
     is_in_range = first <= "2026-11-22" <= last
     for zone in ("Etc/UTC", "Pacific/Kiritimati", "America/Los_Angeles"):
         query = f"site_uuid=site&date_from={first}&date_to={last}&start_date={first}&end_date={last}&timezone={zone}"
@@ -143,7 +143,7 @@ def test_any_range_of_days_answers(
 
 def test_all_time_reaches_to_the_last_hit_that_is_accepted(client: FlaskClient) -> None:
     for at in ("1980-01-01T00:00:00.000Z", "2299-12-31T00:00:00.000Z"):
-        client.post("/v0/events?name=analytics_events", json=hit(timestamp=at, payload={"gift_link": at}))
+        client.post("/v0/events?name=analytics_events&wait=true", json=hit(timestamp=at, payload={"gift_link": at}))
     for zone in ("Etc/UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"):
         assert len(query_pipe(client, "api_gift_link_visits", f"site_uuid=site&timezone={zone}")) == 2
 
@@ -151,7 +151,7 @@ def test_all_time_reaches_to_the_last_hit_that_is_accepted(client: FlaskClient) 
 def test_a_chart_of_three_centuries_counts_every_hit_on_its_day(client: FlaskClient) -> None:
     days = [f"{year}-{month:02d}-01" for year in range(1980, 2299) for month in range(1, 13)]
     events = [hit(session_id=day, timestamp=f"{day}T12:00:00.000Z") for day in days]
-    client.post("/v0/events?name=analytics_events", data=ndjson(events))
+    client.post("/v0/events?name=analytics_events&wait=true", data=ndjson(events))
     query = "site_uuid=site&date_from=1980-01-01&date_to=2299-01-01&pathname=/"
     rows = query_pipe(client, "api_kpis", query)
     assert [row["date"] for row in rows if row["visits"]] == days

@@ -85,14 +85,14 @@ def test_wide_hits_of_more_bytes_than_the_memory_are_exported_and_compacted(
 ) -> None:
     filling = create_app(settings)
     fill(filling, 2 * MEMORY_MB * 2**20 // 16_000)
-    filling.extensions["store"].engine.close()
+    filling.extensions["store"].close()
     app = create_app(replace(settings, memory_mb=MEMORY_MB))
     client: FlaskClient = app.test_client()
     response = client.get("/v0/store/export?name=analytics_events", buffered=False)
     rows = sum(chunk.count(b"\n") for chunk in response.iter_encoded())
     assert (rows, str(rows)) == (client.get("/v0/store/info").get_json()["hits"], response.headers["x-store-rows"])
     assert client.post("/v0/store/compact").get_json()["hits"] == rows
-    app.extensions["store"].engine.close()
+    app.extensions["store"].close()
 
 
 @pytest.mark.parametrize(("table", "columns"), [("hits", "site_uuid, ts"), ("sessions", "site_uuid, first_ts")])

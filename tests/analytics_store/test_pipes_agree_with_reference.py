@@ -113,14 +113,14 @@ def test_every_pipe_returns_the_rows_of_a_naive_computation(tmp_path: Path, mome
     # The hits arrive in the order of drawing and in several commits, so that sessions are updated again and again.
     for start in range(0, len(hits), 20):
         body = ndjson([as_event(hit) for hit in hits[start : start + 20]])
-        assert client.post("/v0/events?name=analytics_events", data=body).get_json()["successful_rows"] > 0
+        assert client.post("/v0/events?name=analytics_events&wait=true", data=body).get_json()["successful_rows"] > 0
     references = {"": Reference(hits, NOW, whole=False), "_v2": Reference(hits, NOW, whole=True)}
     for _ in range(10):
         query = draw_query(rng, moment)
         for pipe in PIPES:
             for version, reference in references.items():
                 agree(client, reference, pipe, version, query, rng)
-    app.extensions["store"].engine.close()
+    app.extensions["store"].close()
 
 
 def agree(

@@ -125,6 +125,6 @@ def test_bare_hosts_with_and_without_www_are_counted_together(client: FlaskClien
     written = ["www.perplexity.ai", "perplexity.ai", "https://www.perplexity.ai/search", "Perplexity.AI", ""]
     events = [hit(session_id=f"s{n}", payload={"referrerSource": source}) for n, source in enumerate(written)]
     events.append(hit(session_id="meta", payload={"meta": {"referrerSource": "www.perplexity.ai."}}))
-    client.post("/v0/events?name=analytics_events", data=ndjson(events))
+    client.post("/v0/events?name=analytics_events&wait=true", data=ndjson(events))
     rows = client.get("/v0/pipes/api_top_sources.json?site_uuid=site&date_from=2026-11-22").get_json()["data"]
     assert rows == [{"source": "perplexity.ai", "visits": 5}, {"source": "", "visits": 1}]

@@ -192,7 +192,7 @@ def test_a_store_that_starts_with_many_versions_collapses_them(tmp_path: Path) -
     app = create_app(Settings(data_dir=tmp_path))
     post(app.test_client(), RUNS, [run(number % 3, number) for number in range(10_001)])
     before = stats(app.test_client())
-    app.extensions["store"].engine.close()
+    app.extensions["store"].close()
     port = free_port()
     with running(tmp_path, port):
 
@@ -212,7 +212,7 @@ from analytics_store.maintenance import collapse
 from analytics_store.wiring import create_app
 
 store = create_app(Settings(data_dir=Path(sys.argv[1]))).extensions["store"]
-store.engine.open()
+store.open()
 signal.setitimer(signal.ITIMER_PROF, float(sys.argv[2]))
 collapse(store)
 signal.setitimer(signal.ITIMER_PROF, 0)
@@ -229,7 +229,7 @@ def test_a_kill_in_the_middle_of_a_collapse_loses_nothing(tmp_path: Path) -> Non
     post(client, RUNS, [run(number) for number in range(1_000)])
     expected = stats(client)
     for cpu_seconds in (0.01, 0.02, 0.03, 0.05, 0.08):
-        store.engine.close()
+        store.close()
         command = [sys.executable, "-c", COLLAPSE, str(tmp_path), str(cpu_seconds)]
         ended = subprocess.run(command, cwd=ROOT, check=False).returncode
         assert ended in ({-signal.SIGPROF} if cpu_seconds == 0.01 else {-signal.SIGPROF, 0})
@@ -238,7 +238,7 @@ def test_a_kill_in_the_middle_of_a_collapse_loses_nothing(tmp_path: Path) -> Non
         assert count_raw_rows(client) - 1_000 in (before, after)
     collapse(store)
     assert (count_raw_rows(client) - 1_000, stats(client)) == (after, expected)
-    store.engine.close()
+    store.close()
 
 
 @pytest.mark.parametrize("error", [KeyError, UnavailableError])
@@ -269,7 +269,7 @@ def test_no_error_ends_the_collapse(
     background.start()
     wait_until(lambda: count_raw_rows(client) == 3, 20)
     background.stop(timeout=30)
-    app.extensions["store"].engine.close()
+    app.extensions["store"].close()
 
     records = [record for record in read_log(capsys) if record["event"] == "ChoreFailed"]
     assert [(record["chore"], record["error"]) for record in records] == [("collapse", error.__name__)] * 2

@@ -46,7 +46,7 @@ def visits_by_date(client: FlaskClient, first: date | str, last: date | str, zon
 
 def post_hits(client: FlaskClient, *moments: datetime) -> None:
     events = [hit(session_id=f"s{n}", timestamp=f"{at:%Y-%m-%dT%H:%M:%S}.000Z") for n, at in enumerate(moments)]
-    response = client.post("/v0/events?name=analytics_events", data=ndjson(events))
+    response = client.post("/v0/events?name=analytics_events&wait=true", data=ndjson(events))
     assert response.get_json() == {"successful_rows": len(moments), "quarantined_rows": 0}
 
 

@@ -167,7 +167,7 @@ def test_gateway_and_store_find_the_same_token(
         dashboard.query(path, token=None, headers=headers).status_code,
         store.test_client().get(path, headers=headers).status_code,
     ]
-    store.extensions["store"].engine.close()
+    store.extensions["store"].close()
 
     assert statuses == [status, status]
 

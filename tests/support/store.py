@@ -1,6 +1,7 @@
 """Run the store in this process, with a clock that stands until a test moves it."""
 
 import json
+import logging.config
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
+
+from analytics_store.settings import Settings
+from analytics_store.wiring import log_configuration
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -45,6 +49,11 @@ def hit(**changes: Any) -> dict[str, Any]:
         "session_id": "s",
         "payload": payload,
     } | changes
+
+
+def start_logging() -> None:
+    """Log as the store does, in a test without an app."""
+    logging.config.dictConfig(log_configuration(Settings()))
 
 
 def read_log(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

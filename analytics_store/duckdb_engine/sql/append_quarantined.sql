@@ -4,4 +4,4 @@ SELECT
     unnest($name::VARCHAR[]),
     unnest($row::VARCHAR[]),
     unnest($reason::VARCHAR[]),
-    $now::TIMESTAMP;
+    unnest($inserted_at::TIMESTAMP[]);

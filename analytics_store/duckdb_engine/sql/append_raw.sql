@@ -5,4 +5,4 @@ SELECT
     unnest($site_uuid::VARCHAR[]),
     unnest($ts::TIMESTAMP[]),
     unnest($event::VARCHAR[]),
-    $now::TIMESTAMP;
+    unnest($inserted_at::TIMESTAMP[]);

@@ -1,11 +1,18 @@
 -- Gives sessions a first hit that arrived after later ones.
 UPDATE sessions SET
-    first_ts = earlier.first_ts
-    , @entry = earlier.@entry
+    first_ts = earlier.visit.entry.ts
+    , @entry = earlier.visit.entry.texts.@entry
 FROM (
     SELECT
         unnest($session_no::BIGINT[]) AS session_no,
-        unnest($first_ts::TIMESTAMP[]) AS first_ts
-        , unnest($@entry::VARCHAR[]) AS @entry
+        from_json(unnest($visits::VARCHAR[]), '{
+            "entry": {
+                "ts": "TIMESTAMP",
+                "texts": {
+                    "source": "VARCHAR"
+                    , "@text": "VARCHAR"
+                }
+            }
+        }') AS visit
 ) AS earlier
 WHERE sessions.session_no = earlier.session_no

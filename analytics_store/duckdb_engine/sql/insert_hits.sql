@@ -1,15 +1,34 @@
 -- Adds hits whose sessions are in the table.
 INSERT INTO hits BY NAME
 SELECT
-    unnest($site_uuid::VARCHAR[]) AS site_uuid,
-    unnest($ts::TIMESTAMP[]) AS ts,
-    unnest($session_no::BIGINT[]) AS session_no,
-    unnest($event_key::UUID[]) AS event_key,
-    unnest($event_name::VARCHAR[]) AS event_name,
-    unnest($version::VARCHAR[]) AS version,
-    unnest($source::VARCHAR[]) AS source,
-    unnest($received_at::TIMESTAMP[]) AS received_at,
-    unnest($inserted_at::TIMESTAMP[]) AS inserted_at,
-    unnest($@text::VARCHAR[]) AS @text,
-    unnest($meta::VARCHAR[]) AS meta,
-    unnest($rest::VARCHAR[]) AS rest
+    hit.site_uuid AS site_uuid,
+    hit.ts AS ts,
+    session_no,
+    hit.event_key AS event_key,
+    hit.event_name AS event_name,
+    hit.version AS version,
+    hit.texts.source AS source,
+    hit.received_at AS received_at,
+    hit.inserted_at AS inserted_at,
+    hit.texts.@text AS @text,
+    hit.meta AS meta,
+    hit.rest AS rest
+FROM (
+    SELECT
+        unnest($session_no::BIGINT[]) AS session_no,
+        from_json(unnest($hits::VARCHAR[]), '{
+            "ts": "TIMESTAMP",
+            "site_uuid": "VARCHAR",
+            "event_key": "UUID",
+            "event_name": "VARCHAR",
+            "version": "VARCHAR",
+            "received_at": "TIMESTAMP",
+            "inserted_at": "TIMESTAMP",
+            "texts": {
+                "source": "VARCHAR"
+                , "@text": "VARCHAR"
+            },
+            "meta": "VARCHAR",
+            "rest": "VARCHAR"
+        }') AS hit
+)

@@ -1,11 +1,29 @@
 -- Adds new sessions.
 INSERT INTO sessions BY NAME
 SELECT
-    unnest($session_no::BIGINT[]) AS session_no,
-    unnest($session_key::UUID[]) AS session_key,
-    unnest($site_uuid::VARCHAR[]) AS site_uuid,
-    unnest($session_id::VARCHAR[]) AS session_id,
-    unnest($first_ts::TIMESTAMP[]) AS first_ts,
-    unnest($last_ts::TIMESTAMP[]) AS last_ts,
-    unnest($pageviews::BIGINT[]) AS pageviews
-    , unnest($@entry::VARCHAR[]) AS @entry
+    session_no,
+    visit.entry.session_key AS session_key,
+    visit.entry.site_uuid AS site_uuid,
+    visit.entry.session_id AS session_id,
+    visit.entry.ts AS first_ts,
+    visit.last_ts AS last_ts,
+    visit.pageviews AS pageviews
+    , visit.entry.texts.@entry AS @entry
+FROM (
+    SELECT
+        unnest($session_no::BIGINT[]) AS session_no,
+        from_json(unnest($visits::VARCHAR[]), '{
+            "entry": {
+                "site_uuid": "VARCHAR",
+                "session_key": "UUID",
+                "session_id": "VARCHAR",
+                "ts": "TIMESTAMP",
+                "texts": {
+                    "source": "VARCHAR"
+                    , "@text": "VARCHAR"
+                }
+            },
+            "last_ts": "TIMESTAMP",
+            "pageviews": "BIGINT"
+        }') AS visit
+)

@@ -1,5 +1,6 @@
--- Finds these event_ids among the hits within a day of their timestamps.
+-- Finds these event_ids among the hits of the time.
 SELECT DISTINCT site_uuid, event_key
 FROM hits
-WHERE ts >= $first::TIMESTAMP - INTERVAL 1 DAY AND ts <= $last::TIMESTAMP + INTERVAL 1 DAY
-  AND event_key IN (SELECT unnest($event_keys::UUID[]))
+WHERE ts >= $since AND ts <= $until
+  AND site_uuid >= $first_site AND site_uuid <= $last_site
+  AND event_key IN (SELECT unnest($keys::UUID[]))

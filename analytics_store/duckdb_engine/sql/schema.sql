@@ -43,3 +43,9 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason VARCHAR NOT NULL,
     inserted_at TIMESTAMP NOT NULL
 );
+
+-- Holds the position in the journal behind the last frame whose rows are in the tables.
+CREATE TABLE IF NOT EXISTS journal (
+    position BIGINT NOT NULL
+);
+INSERT INTO journal SELECT 0 WHERE NOT EXISTS (FROM journal);
