@@ -35,6 +35,13 @@ def export() -> Response:
     return Response(lines, mimetype="application/x-ndjson", headers={"x-store-rows": str(rows)})
 
 
+@blueprint.post("/import")
+def import_rows() -> Response:
+    """Add rows of a data source, without the journal; return how many were new, already there, and quarantined."""
+    store = _administered_store()
+    return to_json(maintenance.import_rows(store, request.args.get("name", ""), request.get_data(cache=False)))
+
+
 @blueprint.post("/compact")
 def compact() -> Response:
     """Compact the file."""

@@ -5,8 +5,8 @@ none runs, they open the file themselves.
 """
 
 import gzip
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +18,13 @@ from flask.cli import AppGroup
 
 from analytics_store import file_modes
 from analytics_store.duckdb_engine import parquet
-from analytics_store.events import DATA_SOURCES, PAGE_HITS
+from analytics_store.events import DATA_SOURCES, PAGE_HITS, ROW_BYTES
 from analytics_store.settings import Settings
 
-LINES_AT_ONCE = 5_000
 BODY_BYTES = 8_000_000
-"""Longest body of an import, in bytes: below the store's limit; 5 000 ordinary events are far below."""
+"""Size from which a body of an import is sent, in bytes: the store's limit is 10 MB."""
+CHUNK_BYTES = 1_000_000
+"""Bytes of a file that an import reads at once."""
 PARTIAL = "partial-"
 """Prefix of an export's file until it is complete."""
 SECONDS = 3_600
@@ -109,36 +110,35 @@ def export_rows(name: str, file: Path) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_rows(name: str, file: Path) -> None:
     """Add the rows of FILE (.ndjson, .ndjson.gz or .parquet); hits that the store already has count once."""
-    accepted = quarantined = 0
-    lines = parquet.read(file) if file.suffix == ".parquet" else _read_lines(file)
-    for body in _bodies(lines):
-        counts = request_store("POST", f"/v0/events?name={name}&wait=true", body).json()
-        accepted += counts["successful_rows"]
-        quarantined += counts["quarantined_rows"]
-    click.echo(f"rows: {accepted}\nquarantined: {quarantined}")
+    total: Counter[str] = Counter()
+    chunks = parquet.read(file) if file.suffix == ".parquet" else _read_chunks(file)
+    for body in _bodies(chunks):
+        total.update(request_store("POST", f"/v0/store/import?name={name}", body).json())
+    click.echo(f"new: {total['new']}\nalready there: {total['known']}\nquarantined: {total['quarantined']}")
 
 
-def _bodies(lines: Iterable[bytes]) -> Iterator[bytes]:
-    remaining = iter(lines)
-    while chunk := list(islice(remaining, LINES_AT_ONCE)):
-        yield from _halve(chunk)
+def _bodies(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Join chunks of NDJSON to bodies that end with a line."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        parts.append(chunk)
+        size += len(chunk)
+        if size >= BODY_BYTES:
+            body = b"".join(parts)
+            end = body.rfind(b"\n") + 1
+            # A row over the limit is quarantined, so its end is not needed.
+            rest = body[end:] if end else body[: ROW_BYTES + 1]
+            parts, size = [rest], len(rest)
+            if end:
+                yield body[:end]
+    yield b"".join(parts)
 
 
-def _halve(lines: list[bytes]) -> Iterator[bytes]:
-    """Join lines to one body, or to several if it is too long."""
-    middle = len(lines) // 2
-    if sum(map(len, lines)) <= BODY_BYTES or not middle:
-        yield b"".join(lines)
-    else:
-        yield from _halve(lines[:middle])
-        yield from _halve(lines[middle:])
-
-
-def _read_lines(file: Path) -> Iterator[bytes]:
+def _read_chunks(file: Path) -> Iterator[bytes]:
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-        for line in stream:
-            if line.strip():
-                yield line.rstrip(b"\n") + b"\n"
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
 
 
 def _write_lines(file: Path, chunks: Iterable[bytes]) -> int:

@@ -105,6 +105,16 @@ class Hits:
         quarantined = sum(isinstance(row, QuarantinedRow) for row in rows)
         return len(rows) - quarantined, quarantined
 
+    def add(self, name: str, lines: list[bytes]) -> dict[str, int]:
+        """Write lines to the engine at once, without the journal; return how many were new, known, and quarantined."""
+        self.open()
+        rows = events.parse(name, lines, _to_datetime(self._clock()))
+        quarantined = sum(isinstance(row, QuarantinedRow) for row in rows)
+        with self._write_alone():
+            self._disk.check()
+            known = self._engine.append(rows, None)
+        return {"new": len(rows) - known - quarantined, "known": known, "quarantined": quarantined}
+
     def info(self) -> dict[str, Any]:
         """Return the size of the rows that wait in the journal, and the age of the oldest."""
         oldest = next(iter(self._waiting.copy()), None)
@@ -117,12 +127,8 @@ class Hits:
         """Write all rows to the engine that are accepted by now."""
         self.open()
         end = self._journal.end
-        if not self._writing.acquire(timeout=LONGEST_WAIT):
-            raise UnavailableError("the store is busy with its maintenance; rows are in the journal, and appear later")
-        try:
+        with self._write_alone():
             self._apply(end)
-        finally:
-            self._writing.release()
 
     def apply_waiting(self) -> float:
         """Write rows, unless maintenance is in progress; return the seconds until the next call."""
@@ -145,6 +151,15 @@ class Hits:
             self._apply(self._journal.end)
             self._journal.release(self._applied, current=True)
             yield
+
+    @contextmanager
+    def _write_alone(self) -> Iterator[None]:
+        if not self._writing.acquire(timeout=LONGEST_WAIT):
+            raise UnavailableError("the store is busy with its maintenance; accepted rows appear later")
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def _accept(self, arrivals: list[Arrival]) -> list[None]:
         self.open()

@@ -46,6 +46,13 @@ def export(store: Store, name: str) -> Iterator[bytes]:
     return store.engine.export(name)
 
 
+def import_rows(store: Store, name: str, body: bytes) -> dict[str, int]:
+    """Add the lines of a body in one transaction; return how many rows were new, known, and quarantined."""
+    if name not in DATA_SOURCES:
+        raise DataSourceError("there is no data source of this name")
+    return store.hits.add(name, [line for line in body.split(b"\n") if line.strip()])
+
+
 def compact(store: Store) -> None:
     """Collapse, then write a new file in the order of site and time and without unused space, in place of the old one.
 

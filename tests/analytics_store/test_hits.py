@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from analytics_store import cli, events
 from analytics_store import hits as hits_module
 from analytics_store import journal as journal_module
 from analytics_store.errors import UnavailableError
@@ -210,3 +212,32 @@ def test_info_shows_what_waits_in_the_journal_and_lags_during_maintenance(
     assert client.get("/v0/store/info").get_json()["hits"] == 2
     facts = client.get("/v0/store/info").get_json()
     assert (facts["journal_seconds"], facts["journal_bytes"]) == (0.0, 0)
+
+
+def test_an_import_counts_rows_that_are_new_already_there_and_quarantined(
+    app: Flask, client: FlaskClient, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "BODY_BYTES", 2_000)
+    monkeypatch.setattr(cli, "CHUNK_BYTES", 300)
+    monkeypatch.setattr(cli, "ROW_BYTES", 1_000)
+    monkeypatch.setattr(events, "ROW_BYTES", 1_000)
+    there, new = [hit() for _ in range(10)], [hit() for _ in range(30)]
+    client.post(URL, data=ndjson(there))
+    store.hits.apply()
+    file = tmp_path / "rows.ndjson"
+    long = ndjson([hit(payload={"pathname": "x" * 10_000})])
+    file.write_bytes(ndjson(there) + b"\n \r\n{\n" + long + ndjson([*new, *new[:3]]) + ndjson([hit()]).rstrip())
+    done = app.test_cli_runner().invoke(args=["store", "import", str(file)])
+    assert done.output == "new: 31\nalready there: 13\nquarantined: 2\n"
+    assert in_tables(store) == 41
+    # Of rows in the journal that are not in the tables yet, the imported ones count.
+    late = hit()
+    client.post(URL, json=late)
+    file.write_bytes(ndjson([late]))
+    assert app.test_cli_runner().invoke(args=["store", "import", str(file)]).output.startswith("new: 1\n")
+    store.hits.apply()
+    assert in_tables(store) == 42
+
+
+def test_an_import_of_an_unknown_data_source_is_400(client: FlaskClient) -> None:
+    assert client.post("/v0/store/import?name=x", data=ndjson([hit()])).status_code == 400
