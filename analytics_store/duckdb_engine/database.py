@@ -6,6 +6,7 @@
 """
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ from analytics_store.engine import Result
 from analytics_store.errors import OverMemoryError, UnavailableError
 from analytics_store.settings import Settings
 from traffic_analytics.errors import DamagedFile
+
+_log = logging.getLogger(__name__)
 
 FILE = "store.duckdb"
 LOG = "store.duckdb.wal"
@@ -163,7 +166,10 @@ class Database:
             directory_name = str(self.compaction_file.parent).replace("'", "''")
             root.execute(f"SET allowed_directories = ['{directory_name}']")
             root.execute("SET enable_external_access = false")
+            before = {name for (name,) in root.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
             root.execute(read_sql("sql/schema.sql"))
+        if before and "journal" not in before:
+            _log.info("the file of an earlier version was taken over", extra={"event": "StoreFileUpgraded"})
         return root
 
 
