@@ -26,9 +26,9 @@ from traffic_analytics.runtime.joiner import Joiner
 
 SECONDS_BETWEEN = 1.0
 """Longest time in which an accepted row cannot be queried, in seconds, apart from the time that writing takes."""
-ROWS_PER_COMMIT = 10_000
+ROWS_PER_COMMIT = 5_000
 """Rows from which no further frame of the journal is added to a transaction."""
-ROWS_IN_MEMORY = 20_000
+ROWS_IN_MEMORY = 10_000
 """Most parsed rows that wait in memory, apart from the last append's."""
 LONGEST_WAIT = 15.0
 """Longest wait for maintenance, in seconds."""

@@ -2,23 +2,28 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import strategies
 
 from analytics_store import cli, events
 from analytics_store import hits as hits_module
 from analytics_store import journal as journal_module
+from analytics_store.columns import TEXTS
 from analytics_store.errors import UnavailableError
 from analytics_store.events import Row
 from analytics_store.settings import Settings
 from analytics_store.store import Store
 from analytics_store.wiring import create_app
 from tests.support.processes import wait_until
-from tests.support.store import Clock, hit, ndjson
+from tests.support.store import Clock, hit, ndjson, read_log, start_logging
 
 URL = "/v0/events?name=analytics_events"
 WAIT = f"{URL}&wait=true"
@@ -241,3 +246,53 @@ def test_an_import_counts_rows_that_are_new_already_there_and_quarantined(
 
 def test_an_import_of_an_unknown_data_source_is_400(client: FlaskClient) -> None:
     assert client.post("/v0/store/import?name=x", data=ndjson([hit()])).status_code == 400
+
+
+def test_a_compacted_file_goes_on_at_the_same_position(
+    client: FlaskClient, store: Store, settings: Settings, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start_logging()
+    client.post(URL, json=hit(payload={"event_id": None}))
+    client.post("/v0/store/compact")
+    client.post(URL, json=hit(payload={"event_id": None}))
+    store.engine.close()
+    later = create_app(settings, clock=clock)
+    assert later.test_client().get("/v0/store/info").get_json()["hits"] == 2
+    later.extensions["store"].close()
+    assert [record["event"] for record in read_log(capsys)] == ["StoreCompacted"]
+
+
+TEXT = strategies.text(strategies.characters(exclude_categories=["Cs"]), max_size=20)
+TIMES = strategies.datetimes(datetime(1980, 1, 1), datetime(2299, 12, 30)).map(lambda at: f"{at.isoformat()}Z")  # noqa: DTZ001
+EVENTS = strategies.fixed_dictionaries(
+    {
+        "timestamp": TIMES,
+        "action": strategies.just("page_hit"),
+        "session_id": TEXT.filter(bool),
+        "version": TEXT,
+        "inserted_at": TIMES,
+        "payload": strategies.dictionaries(
+            strategies.sampled_from([*TEXTS, "event_id", "referrerSource", "other"]), TEXT
+        ),
+    }
+)
+
+
+@hypothesis.settings(
+    max_examples=50, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@hypothesis.given(strategies.lists(EVENTS, min_size=1, max_size=20))
+def test_any_accepted_row_can_be_written_and_is_exported_as_it_was_sent(client: FlaskClient, rows: list[Any]) -> None:
+    site = str(uuid4())
+    for row in rows:
+        row["payload"] |= {"site_uuid": site, "event_id": str(uuid4())}
+    assert client.post(WAIT, data=ndjson(rows)).get_json() == {"successful_rows": len(rows), "quarantined_rows": 0}
+    exported = map(json.loads, client.get("/v0/store/export?name=analytics_events").data.splitlines())
+    found = {each["payload"]["event_id"]: each for each in exported if each["site_uuid"] == site}
+    for row in rows:
+        stored = found[row["payload"]["event_id"]]
+        assert stored["timestamp"][:23] == f"{row['timestamp'].removesuffix('Z')}.000"[:23]
+        assert (stored["session_id"], stored["version"]) == (row["session_id"], row["version"])
+        for field, value in row["payload"].items():
+            empty = "unknown" if field == "device" else None if field in TEXTS else ""
+            assert stored["payload"][field] == (value or empty)

@@ -1,14 +1,12 @@
 """Measure the store: generated hits loaded into its file, every endpoint queried over HTTP.
 
-    python tests/bench/store.py --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY] [--ingest SECONDS]
+    python tests/bench/store.py --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY]
 
 Sessions have 1 to 20 hits; 500 pages have a long tail. Prints the median per endpoint and range, the size of the file
-and the server's memory. With --ingest also prints the events accepted per second, in batches of 500 and one by one,
-while dashboards are read.
+and the server's memory. `store_appends.py` measures appends.
 """
 
 import argparse
-import json
 import os
 import signal
 import socket
@@ -16,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from datetime import date, datetime, timedelta
@@ -85,7 +82,7 @@ def load(directory: Path, hits: int, days: int) -> None:
 class Server:
     """Store under gunicorn, as in production."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, checkout: Path | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -99,7 +96,7 @@ class Server:
             "analytics_store/gunicorn.conf.py",
             "analytics_store.app:app",
         ]
-        self.process = subprocess.Popen(command, env=environment)
+        self.process = subprocess.Popen(command, env=environment, cwd=checkout, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -165,66 +162,12 @@ def event(now_ms: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def ingest(server: Server, seconds: float, size: int, senders: int) -> None:
-    """Send batches from a few connections while a dashboard is read repeatedly; prints events per second."""
-    stop = threading.Event()
-    sent, dashboards = [0] * senders, [0]
-    waits: list[list[float]] = [[] for _ in range(senders)]
-
-    def dashboard() -> None:
-        session = requests.Session()
-        while not stop.is_set():
-            for pipe in ("api_kpis", "api_top_pages", "api_top_sources", "api_top_locations", "api_active_visitors"):
-                query = f"site_uuid={SITE}&date_from={LAST - timedelta(days=29)}&date_to={LAST}"
-                session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=60).raise_for_status()
-            dashboards[0] += 1
-            stop.wait(2)
-
-    def sender(number: int, bodies: list[bytes]) -> None:
-        session = requests.Session()
-        for body in bodies:
-            if stop.is_set():
-                return
-            started = time.perf_counter()
-            response = session.post(f"{server.url}/v0/events?name=analytics_events&wait=true", data=body, timeout=60)
-            waits[number].append(1000 * (time.perf_counter() - started))
-            assert response.json()["successful_rows"] == size, response.text
-            sent[number] += size
-
-    count = int(seconds * (24_000 if size > 1 else 3_000) / size / senders)
-    now_ms = int(time.time() * 1000)
-    batches = [
-        [b"\n".join(json.dumps(event(now_ms + n)).encode() for n in range(size)) for _ in range(count)]
-        for _ in range(senders)
-    ]
-    threads = [threading.Thread(target=dashboard)]
-    threads += [threading.Thread(target=sender, args=(number, batches[number])) for number in range(senders)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    deadline = started + seconds
-    for thread in threads[1:]:
-        thread.join(max(0.0, deadline - time.perf_counter()))
-    stop.set()
-    for thread in threads:
-        thread.join()
-    elapsed = time.perf_counter() - started
-    latencies = sorted(wait for of_sender in waits for wait in of_sender)
-    print(
-        f"{size} at a time over {senders} connections: {sum(sent) / elapsed:.0f} events/s, "
-        f"{statistics.median(latencies):.0f} ms median, {latencies[int(len(latencies) * 0.99)]:.0f} ms p99, "
-        f"{dashboards[0]} dashboards read meanwhile",
-        flush=True,
-    )
-
-
 def main() -> None:
     """Load, query and send."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hits", type=int, default=1_000_000)
     parser.add_argument("--days", type=int, default=91)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--ingest", type=float, default=0)
     parser.add_argument("--keep", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -237,9 +180,6 @@ def main() -> None:
         try:
             if arguments.repeat:
                 measure(server, arguments.days, arguments.repeat)
-            if arguments.ingest:
-                ingest(server, arguments.ingest, 500, 4)
-                ingest(server, arguments.ingest, 1, 8)
             print(f"memory of the worker: {server.memory_mb():.0f} MB")
         finally:
             server.stop()
