@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import duckdb
 import pytest
 import requests
 
+from analytics_store.settings import Settings
+from analytics_store.wiring import create_app
 from tests.support.processes import wait_until
 from tests.support.store import hit, ndjson
 from tests.support.store_process import HEADERS, ROOT, environment, free_port, running
@@ -117,3 +120,28 @@ def test_commands_reach_the_running_store_and_a_second_process_is_refused(tmp_pa
         )  # fmt: skip
         assert run.returncode == 1
         assert "another process has it open" in run.stderr
+
+
+def test_a_damaged_journal_stops_the_start_until_its_file_is_moved_away(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(Settings(data_dir=tmp_path / "store"))
+    for _ in range(3):
+        app.test_client().post(PATH, json=hit())
+    app.extensions["store"].engine.close()
+    (file,) = (tmp_path / "store" / "journal").iterdir()
+    content = bytearray(file.read_bytes())
+    content[40] ^= 1
+    file.write_bytes(content)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-c", "analytics_store/gunicorn.conf.py"]
+    settings = environment(tmp_path / "store", port)
+    run = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode not in (0, None)
+    records = [json.loads(line) for line in run.stdout.splitlines()]
+    (reason,) = [record["message"] for record in records if record["event"] == "StoreCannotStart"]
+    assert f"journal/{file.name} in STORE_DATA_DIR is damaged at byte 0" in reason
+    assert file.read_bytes() == content
+    file.rename(tmp_path / "moved-away")
+    with running(tmp_path / "store", port):
+        assert stored_hits(port) == 0
