@@ -201,7 +201,7 @@ def test_monitoring_goes_by_the_time_of_storage_and_leaves_out_hits_received_aft
         stored(20, "20T10:00:00.999", None),
         stored(20, "21T10:00:00.010", "21T10:00:00.010"),
     ]
-    client.post("/v0/events?name=analytics_events", data=ndjson(events))
+    client.post("/v0/events?name=analytics_events&wait=true", data=ndjson(events))
     query = "site_uuid=site&start_date=2026-11-20&end_date=2026-11-20"
     # A half is rounded to the even number, as ClickHouse does.
     row = {"site_uuid": "site", "total_events": 2, "min_latency_ms": 500, "max_latency_ms": 501}

@@ -118,7 +118,7 @@ def main() -> int:
                 theirs, ours = comparable(expected), comparable(rows)
                 print(pipe, params)
                 print("  only Ghost:", *list(theirs - ours)[:5], "\n  only the store:", *list(ours - theirs)[:5])
-        app.extensions["store"].engine.close()
+        app.extensions["store"].close()
     print(f"{len(events)} events, seed {arguments.seed}")
     print("\n".join(f"{count:>7} {what}" for what, count in sorted(asked.items())))
     return 1 if asked["different"] or failed else 0
