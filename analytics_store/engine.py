@@ -46,7 +46,8 @@ class Engine(Protocol):
     def append(self, rows: list[Row], position: int | None) -> int:
         """Commit rows and the journal's position behind them, all or none, each hit once; return when they are synced.
 
-        Without a position that of the last append stays. Returns how many hits the engine had already.
+        Without a position that of the last append stays. Returns how many hits the engine had already. Raises
+        RefusedRowsError if a row would be refused again.
         """
 
     def export(self, name: str) -> Iterator[bytes]:

@@ -43,5 +43,9 @@ class FullError(StoreError):
     """The store uses as much disk as STORE_MAX_MB allows; nothing of the request was stored, or a part of its rows."""
 
 
+class RefusedRowsError(StoreError):
+    """The engine cannot store one of the rows, and would refuse it again; nothing of the transaction was stored."""
+
+
 class UnavailableError(StoreError):
     """The database cannot be used now; nothing of the request was stored."""

@@ -87,7 +87,7 @@ def parse(name: str, lines: Iterable[bytes], arrived: datetime) -> list[Row]:
 
 def _parse_row(name: str, line: bytes, arrived: datetime) -> Row:
     if len(line) > ROW_BYTES:
-        return _quarantine(name, line, f"a row must not be longer than {ROW_BYTES} bytes", arrived)
+        return quarantine(name, line, f"a row must not be longer than {ROW_BYTES} bytes", arrived)
     try:
         event = _require_object(DECODE(line), "a row")
         if name == PAGE_HITS and event.get("action") == "page_hit":
@@ -100,10 +100,11 @@ def _parse_row(name: str, line: bytes, arrived: datetime) -> Row:
     except (ValueError, OverflowError):
         # The decoder's message may quote the row.
         reason = "not valid JSON in UTF-8"
-    return _quarantine(name, line, reason, arrived)
+    return quarantine(name, line, reason, arrived)
 
 
-def _quarantine(name: str, line: bytes, reason: str, arrived: datetime) -> QuarantinedRow:
+def quarantine(name: str, line: bytes, reason: str, arrived: datetime) -> QuarantinedRow:
+    """Return the row for a line that cannot be stored otherwise."""
     # DuckDB's texts hold any character, but no bytes that are not UTF-8.
     start = line[: 4 * QUARANTINED_CHARACTERS]
     return QuarantinedRow(name, start.decode("utf-8", "replace")[:QUARANTINED_CHARACTERS], reason, arrived)

@@ -7,6 +7,7 @@
 - Parsed rows stay in memory until they are written, up to ROWS_IN_MEMORY; beyond, the journal is read again.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,13 +20,15 @@ from typing import Any
 from analytics_store import events
 from analytics_store.disk import DiskLimit
 from analytics_store.engine import Engine
-from analytics_store.errors import UnavailableError
+from analytics_store.errors import RefusedRowsError, UnavailableError
 from analytics_store.events import QuarantinedRow, Row
 from analytics_store.journal import Batch, Journal
 from traffic_analytics.runtime.joiner import Joiner
 
-SECONDS_BETWEEN = 1.0
-"""Longest time in which an accepted row cannot be queried, in seconds, apart from the time that writing takes."""
+_log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN = 0.75
+"""Pause between writes to the engine, in seconds: rows can be queried within a second."""
 ROWS_PER_COMMIT = 5_000
 """Rows from which no further frame of the journal is added to a transaction."""
 ROWS_IN_MEMORY = 10_000
@@ -177,20 +180,43 @@ class Hits:
             self._remove(self._engine.position())
             self._in_doubt = False
         while self._waiting and self._waiting[0].end <= end:
-            rows, position = self._next_rows()
+            rows, position = self._next_rows(ROWS_PER_COMMIT)
             # After an error the engine may have committed all the same; its position tells.
             self._in_doubt = True
-            self._engine.append(rows, position)
+            try:
+                self._engine.append(rows, position)
+            except RefusedRowsError:
+                position = self._apply_first()
             self._in_doubt = False
             self._remove(position)
 
-    def _next_rows(self) -> tuple[list[Row], int]:
+    def _apply_first(self) -> int:
+        """Write the first frame alone; if the engine refuses it, its rows go to quarantine. Returns its end."""
+        rows, position = self._next_rows(1)
+        try:
+            self._engine.append(rows, position)
+        except RefusedRowsError as error:
+            # A defect of the store; the rows of later frames must not wait for its repair.
+            _log.error("rows were quarantined: %s", error, extra={"event": "RowsQuarantined", "rows": len(rows)})
+            self._engine.append(self._quarantine_first(str(error)), position)
+        return position
+
+    def _quarantine_first(self, reason: str) -> list[Row]:
+        waiting = self._waiting[0]
+        return [
+            events.quarantine(batch.name, line, reason, _to_datetime(batch.at))
+            for batch in self._journal.read(waiting.start, waiting.end)
+            for line in batch.lines
+        ]
+
+    def _next_rows(self, enough: int) -> tuple[list[Row], int]:
+        """Return the rows of the first frames, until there are `enough`, and the end of the last of these frames."""
         rows: list[Row] = []
         position = 0
         for waiting in self._waiting.copy():
             rows += self._parse(waiting) if waiting.rows is None else waiting.rows
             position = waiting.end
-            if len(rows) >= ROWS_PER_COMMIT:
+            if len(rows) >= enough:
                 break
         return rows, position
 

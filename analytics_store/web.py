@@ -29,6 +29,7 @@ STATUSES: dict[type[AnalyticsError], HTTPStatus] = {
     errors.TooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.OverMemoryError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.FullError: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.RefusedRowsError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     DamagedFile: HTTPStatus.SERVICE_UNAVAILABLE,
 }

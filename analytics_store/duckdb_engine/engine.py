@@ -5,6 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+import duckdb
+
 from analytics_store.duckdb_engine.append import Appender
 from analytics_store.duckdb_engine.compaction import compact
 from analytics_store.duckdb_engine.database import Database
@@ -12,6 +14,7 @@ from analytics_store.duckdb_engine.export import export
 from analytics_store.duckdb_engine.pipes import AUTOMATIONS, statement
 from analytics_store.duckdb_engine.statements import read_sql, run
 from analytics_store.engine import Result
+from analytics_store.errors import RefusedRowsError
 from analytics_store.events import PAGE_HITS, Row
 from analytics_store.settings import Settings
 
@@ -61,7 +64,10 @@ class DuckDbEngine:
     def append(self, rows: list[Row], position: int | None) -> int:
         """Commit rows and the journal's position; DuckDB has synced its log before this returns."""
         with self.database.cursor() as cursor:
-            return self._appender.append(cursor, rows, position)
+            try:
+                return self._appender.append(cursor, rows, position)
+            except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
+                raise RefusedRowsError(f"DuckDB refused a value: {type(error).__name__}") from error
 
     def export(self, name: str) -> Iterator[bytes]:
         """Write a data source as NDJSON, from one snapshot."""

@@ -5,7 +5,7 @@ UPDATE sessions SET
 FROM (
     SELECT
         unnest($session_no::BIGINT[]) AS session_no,
-        from_json(unnest($visits::VARCHAR[]), '{
+        from_json_strict(unnest($visits::VARCHAR[]), '{
             "entry": {
                 "ts": "TIMESTAMP",
                 "texts": {

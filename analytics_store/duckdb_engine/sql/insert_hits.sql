@@ -16,7 +16,7 @@ SELECT
 FROM (
     SELECT
         unnest($session_no::BIGINT[]) AS session_no,
-        from_json(unnest($hits::VARCHAR[]), '{
+        from_json_strict(unnest($hits::VARCHAR[]), '{
             "ts": "TIMESTAMP",
             "site_uuid": "VARCHAR",
             "event_key": "UUID",

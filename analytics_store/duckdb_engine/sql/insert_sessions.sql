@@ -12,7 +12,7 @@ SELECT
 FROM (
     SELECT
         unnest($session_no::BIGINT[]) AS session_no,
-        from_json(unnest($visits::VARCHAR[]), '{
+        from_json_strict(unnest($visits::VARCHAR[]), '{
             "entry": {
                 "site_uuid": "VARCHAR",
                 "session_key": "UUID",
