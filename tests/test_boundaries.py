@@ -65,7 +65,17 @@ ALLOWED = {
 ALLOWED_TO_STORE = ["runtime", "tinybird.jwt", "errors"]
 # All that speaks DuckDB, and what it builds on; `wiring` selects it, and `cli` converts Parquet with it.
 ENGINE = "duckdb_engine"
-ALLOWED_TO_ENGINE = [ENGINE, "columns", "engine", "errors", "events", "file_modes", "sessions", "settings"]
+ALLOWED_TO_ENGINE = [
+    ENGINE,
+    "columns",
+    "engine",
+    "errors",
+    "events",
+    "file_modes",
+    "sessions",
+    "settings",
+    "timestamps",
+]
 WITH_ENGINE = {"cli", "wiring"}
 ALLOWED_TO_ENTRY = {
     "app.py": ["wiring", "console", "settings", "runtime", "errors"],

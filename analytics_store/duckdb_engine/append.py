@@ -1,12 +1,14 @@
 """Append rows in one transaction: each hit once, and its session with it.
 
 - A repeat is a hit whose event_id a hit of the same site has within a day of its own timestamp.
-- A hit belongs to the session of its session_id that has a hit within SESSION_DAYS, or begins a new one.
+- A hit belongs to the session of its session_id, or begins a new one. The service's session_ids last a day, so only the
+  sessions within SESSION_DAYS are searched for them.
 - So each look-up reads the days around the new hits, by the zone maps of the times, however many hits there are. There
   is no index to hold in memory or to rebuild at the start.
 - A row reaches DuckDB as one JSON text: binding a list for each column takes longer.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -18,12 +20,15 @@ import msgspec
 from analytics_store import sessions
 from analytics_store.duckdb_engine.statements import run
 from analytics_store.events import Hit, QuarantinedRow, RawRow, Row
+from analytics_store.timestamps import EARLIEST, LATEST
 
 REPEAT_DAYS = timedelta(days=1)
 """Longest distance between the timestamps of a hit and of its repeat."""
 SESSION_DAYS = timedelta(days=7)
-"""Longest pause in a session; the service's session_ids last a day."""
+"""Longest pause in a session of the service, whose session_ids last a day; clocks and queues may be late."""
 
+_is_of_a_day = re.compile("[0-9a-f]{64}").fullmatch
+"""Recognises a hash of the service, which holds the salt of a day."""
 _encoder = msgspec.json.Encoder()
 _timestamp = attrgetter("ts")
 
@@ -81,7 +86,9 @@ def _without_repeats(cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> list
     seen: set[tuple[str, str | None]] = set()
     for cluster in _clusters(hits, REPEAT_DAYS):
         if keys := [hit.event_key for hit in cluster if hit.event_key is not None]:
-            seen |= {(site, key.hex) for site, key in _look_up(cursor, "sql/repeats.sql", cluster, keys, REPEAT_DAYS)}
+            since, until = cluster[0].ts - REPEAT_DAYS, cluster[-1].ts + REPEAT_DAYS
+            repeats = _look_up(cursor, "sql/repeats.sql", cluster, keys, since, until)
+            seen |= {(site, key.hex) for site, key in repeats}
     fresh = []
     for hit in hits:
         key = (hit.site_uuid, hit.event_key)
@@ -97,10 +104,16 @@ def _find_sessions(
     cursor: duckdb.DuckDBPyConnection, visits: dict[str, sessions.Visit]
 ) -> dict[str, tuple[int, datetime]]:
     """Return the numbers and first hits of the sessions that are in the table."""
+    entries = [visit.entry for visit in visits.values()]
+    of_a_day = [hit for hit in entries if _is_of_a_day(hit.session_id)]
+    others = [hit for hit in entries if not _is_of_a_day(hit.session_id)]
+    around = [
+        (hits, hits[0].ts - SESSION_DAYS, hits[-1].ts + SESSION_DAYS) for hits in _clusters(of_a_day, SESSION_DAYS)
+    ]
     found = {}
-    for cluster in _clusters([visit.entry for visit in visits.values()], SESSION_DAYS):
-        keys = [hit.session_key for hit in cluster]
-        for key, number, first_ts in _look_up(cursor, "sql/known_sessions.sql", cluster, keys, SESSION_DAYS):
+    for hits, since, until in [*around, (others, EARLIEST, LATEST)] if others else around:
+        keys = [hit.session_key for hit in hits]
+        for key, number, first_ts in _look_up(cursor, "sql/known_sessions.sql", hits, keys, since, until):
             found[key.hex] = (number, first_ts)
     return found
 
@@ -117,11 +130,11 @@ def _clusters(hits: list[Hit], gap: timedelta) -> Iterator[list[Hit]]:
 
 
 def _look_up(
-    cursor: duckdb.DuckDBPyConnection, path: str, cluster: list[Hit], keys: list[str], around: timedelta
+    cursor: duckdb.DuckDBPyConnection, path: str, hits: list[Hit], keys: list[str], since: datetime, until: datetime
 ) -> list[tuple[Any, ...]]:
-    sites = {hit.site_uuid for hit in cluster}
-    values = {"since": cluster[0].ts - around, "until": cluster[-1].ts + around, "keys": keys}
-    return run(cursor, path, values | {"first_site": min(sites), "last_site": max(sites)})
+    sites = {hit.site_uuid for hit in hits}
+    values = {"since": since, "until": until, "keys": keys, "first_site": min(sites), "last_site": max(sites)}
+    return run(cursor, path, values)
 
 
 def _to_json(visits: dict[str, sessions.Visit], keys: list[str], numbers: dict[str, int]) -> dict[str, Any]:

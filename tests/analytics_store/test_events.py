@@ -334,3 +334,24 @@ def test_the_days_of_a_query_cut_a_session_and_v2_leaves_it_whole(client: FlaskC
     assert ask("api_top_sources", 21, 22) == [{"source": "Bing", "visits": 1}]
     assert ask("api_top_sources_v2", 21, 22) == []
     assert ask("api_top_sources_v2", 20, 22) == [{"source": "Google", "visits": 1}]
+
+
+@pytest.mark.parametrize(("session_id", "sessions"), [("a" * 64, 2), ("A" * 64, 1), ("a session of another system", 1)])
+@pytest.mark.parametrize("late", [True, False])
+def test_a_session_lasts_as_long_as_its_session_id(
+    client: FlaskClient, session_id: str, sessions: int, late: bool
+) -> None:
+    stamps = ["2025-11-22T10:00:00.000Z", "2026-11-22T10:00:00.000Z", "2026-11-28T10:00:00.000Z"]
+    for stamp in reversed(stamps) if late else stamps:
+        client.post(URL, json=hit(session_id=session_id, timestamp=stamp))
+    assert client.get("/v0/store/info").get_json()["sessions"] == sessions
+
+
+def test_a_batch_of_hits_far_apart_finds_its_sessions_and_repeats(client: FlaskClient) -> None:
+    stamps = [f"20{year}-0{month}-15T10:00:00.000Z" for year in (20, 23, 26) for month in (1, 2, 9)]
+    events = [hit(session_id=f"{number:064x}", timestamp=stamp) for number, stamp in enumerate(stamps)]
+    client.post(URL, data=ndjson(events))
+    more = [event | {"payload": event["payload"] | {"event_id": None}} for event in events]
+    client.post(URL, data=ndjson([*more, *events]))
+    facts = client.get("/v0/store/info").get_json()
+    assert (facts["hits"], facts["sessions"]) == (2 * len(events), len(events))
