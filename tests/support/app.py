@@ -69,6 +69,7 @@ class Service:
             "PROXY_TARGET": TARGET,
             "TINYBIRD_TRACKER_TOKEN": "test-token",
             "DATA_DIR": str(data_dir),
+            "REQUEST_TOKENS": "" if environment.get("TINYBIRD_TRACKER_TOKEN", "test-token") else "true",
             **environment,
         }
         self.app = create_app(
