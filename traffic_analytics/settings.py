@@ -349,8 +349,8 @@ def _need_tracker_token(settings: Settings) -> Iterator[str]:
         return
     elif checks_tokens or not is_loopback(target.hostname):
         yield (
-            "TINYBIRD_TRACKER_TOKEN: must be set, or every hit is answered 502; set REQUEST_TOKENS=true instead if "
-            "Ghost's tinybird__tracker__token is set"
+            "TINYBIRD_TRACKER_TOKEN: must be set, or every hit is answered 502; REQUEST_TOKENS=true instead if "
+            "each request brings its own, as Ghost's script does in development only"
         )
 
 

@@ -50,6 +50,11 @@ def page_hit(**changes: Any) -> dict[str, Any]:
     }
 
 
+def run(service: Any, *arguments: str) -> Any:
+    """Run a command of the service's app."""
+    return service.app.test_cli_runner().invoke(args=arguments)
+
+
 class Service:
     """The service with a settable clock and requests-mock in place of Tinybird."""
 

@@ -66,7 +66,9 @@ class HitEndpoint:
         self._trust_proxy = settings.trust_proxy
         self._hmac_secret = settings.hmac_secret.encode() if settings.hmac_secret else None
         self._hmac_log_only = settings.hmac_validation_log_only
-        self._allowed_sites = settings.allowed_sites
+        self._allowed_sites = None
+        if settings.allowed_sites is not None:
+            self._allowed_sites = settings.allowed_sites | {page_hit.TEST_SITE}
         self._bot_headers = (("x-ghost-bot-detected", "true"),) if settings.enable_bot_detection_header else ()
 
     def __call__(self, environ: dict[str, Any]) -> Answer:

@@ -30,7 +30,7 @@ from traffic_analytics.errors import TokenRefused
 from traffic_analytics.runtime.authorization import bearer_token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from jwt.types import Options
 
@@ -79,8 +79,7 @@ class JwtVerifier:
         import jwt  # noqa: PLC0415 - an optional extra
 
         self._jwt = jwt
-        # HMAC itself pads a short key with zeros; doing so here avoids PyJWT's warning at each request.
-        self._key = admin_token.encode().ljust(32, b"\0")
+        self._key = _to_key(admin_token)
 
     def verify(self, token: str, now: float) -> Scopes:
         """Return the scopes of a token that is valid at `now` (seconds since 1970). Raises NotAJwt, TokenRefused."""
@@ -100,6 +99,21 @@ class JwtVerifier:
         if "nbf" in claims and not (_is_number(claims["nbf"]) and claims["nbf"] <= now):
             raise TokenRefused("the token is not valid yet")
         return _parse_scopes(claims.get("scopes"))
+
+
+def sign(admin_token: str, site_uuid: str, pipes: Iterable[str], expires: float) -> str:
+    """Sign a token as Ghost does for its dashboard: for pipes of one site, valid until `expires`."""
+    import jwt  # noqa: PLC0415 - an optional extra
+
+    fixed = {"site_uuid": site_uuid}
+    scopes = [{"type": "PIPES:READ", "resource": pipe, "fixed_params": fixed} for pipe in pipes]
+    claims = {"workspace_id": "self-hosted", "name": f"tinybird-jwt-{site_uuid}", "exp": int(expires), "scopes": scopes}
+    return jwt.encode(claims, _to_key(admin_token), algorithm="HS256")
+
+
+def _to_key(admin_token: str) -> bytes:
+    """Return the key as HMAC itself pads it, with zeros; PyJWT warns of a short key at each use."""
+    return admin_token.encode().ljust(32, b"\0")
 
 
 def extract_token(authorization: str | None, in_query: str | None) -> str | None:
