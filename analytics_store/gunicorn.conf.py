@@ -28,7 +28,7 @@ bind = settings.bind
 # gunicorn gives a Unix socket its own mask: 0600, for the store's own user.
 umask = 0o177
 workers = 1
-worker_class = "gthread"
+worker_class = "analytics_store.worker.Worker"
 threads = 16
 timeout = 60
 graceful_timeout = 20

@@ -81,4 +81,4 @@ def test_commands_reach_the_running_store_and_a_second_process_is_refused(tmp_pa
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert run.returncode == 1
-        assert "another process has it open" in run.stderr
+        assert f"another process has {tmp_path / 'data' / 'store.duckdb'} open" in run.stderr

@@ -45,10 +45,19 @@ def test_list_shows_why_events_were_set_aside(service: Any, aside: list[int]) ->
 
 
 def test_export_writes_ndjson_that_can_be_posted(service: Any, aside: list[int], spool: Spool) -> None:
-    assert run(service, "spool", "export").output == '{"n":1}\n{"n":2}\n'
-    assert run(service, "spool", "export", "--waiting").output == '{"n":3}\n'
-    assert run(service, "spool", "export", "--data-source", "analytics_events_test").output == ""
+    assert run(service, "spool", "export").stdout == '{"n":1}\n{"n":2}\n'
+    assert run(service, "spool", "export", "--waiting").stdout == '{"n":3}\n'
+    assert run(service, "spool", "export", "--data-source", "analytics_events_test").stdout == ""
     assert spool.backlog().dead_letters == 2
+
+
+def test_an_export_names_what_it_leaves_out(service: Any, aside: list[int], spool: Spool) -> None:
+    assert run(service, "spool", "export").stderr == "left out: 1 events; --waiting exports them\n"
+    assert "left out: 2 events; spool export without --waiting" in run(service, "spool", "export", "--waiting").stderr
+    of_another = run(service, "spool", "export", "--data-source", "analytics_events_test").stderr
+    assert "left out: 2 events; --data-source analytics_events exports them\n" in of_another
+    run(service, "spool", "retry", "--all")
+    assert run(service, "spool", "export", "--waiting").stderr == ""
 
 
 def test_retry_queues_events_again(service: Any, aside: list[int], spool: Spool) -> None:

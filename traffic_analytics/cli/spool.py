@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -60,10 +61,20 @@ def spool_commands(spool: Spool | None) -> AppGroup:
     @click.option("--data-source", default="analytics_events", show_default=True)
     def export(waiting: bool, data_source: str) -> None:
         """Write events as NDJSON, ready to be posted to Tinybird; they stay in the spool."""
-        out = sys.stdout.buffer
+        left_out: Counter[str] = Counter()
         for each in list_spooled(waiting=waiting):
             if each.data_source == data_source:
-                out.write(each.event + b"\n")
+                sys.stdout.buffer.write(each.event + b"\n")
+            else:
+                left_out[f"--data-source {each.data_source}"] += 1
+        backlog = require_spool().backlog()
+        if waiting:
+            left_out["spool export without --waiting"] = backlog.dead_letters
+        else:
+            left_out["--waiting"] = backlog.waiting
+        for option, number in left_out.items():
+            if number:
+                click.echo(f"left out: {number} events; {option} exports them", err=True)
 
     @group.command("purge")
     @click.confirmation_option(prompt="Delete all events that were set aside?")
