@@ -17,10 +17,10 @@ from typing import Any
 import duckdb
 
 from analytics_store import file_modes
-from analytics_store.duckdb_engine.failures import explain_system, translate_errors
+from analytics_store.duckdb_engine.failures import translate_errors
 from analytics_store.duckdb_engine.statements import list_parameters, read_sql
 from analytics_store.engine import Result
-from analytics_store.errors import UnavailableError
+from analytics_store.errors import UnavailableError, explain_system
 from analytics_store.settings import Settings
 from traffic_analytics.errors import AnalyticsError
 

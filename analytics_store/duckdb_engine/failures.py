@@ -8,10 +8,9 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_store.errors import FullError, OverMemoryError, StoreError, UnavailableError
+from analytics_store.errors import DISK_IS_FULL, OverMemoryError, StoreError, UnavailableError, explain_system
 from traffic_analytics.errors import AnalyticsError, DamagedFile
 
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CAUSES = (*DISK_IS_FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.EMFILE, errno.EIO)
 """Errors of the system that DuckDB's messages quote."""
 DAMAGE = ("Corrupt database file", "Could not read enough bytes", "not a valid DuckDB database file")
@@ -27,17 +26,6 @@ def translate_errors(file: Path) -> Iterator[None]:
         raise _explain_memory(file, error) from error
     except duckdb.Error as error:
         raise _explain(file, error) from error
-
-
-def explain_system(file: Path, number: int) -> StoreError:
-    """Explain an error of the system on a file or directory of the store."""
-    cause = os.strerror(number)
-    if number in DISK_IS_FULL:
-        return FullError(
-            f"the disk of {file} is full ({cause}): free some space; the service keeps its events until then"
-        )
-    remedy = ": the store's user must be allowed to read and write it" if number in (errno.EACCES, errno.EPERM) else ""
-    return UnavailableError(f"{file} cannot be used ({cause}){remedy}")
 
 
 def _explain_memory(file: Path, error: duckdb.Error) -> StoreError:

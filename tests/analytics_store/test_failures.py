@@ -16,8 +16,8 @@ import duckdb
 import pytest
 import requests
 
-from analytics_store.duckdb_engine.failures import explain_system, translate_errors
-from analytics_store.errors import FullError, UnavailableError
+from analytics_store.duckdb_engine.failures import translate_errors
+from analytics_store.errors import FullError, UnavailableError, explain_system
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
 from tests.support.processes import PATIENCE, ROOT
