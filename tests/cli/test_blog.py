@@ -11,6 +11,7 @@ import requests
 from tests.support.app import run
 from traffic_analytics.cli.tracker_script import TrackerScript, find_tracker_script
 from traffic_analytics.health import FORWARDED_ENTRIES
+from traffic_analytics.hits.page_hit import TEST_SITE
 
 BLOG = "https://blog.example/"
 BASE = "https://blog.example/.ghost/analytics"
@@ -189,3 +190,13 @@ def test_info_counts_the_entries_of_proxies(header: str | None, entries: str, se
 
     assert response.headers[FORWARDED_ENTRIES] == entries
     assert response.json == {"build": ""}
+
+
+def test_the_test_site_is_accepted_beside_the_allowed_sites(start: Any) -> None:
+    service = start(ALLOWED_SITES=SITE)
+    statuses = [
+        service.hit(headers={"x-site-uuid": site}).status_code
+        for site in (SITE, TEST_SITE, "00000000-0000-4000-8000-000000000001")
+    ]
+
+    assert statuses == [202, 202, 403]

@@ -11,7 +11,7 @@ import msgspec
 from traffic_analytics.hits.enrich import enrich
 from traffic_analytics.hits.page_hit import TEST_SITE, Payload, Query, RawHit
 from traffic_analytics.hits.user_agent import UNKNOWN, UserAgent
-from traffic_analytics.tinybird.jwt import sign
+from traffic_analytics.tinybird.jwt import sign_claims
 
 PATH = "/traffic-analytics-test/"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -67,8 +67,14 @@ def marked_hit(page: str, pathname: str) -> dict[str, object]:
 
 
 def sign_for_test_site(admin_token: str, pipe: str) -> str:
-    """Sign a token that reads a pipe for the test site only."""
-    return sign(admin_token, TEST_SITE, [pipe], _now().timestamp() + TOKEN_SECONDS)
+    """Sign a token as Ghost does for its dashboard: it reads a pipe for the test site only."""
+    claims = {
+        "workspace_id": "self-hosted",
+        "name": f"tinybird-jwt-{TEST_SITE}",
+        "exp": int(_now().timestamp() + TOKEN_SECONDS),
+        "scopes": [{"type": "PIPES:READ", "resource": pipe, "fixed_params": {"site_uuid": TEST_SITE}}],
+    }
+    return sign_claims(claims, admin_token)
 
 
 def _now() -> datetime:

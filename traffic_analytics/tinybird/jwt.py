@@ -1,4 +1,4 @@
-"""Read the token of a query and verify the JWTs that Ghost signs, for the gateway and the store.
+"""Read the token of a query, and verify and sign JWTs as Ghost does, for gateway, store and dashboard.
 
 Ghost signs with the workspace's admin token (HS256) which pipes a dashboard may read, and for which site:
 
@@ -30,7 +30,7 @@ from traffic_analytics.errors import TokenRefused
 from traffic_analytics.runtime.authorization import bearer_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from jwt.types import Options
 
@@ -72,6 +72,13 @@ class Scopes(NamedTuple):
         raise TokenRefused("the token does not grant this pipe")
 
 
+def sign_claims(claims: Mapping[str, object], admin_token: str) -> str:
+    """Sign claims as Ghost does."""
+    import jwt  # noqa: PLC0415 - an optional extra
+
+    return jwt.encode(dict(claims), _hmac_key(admin_token), algorithm="HS256")
+
+
 class JwtVerifier:
     """Verify tokens that were signed with one admin token."""
 
@@ -79,7 +86,7 @@ class JwtVerifier:
         import jwt  # noqa: PLC0415 - an optional extra
 
         self._jwt = jwt
-        self._key = _to_key(admin_token)
+        self._key = _hmac_key(admin_token)
 
     def verify(self, token: str, now: float) -> Scopes:
         """Return the scopes of a token that is valid at `now` (seconds since 1970). Raises NotAJwt, TokenRefused."""
@@ -101,21 +108,6 @@ class JwtVerifier:
         return _parse_scopes(claims.get("scopes"))
 
 
-def sign(admin_token: str, site_uuid: str, pipes: Iterable[str], expires: float) -> str:
-    """Sign a token as Ghost does for its dashboard: for pipes of one site, valid until `expires`."""
-    import jwt  # noqa: PLC0415 - an optional extra
-
-    fixed = {"site_uuid": site_uuid}
-    scopes = [{"type": "PIPES:READ", "resource": pipe, "fixed_params": fixed} for pipe in pipes]
-    claims = {"workspace_id": "self-hosted", "name": f"tinybird-jwt-{site_uuid}", "exp": int(expires), "scopes": scopes}
-    return jwt.encode(claims, _to_key(admin_token), algorithm="HS256")
-
-
-def _to_key(admin_token: str) -> bytes:
-    """Return the key as HMAC itself pads it, with zeros; PyJWT warns of a short key at each use."""
-    return admin_token.encode().ljust(32, b"\0")
-
-
 def extract_token(authorization: str | None, in_query: str | None) -> str | None:
     """Return the token of a request, from its Authorization header or its query."""
     in_header = bearer_token(authorization or "")
@@ -126,6 +118,11 @@ def check_form(token: str) -> None:
     """Raise TokenRefused unless the token's length and characters are valid."""
     if not _TOKEN.fullmatch(token):
         raise TokenRefused("the token is not valid")
+
+
+def _hmac_key(admin_token: str) -> bytes:
+    # HMAC itself pads a short key with zeros; doing so here avoids PyJWT's warning at each request.
+    return admin_token.encode().ljust(32, b"\0")
 
 
 def _parse_scopes(scopes: object) -> Scopes:
