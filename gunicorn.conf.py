@@ -1,6 +1,7 @@
 """Configure gunicorn from the service's settings: `gunicorn -c gunicorn.conf.py app:app`."""
 
 import gc
+import logging.config
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.http import message
 
+from traffic_analytics import __version__
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.gunicorn_worker.buffering_worker import STOP_SIGNALS
 from traffic_analytics.runtime import logs
@@ -73,6 +75,26 @@ logconfig_dict = logs.configuration(
     traces=_settings.otel_traces_exporter != "none",
 )
 proc_name = "traffic-analytics"
+
+
+def _log_settings() -> None:
+    """Log the settings that tell one installation from another; gunicorn's own records follow."""
+    facts = {
+        "version": __version__,
+        "mode": "worker" if _settings.worker_mode else "service",
+        "target": _settings.target_name,
+        "data_dir": str(_settings.data_dir.absolute()),
+        "delivery": _settings.delivery,
+        "sites": len(_settings.allowed_sites) if _settings.allowed_sites is not None else "any",
+    }
+    logging.config.dictConfig(logconfig_dict)
+    text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    logging.getLogger("traffic_analytics").info(
+        "Traffic Analytics starts: %s", text, extra={"event": "ServiceStarts", **facts}
+    )
+
+
+_log_settings()
 
 if _settings.metrics:
     from traffic_analytics.observability import multiprocess

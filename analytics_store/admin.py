@@ -1,5 +1,6 @@
 """Serve the operator's requests, all of which need the admin token."""
 
+import logging
 from collections.abc import Iterator
 
 from flask import Blueprint, Response, request
@@ -8,6 +9,9 @@ from analytics_store import maintenance
 from analytics_store.errors import ForbiddenError
 from analytics_store.store import Store
 from analytics_store.web import get_store, get_token, to_json
+from traffic_analytics.errors import AnalyticsError
+
+_log = logging.getLogger(__name__)
 
 blueprint = Blueprint("admin", __name__, url_prefix="/v0/store")
 
@@ -32,7 +36,18 @@ def export() -> Response:
     name = request.args.get("name", "")
     rows = maintenance.count(store, name)
     lines: Iterator[bytes] = maintenance.export(store, name)
-    return Response(lines, mimetype="application/x-ndjson", headers={"x-store-rows": str(rows)})
+    first = next(lines, b"")  # an error before any line is a response of its own
+    return Response(_log_failure(first, lines), mimetype="application/x-ndjson", headers={"x-store-rows": str(rows)})
+
+
+def _log_failure(first: bytes, lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Log an error that ends a response whose status has been sent."""
+    try:
+        yield first
+        yield from lines
+    except AnalyticsError as error:
+        _log.error("an export broke off: %s", error, extra={"event": "RequestFailed", "endpoint": "admin.export"})
+        raise
 
 
 @blueprint.post("/import")

@@ -5,8 +5,10 @@ none runs, they open the file themselves.
 """
 
 import gzip
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +17,14 @@ import msgspec
 import requests
 from flask import current_app
 from flask.cli import AppGroup
+from urllib3.exceptions import ProtocolError
 
 from analytics_store import file_modes
 from analytics_store.duckdb_engine import parquet
+from analytics_store.errors import RequestError
 from analytics_store.events import DATA_SOURCES, PAGE_HITS, ROW_BYTES
 from analytics_store.settings import Settings
+from traffic_analytics.errors import AnalyticsError
 
 BODY_BYTES = 8_000_000
 """Size from which a body of an import is sent, in bytes: the store's limit is 10 MB."""
@@ -30,7 +35,29 @@ PARTIAL = "partial-"
 SECONDS = 3_600
 """Longest wait for a response, in seconds; the compaction of a large store takes minutes."""
 
-store = AppGroup(
+SUFFIXES = (".ndjson", ".ndjson.gz", ".parquet")
+CONTENT_TYPES = {"application/json", "application/x-ndjson"}
+"""Content types of the store's responses to commands."""
+
+
+class StoreCommands(AppGroup):
+    """Commands that end with one line where a file, the store or the network fails them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn each failure that an operator can meet into its reason."""
+        try:
+            return super().invoke(ctx)
+        except AnalyticsError as error:
+            raise click.ClickException(str(error)) from error
+        except (requests.RequestException, msgspec.DecodeError) as error:
+            raise click.ClickException(
+                f"the running store did not finish its response ({type(error).__name__})"
+            ) from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror}") from error
+
+
+store = StoreCommands(
     "store", help="Maintain the embedded store, whether it runs or not.", callback=file_modes.restrict_new_files
 )
 data_source = click.option("--name", default=PAGE_HITS, type=click.Choice(DATA_SOURCES), help="The data source.")
@@ -62,13 +89,35 @@ def request_store(method: str, path: str, body: bytes | None = None) -> StoreRes
             response = requests.request(
                 method, settings.url + path, data=body, headers=headers, stream=True, timeout=SECONDS
             )
-        except requests.ConnectionError:
-            pass
+        except requests.ConnectionError as error:
+            _require_no_answer(error, settings)
         else:
+            if response.headers.get("Content-Type", "").partition(";")[0] not in CONTENT_TYPES:
+                raise click.ClickException(_another_program(settings))
             chunks = response.iter_content(chunk_size=1_048_576)
             return StoreResponse(response.status_code, int(response.headers.get("x-store-rows", 0)), chunks)
     local = current_app.test_client().open(path, method=method, data=body, headers=headers)
     return StoreResponse(local.status_code, int(local.headers.get("x-store-rows", 0)), local.iter_encoded())
+
+
+def _require_no_answer(error: requests.ConnectionError, settings: Settings) -> None:
+    """Return if no program listens on the address; then the file can be opened here."""
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, ProtocolError):
+        if isinstance(cause.args[-1], RemoteDisconnected | ConnectionError):
+            raise error
+        raise click.ClickException(_another_program(settings)) from error
+
+
+def _another_program(settings: Settings) -> str:
+    return f"another program answers at {settings.bind}: stop it, or start the store with another STORE_BIND"
+
+
+def _check_suffix(_context: click.Context, _parameter: click.Parameter, file: Path) -> Path:
+    """Refuse a name whose format is unknown; a pipe or a device has no suffix and gets NDJSON."""
+    if not file.name.endswith(SUFFIXES) and (file.is_file() or not file.exists()):
+        raise click.BadParameter(f"{file} must end in {', '.join(SUFFIXES)}")
+    return file
 
 
 @store.command()
@@ -87,7 +136,7 @@ def compact() -> None:
 
 @store.command("export")
 @data_source
-@click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=_check_suffix)
 def export_rows(name: str, file: Path) -> None:
     """Write a data source to FILE: .ndjson, .ndjson.gz or .parquet. An export that fails leaves an older FILE."""
     response = request_store("GET", f"/v0/store/export?name={name}")
@@ -97,17 +146,25 @@ def export_rows(name: str, file: Path) -> None:
     # A new file has the mode 0600, whatever the older one had. A pipe or a device cannot be replaced.
     replaceable = file.is_file() or not file.exists()
     target = file.resolve().with_name(f"{PARTIAL}{file.name}") if replaceable else file
-    written = write(target, response.body)
-    if written != response.rows:
-        raise click.ClickException(f"the export broke off: {written} of {response.rows} rows")
-    if replaceable:
-        target.replace(file.resolve())
+    try:
+        written = write(target, response.body)
+        if written != response.rows:
+            raise click.ClickException(f"the export broke off: {written} of {response.rows} rows")
+        if replaceable:
+            target.replace(file.resolve())
+    except requests.RequestException:  # an OSError of the network
+        raise
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        if replaceable:
+            target.unlink(missing_ok=True)
     click.echo(f"rows: {written}")
 
 
 @store.command("import")
 @data_source
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), callback=_check_suffix)
 def import_rows(name: str, file: Path) -> None:
     """Add the rows of FILE (.ndjson, .ndjson.gz or .parquet); hits that the store already has count once."""
     total: Counter[str] = Counter()
@@ -137,8 +194,11 @@ def _bodies(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _read_chunks(file: Path) -> Iterator[bytes]:
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            yield chunk
+        try:
+            while chunk := stream.read(CHUNK_BYTES):
+                yield chunk
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise RequestError(f"{file} cannot be unpacked: {error}") from error
 
 
 def _write_lines(file: Path, chunks: Iterable[bytes]) -> int:

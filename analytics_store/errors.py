@@ -1,6 +1,13 @@
 """Name what the store refuses or cannot do; `web.py` maps each error to its HTTP status."""
 
+import errno
+import os
+from pathlib import Path
+
 from traffic_analytics.errors import AnalyticsError
+
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the system that end when there is more space."""
 
 
 class StoreError(AnalyticsError):
@@ -40,7 +47,7 @@ class OverMemoryError(StoreError):
 
 
 class FullError(StoreError):
-    """The store uses as much disk as STORE_MAX_MB allows; nothing of the request was stored, or a part of its rows."""
+    """The disk is full, or STORE_MAX_MB is reached; nothing of the request was stored, or a part of its rows."""
 
 
 class RefusedRowsError(StoreError):
@@ -49,3 +56,14 @@ class RefusedRowsError(StoreError):
 
 class UnavailableError(StoreError):
     """The database cannot be used now; nothing of the request was stored."""
+
+
+def explain_system(file: Path, number: int) -> StoreError:
+    """Explain an error of the system on a file or directory of the store."""
+    cause = os.strerror(number)
+    if number in DISK_IS_FULL:
+        return FullError(
+            f"the disk of {file} is full ({cause}): free some space; the service keeps its events until then"
+        )
+    remedy = ": the store's user must be allowed to read and write it" if number in (errno.EACCES, errno.EPERM) else ""
+    return UnavailableError(f"{file} cannot be used ({cause}){remedy}")

@@ -1,7 +1,7 @@
 # ruff: noqa: N999 - the name is gunicorn's
 """Run the store under gunicorn: one worker, since one process may open the file; threads share its connections."""
 
-import logging
+import logging.config
 import sys
 from typing import Any
 
@@ -10,6 +10,7 @@ from gunicorn.http import message
 from analytics_store.file_modes import restrict_new_files
 from analytics_store.settings import Settings
 from analytics_store.wiring import log_configuration
+from traffic_analytics import __version__
 from traffic_analytics.errors import AnalyticsError, ConfigurationError
 from traffic_analytics.runtime.env_values import read_environment
 from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT
@@ -27,7 +28,7 @@ bind = settings.bind
 # gunicorn gives a Unix socket its own mask: 0600, for the store's own user.
 umask = 0o177
 workers = 1
-worker_class = "gthread"
+worker_class = "analytics_store.worker.Worker"
 threads = 16
 timeout = 60
 graceful_timeout = 20
@@ -36,6 +37,14 @@ message.MAX_REQUEST_LINE = limit_request_line = PARAMETERS_LIMIT
 control_socket_disable = True
 logconfig_dict = log_configuration(settings)
 proc_name = "analytics-store"
+
+logging.config.dictConfig(logconfig_dict)
+_facts = {"version": __version__, "bind": bind, "data_dir": str(settings.data_dir.absolute())}
+_log.info(
+    "the analytics store starts: version %s, on %s, data dir %s",
+    *_facts.values(),
+    extra={"event": "StoreStarts", **_facts},
+)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from analytics_store import file_modes
-from analytics_store.errors import UnavailableError
+from analytics_store.errors import UnavailableError, explain_system
 from traffic_analytics.errors import DamagedFile
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Journal:
                     yield from self._read_file(start, stop, position)
             self.release(position)
         except OSError as error:
-            raise UnavailableError(f"the journal cannot be read: {error.strerror}") from error
+            raise explain_system(self._directory, error.errno or 0) from error
 
     def append(self, batches: list[Batch]) -> Frame:
         """Write batches as one frame; return when it is synced.
@@ -120,7 +120,7 @@ class Journal:
         except OSError as error:
             # What reached the disk is unknown, so the next frame begins a new file, whose name ends this one.
             self._close()
-            raise UnavailableError(f"the journal cannot be written: {error.strerror}") from error
+            raise explain_system(self._directory, error.errno or 0) from error
         start, self.end = self.end, self.end + len(frame)
         return Frame(start, self.end, batches)
 
@@ -133,7 +133,7 @@ class Journal:
                 file.seek(start - of_file)
                 batches = _unpack(file.read(end - start), 0, start)
         except OSError as error:
-            raise UnavailableError(f"the journal cannot be read: {error.strerror}") from error
+            raise explain_system(self._directory, error.errno or 0) from error
         if batches is None:
             raise self._damage(of_file, start)
         return batches[1]

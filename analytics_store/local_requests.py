@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from flask import Request
 
 from analytics_store.errors import ForbiddenError
-from analytics_store.settings import is_loopback
+from traffic_analytics.runtime.env_values import is_loopback
 
 _AUTHORITY = re.compile(r"(\[[^\]]+\]|[^:\[\]@]+)(:[0-9]*)?")
 SECURE = "set STORE_ADMIN_TOKEN, or use an address such as localhost or 127.0.0.1"

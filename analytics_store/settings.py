@@ -1,13 +1,15 @@
 """Read the store's environment once, into a frozen object, and report every mistake in it."""
 
-import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
 from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.runtime.env_names import misspelled
 from traffic_analytics.runtime.env_values import (
+    is_loopback,
+    mistakes_of_file,
     one_of,
     read_variables,
     secret,
@@ -94,9 +96,11 @@ class Settings:
         for name, fallback in FALLBACKS.items():
             if fallback in given:
                 given.setdefault(name, given[fallback])
+        known = {each.metadata["name"] for each in fields(cls)} | {"DATA_DIR", *FALLBACKS.values()}
         values, mistakes = read_variables(cls, given)
+        mistakes = [*mistakes_of_file(environment), *mistakes, *misspelled(given.keys(), known)]
         settings = cls(**{"data_dir": Path(given.get("DATA_DIR", "data")) / "store"} | values)
-        if settings.open_to_all and not is_loopback(bind_host(settings.bind) or ""):
+        if settings.open_to_all and not is_loopback(bind_host(settings.bind) or "localhost"):
             mistakes.append("STORE_BIND: must be a loopback address, or STORE_ADMIN_TOKEN must be set")
         tokens = [each for each in (settings.admin_token, settings.tracker_token, settings.stats_token) if each]
         if len(set(tokens)) < len(tokens):
@@ -114,13 +118,3 @@ def bind_host(bind: str) -> str | None:
     if not colon or not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65_536:
         return None
     return host.removeprefix("[").removesuffix("]")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach the host; no name but localhost is trusted to be loopback."""
-    if host in {"", "localhost"}:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

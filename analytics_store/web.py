@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from analytics_store import bodies, errors, events
 from analytics_store.local_requests import require_local
 from analytics_store.store import Store
+from traffic_analytics import __version__
 from traffic_analytics.errors import AnalyticsError, DamagedFile
 from traffic_analytics.runtime.cors import ALLOW_ORIGIN, REQUESTED_HEADERS, preflight_headers
 from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT, read_json
@@ -56,7 +57,7 @@ def hello() -> Response:
 def health() -> Response:
     """Return 200 if the database can be queried."""
     get_store().engine.ping()
-    return to_json({"status": "ok"})
+    return to_json({"status": "ok", "version": __version__})
 
 
 @blueprint.post("/v0/events")

@@ -19,7 +19,7 @@ from honcho.printer import Printer
 from analytics_store.settings import FALLBACKS
 from analytics_store.settings import Settings as StoreSettings
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.runtime.env_values import read_environment
+from traffic_analytics.runtime.env_values import Environment, mistakes_of_file, read_environment
 from traffic_analytics.settings import Settings
 
 DEFAULTS = {
@@ -40,7 +40,7 @@ def complete(given: dict[str, str]) -> dict[str, str]:
         if fallback in environment:
             environment.setdefault(name, environment[fallback])
     environment = load_tokens(Path(environment["DATA_DIR"]) / "tokens.env") | environment
-    store = StoreSettings.from_env(environment)
+    store = StoreSettings.from_env(Environment(environment, mistakes_of_file(given)))
     if store.url is not None and "PROXY_TARGET" not in environment:
         environment["PROXY_TARGET"] = store.url
         environment.setdefault("TINYBIRD_TRACKER_TOKEN", environment["STORE_TRACKER_TOKEN"])

@@ -40,7 +40,7 @@ ALLOWED = {
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
     "console": [],
     "__main__": ["console"],
-    "cli": ["delivery", "salts", "hits", "tinybird", "settings", "errors"],
+    "cli": ["delivery", "salts", "hits", "health", "tinybird", "settings", "errors"],
     "observability": [
         "errors",
         "gunicorn_worker",
@@ -267,6 +267,7 @@ def test_only_the_edge_imports_flask() -> None:
     assert {module.partition(".")[0] for module in with_flask} <= WITH_FLASK
     assert {module for module in with_flask if "." in module and not module.startswith("wiring.")} <= {
         "automation_sync.routes",
+        "cli.spool",
         "hits.routes",
         "observability.routes",
         "statistics.routes",

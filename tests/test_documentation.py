@@ -141,7 +141,9 @@ WORKER = {
 
 
 def test_a_worker_is_started_by_the_same_command() -> None:
-    settings = Settings.from_env({"PROXY_TARGET": "http://tinybird.example", **WORKER})
+    settings = Settings.from_env(
+        {"PROXY_TARGET": "http://tinybird.example", "TINYBIRD_TRACKER_TOKEN": "p.token", **WORKER}
+    )
     worker = re.search(r"^worker: env (\S+) (.*)$", text("Procfile"), re.MULTILINE)
 
     assert settings.worker_mode
@@ -161,7 +163,12 @@ def test_a_worker_is_started_by_the_same_command() -> None:
 def test_gunicorn_accepts_the_commands_that_start_service_and_store(
     name: str, command: list[str], tmp_path: Path
 ) -> None:
-    environment = {"PROXY_TARGET": "http://tinybird.example", "DATA_DIR": str(tmp_path), "PATH": os.defpath}
+    environment = {
+        "PROXY_TARGET": "http://tinybird.example",
+        "TINYBIRD_TRACKER_TOKEN": "p.token",
+        "DATA_DIR": str(tmp_path),
+        "PATH": os.defpath,
+    }
     done = subprocess.run(
         [sys.executable, "-m", *command, "--check-config"],
         cwd=PROJECT,

@@ -122,6 +122,10 @@ class DamagedFile(AnalyticsError):
     """A data file is damaged or of a foreign format; only the operator may replace it."""
 
 
+class ForeignFile(DamagedFile):
+    """A data file is the database of another program."""
+
+
 class ConfigurationError(AnalyticsError):
     """The settings hold mistakes; the message lists all of them."""
 

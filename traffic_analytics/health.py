@@ -7,7 +7,7 @@ import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _JSON = "application/json"
 
 
+FORWARDED_ENTRIES = "x-forwarded-for-entries"
+"""Header of /info: the number of entries in X-Forwarded-For, by which `doctor` counts the proxies in front."""
 FRESH_FOR = timedelta(seconds=1)
 """Time for which a successful check counts."""
 
@@ -64,7 +66,10 @@ def probes(settings: Settings, check: Callable[[], None]) -> Blueprint:
 
     @routes.get("/info")
     def info() -> Response:
-        return Response(json.dumps({"build": settings.build_label}), content_type=_JSON)
+        forwarded_for = request.headers.get("X-Forwarded-For")
+        entries = forwarded_for.count(",") + 1 if forwarded_for else 0
+        headers = {FORWARDED_ENTRIES: str(entries)}
+        return Response(json.dumps({"build": settings.build_label}), headers=headers, content_type=_JSON)
 
     @routes.get("/health")
     def health() -> Response:

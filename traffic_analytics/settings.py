@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from traffic_analytics.errors import ConfigurationError
+from traffic_analytics.runtime.env_names import misspelled
 from traffic_analytics.runtime.env_values import (
     google_id,
     http_url,
+    is_loopback,
+    listen_host,
+    mistakes_of_file,
     one_of,
     pubsub_name,
     read_variables,
@@ -43,7 +48,15 @@ class Settings:
     tinybird_tracker_token: str | None = variable(
         "TINYBIRD_TRACKER_TOKEN",
         secret,
-        "Token that may append to `analytics_events`. Without it each request must bring its own.",
+        "Token that may append to `analytics_events`. Required, unless this process only publishes, REQUEST_TOKENS is "
+        "`true`, or PROXY_TARGET is on this machine and needs none.",
+    )
+    request_tokens: bool = variable(
+        "REQUEST_TOKENS",
+        yes_or_no,
+        "Forward the token that each request brings as `?token=`, in place of TINYBIRD_TRACKER_TOKEN; hits are then "
+        "not spooled.",
+        default=False,
     )
     tinybird_wait: bool = variable(
         "TINYBIRD_WAIT", yes_or_no, "Ask Tinybird to answer only when events are committed.", default=False
@@ -71,7 +84,7 @@ class Settings:
         "tokens of equal access share cached responses; without it each token has its own.",
     )
     port: int = variable("PORT", whole_number(1, 65535), "Port to listen on.", default=3000)
-    listen_host: str = variable("LISTEN_HOST", str, "Address to listen on.", default="0.0.0.0")  # noqa: S104
+    listen_host: str = variable("LISTEN_HOST", listen_host, "Address to listen on.", default="0.0.0.0")  # noqa: S104
     trust_proxy: bool | int = variable(
         "TRUST_PROXY",
         trusted_proxies,
@@ -245,6 +258,8 @@ class Settings:
         """
         given = set_variables(environment)
         values, mistakes = read_variables(cls, given)
+        known = {each.metadata["name"] for each in fields(cls)}
+        mistakes = [*mistakes_of_file(environment), *mistakes, *misspelled(given.keys(), known)]
         _settle(values, given.keys())
         settings = cls(**values)
         settings = replace(settings, web_concurrency=settings.web_concurrency or default_worker_count(settings).number)
@@ -257,6 +272,12 @@ class Settings:
     def salt_file(self) -> Path:
         """Path of the salts' file."""
         return self.salt_store_file_path or self.data_dir / "salts.sqlite3"
+
+    @property
+    def target_name(self) -> str:
+        """Host of the target, with its port, or the name of the topic."""
+        publishes = self.delivery == "pubsub" and not self.worker_mode
+        return str(self.pubsub_topic_page_hits_raw) if publishes else urlsplit(self.proxy_target).netloc
 
 
 def default_worker_count(settings: Settings) -> WorkerCount:
@@ -288,7 +309,6 @@ def _settle(values: dict[str, Any], given: Set[str]) -> None:
 def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
     """Yield contradictions. A variable that is given but invalid is not reported as missing."""
     publishes = settings.delivery == "pubsub" and not settings.worker_mode
-    no_token = "TINYBIRD_TRACKER_TOKEN" not in given
     on_google = (
         "DELIVERY=pubsub" if publishes else "",
         "WORKER_MODE=true" if settings.worker_mode else "",
@@ -296,12 +316,10 @@ def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
     )
     if not (publishes and settings.tinybird_sync_auth is None) and "PROXY_TARGET" not in given:
         yield "PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events"
-    if settings.delivery == "spool" and no_token:
-        yield "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens of requests are not stored"
-    if settings.worker_mode and no_token:
-        yield "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN, since messages hold no token"
-    if settings.tinybird_sync_auth is not None and no_token:
-        yield "TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN, to send the rows to Tinybird"
+    if "TINYBIRD_TRACKER_TOKEN" not in given:
+        yield from _need_tracker_token(settings)
+    elif settings.request_tokens:
+        yield "REQUEST_TOKENS: has no effect with TINYBIRD_TRACKER_TOKEN"
     if publishes and "PUBSUB_TOPIC_PAGE_HITS_RAW" not in given:
         yield "PUBSUB_TOPIC_PAGE_HITS_RAW: must be set with DELIVERY=pubsub"
     if settings.worker_mode and "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW" not in given:
@@ -314,6 +332,26 @@ def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
         yield "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process has salts of its own"
     if settings.metrics_token is not None and not settings.metrics:
         yield "METRICS_TOKEN: has no effect without METRICS=true"
+
+
+def _need_tracker_token(settings: Settings) -> Iterator[str]:
+    """Yield what cannot work without a tracker token."""
+    target, statistics = urlsplit(settings.proxy_target), urlsplit(settings.stats_target or "")
+    # A target that checks Ghost's tokens also checks those of events.
+    checks_tokens = settings.tinybird_admin_token is not None and target.netloc == statistics.netloc
+    if settings.delivery == "spool":
+        yield "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens of requests are not stored"
+    if settings.worker_mode:
+        yield "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN, since messages hold no token"
+    if settings.tinybird_sync_auth is not None:
+        yield "TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN, to send the rows to Tinybird"
+    elif settings.request_tokens or settings.delivery != "direct" or settings.worker_mode or not target.hostname:
+        return
+    elif checks_tokens or not is_loopback(target.hostname):
+        yield (
+            "TINYBIRD_TRACKER_TOKEN: must be set, or every hit is answered 502; REQUEST_TOKENS=true instead if "
+            "each request brings its own, as Ghost's script does in development only"
+        )
 
 
 def _missing_packages(settings: Settings) -> Iterator[str]:

@@ -18,11 +18,12 @@ from typing import Any
 import duckdb
 
 from analytics_store import file_modes
+from analytics_store.duckdb_engine.failures import translate_errors
 from analytics_store.duckdb_engine.statements import list_parameters, read_sql
 from analytics_store.engine import Result
-from analytics_store.errors import OverMemoryError, UnavailableError
+from analytics_store.errors import UnavailableError, explain_system
 from analytics_store.settings import Settings
-from traffic_analytics.errors import DamagedFile
+from traffic_analytics.errors import AnalyticsError
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._file = settings.data_dir / FILE
         # Guards the connection and the number of cursors.
         self._change = threading.Condition(threading.RLock())
         self._cursors = 0
@@ -53,7 +55,7 @@ class Database:
         return self._settings.data_dir / "beside" / FILE
 
     def open(self) -> duckdb.DuckDBPyConnection:
-        """Open or create the file; raises DamagedFile, or UnavailableError, for example if another process has it."""
+        """Open or create the file; raises DamagedFile, FullError, or UnavailableError."""
         with self._change:
             if self._root is None:
                 self._root = self._connect()
@@ -76,7 +78,7 @@ class Database:
                 self._change.wait(SHORT_WAIT)  # other reads must not wait for a long one
             try:
                 self.close()
-                file.replace(self._settings.data_dir / FILE)
+                file.replace(self._file)
             finally:
                 self._lends_cursors = True
                 self.open()
@@ -99,9 +101,9 @@ class Database:
             root = self.open()
             self._cursors += 1
         try:
-            with translate_errors(), root.cursor() as cursor:
+            with translate_errors(self._file), root.cursor() as cursor:
                 yield cursor
-        except UnavailableError as error:
+        except AnalyticsError as error:
             if isinstance(error.__cause__, duckdb.FatalException):
                 # DuckDB refuses all statements after this error. Opened again, the file is as the last commit left it.
                 self.close()
@@ -146,10 +148,10 @@ class Database:
             own = (directory.glob(pattern) for pattern in (f"{FILE}*", "beside", "spill", "spill/*"))
             file_modes.narrow((directory, *chain.from_iterable(own)))
         except OSError as error:
-            raise UnavailableError(f"STORE_DATA_DIR cannot be used: {error.strerror}") from error
-        with translate_errors():
+            raise explain_system(Path(error.filename or directory), error.errno or 0) from error
+        with translate_errors(self._file):
             root = duckdb.connect(
-                str(directory / FILE),
+                str(self._file),
                 config={
                     "threads": self._settings.threads,
                     "memory_limit": f"{self._settings.memory_mb}MiB",
@@ -171,19 +173,3 @@ class Database:
         if before and "journal" not in before:
             _log.info("the file of an earlier version was taken over", extra={"event": "StoreFileUpgraded"})
         return root
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Turn DuckDB's errors into the store's. Their messages may quote rows, and are dropped."""
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        raise OverMemoryError("the query needs more memory than STORE_MEMORY_MB allows; ask for less") from error
-    except duckdb.IOException as error:
-        if "not a valid DuckDB" in str(error):
-            raise DamagedFile(f"{FILE} in STORE_DATA_DIR is not a DuckDB database; it is left as it is") from error
-        reason = "another process has it open" if "lock" in str(error) else "its file cannot be read or written"
-        raise UnavailableError(f"the store cannot be used: {reason}") from error
-    except duckdb.Error as error:
-        raise UnavailableError(f"the store failed: {type(error).__name__}") from error

@@ -3,10 +3,13 @@
 import gzip
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 import msgspec
+
+from analytics_store.errors import RequestError
 
 ROWS_AT_ONCE = 1_000
 # All are texts; the payload's is JSON, which an import accepts too.
@@ -15,7 +18,7 @@ COLUMNS = ("timestamp", "session_id", "action", "version", "site_uuid", "id", "u
 
 def write(file: Path, chunks: Iterable[bytes]) -> int:
     """Write NDJSON as Parquet; return the number of rows. The gzipped NDJSON needs space beside the file until then."""
-    with tempfile.TemporaryDirectory(dir=file.parent) as directory:
+    with _explain(file, "written"), tempfile.TemporaryDirectory(dir=file.parent) as directory:
         lines = Path(directory) / "rows.ndjson.gz"
         with gzip.open(lines, "wb", compresslevel=1) as stream:
             for chunk in chunks:
@@ -38,7 +41,7 @@ def write(file: Path, chunks: Iterable[bytes]) -> int:
 
 def read(file: Path) -> Iterator[bytes]:
     """Read the rows of a Parquet file as NDJSON: an export of a store, or Tinybird's of the same data source."""
-    with duckdb.connect(config={"memory_limit": "512MiB"}) as connection:
+    with _explain(file, "read"), duckdb.connect(config={"memory_limit": "512MiB"}) as connection:
         relation = connection.from_parquet(str(file))
         names = [name for name in relation.columns if name in COLUMNS]
         relation.project(", ".join(f"{name}::VARCHAR AS {name}" for name in names)).create_view("selected")
@@ -46,3 +49,12 @@ def read(file: Path) -> Iterator[bytes]:
         while rows := result.fetchmany(ROWS_AT_ONCE):
             for row in rows:
                 yield msgspec.json.encode(dict(zip(names, row, strict=True))) + b"\n"
+
+
+@contextmanager
+def _explain(file: Path, done: str) -> Iterator[None]:
+    """Turn DuckDB's errors into one that names the file; their messages may quote rows."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise RequestError(f"{file} cannot be {done} as Parquet ({type(error).__name__})") from error

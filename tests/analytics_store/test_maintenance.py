@@ -279,7 +279,7 @@ def test_an_error_of_the_store_is_logged_with_its_reason(tmp_path: Path, capsys:
     assert app.test_client().get("/health").status_code == 503
     (record,) = read_log(capsys)
     assert (record["event"], record["endpoint"]) == ("RequestFailed", "store.health")
-    assert "STORE_DATA_DIR cannot be used" in record["message"]
+    assert "file/store cannot be used (Not a directory)" in record["message"]
 
 
 def test_compaction_frees_the_space_of_deleted_rows(tmp_path: Path, clock: Clock) -> None:

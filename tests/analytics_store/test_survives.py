@@ -119,7 +119,7 @@ def test_commands_reach_the_running_store_and_a_second_process_is_refused(tmp_pa
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert run.returncode == 1
-        assert "another process has it open" in run.stderr
+        assert f"another process has {tmp_path / 'data' / 'store.duckdb'} open" in run.stderr
 
 
 def test_a_damaged_journal_stops_the_start_until_its_file_is_moved_away(

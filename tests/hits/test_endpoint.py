@@ -507,7 +507,7 @@ def test_every_error_that_a_request_can_meet_has_a_status() -> None:
     for module in pkgutil.walk_packages(traffic_analytics.__path__, "traffic_analytics."):
         importlib.import_module(module.name)
     never_raised = {errors.AnalyticsError, errors.RefusedHit}
-    only_at_the_start = {errors.ConfigurationError, errors.DamagedFile}
+    only_at_the_start = {errors.ConfigurationError, errors.DamagedFile, errors.ForeignFile}
     only_in_a_worker = {errors.NoEvent}
 
     met = every_subclass(errors.AnalyticsError) - never_raised - only_at_the_start - only_in_a_worker

@@ -451,7 +451,9 @@ def test_concurrent_scrapes_delay_no_hit(metered: Any) -> None:
 
 
 def test_an_app_without_hits_shows_what_it_counts(tmp_path: Any) -> None:
-    settings = Settings.from_env({"PROXY_TARGET": TARGET, "METRICS": "true", "DATA_DIR": str(tmp_path)})
+    settings = Settings.from_env(
+        {"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", "METRICS": "true", "DATA_DIR": str(tmp_path)}
+    )
     metrics = Metrics()
     app = Flask("worker")
     register_metrics(app, settings, metrics, None, lambda: NOW)

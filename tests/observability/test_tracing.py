@@ -241,7 +241,9 @@ class Source:
 
 
 def test_a_batch_is_a_trace_of_its_own(spans: Spans, tinybird: Any) -> None:
-    settings = Settings.from_env({"PROXY_TARGET": TARGET, "OTEL_TRACES_EXPORTER": "otlp"})
+    settings = Settings.from_env(
+        {"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", "OTEL_TRACES_EXPORTER": "otlp"}
+    )
     traces = Traces(settings)
     traces.start(spans.processor)
     target = traces.wrap_target(Tinybird(TARGET, "t", wait=False, connections=1), "https://tinybird.example")
@@ -436,7 +438,13 @@ assert answer.status_code == 200
 loaded = [name for name in sys.modules if name.startswith(("opentelemetry", "traffic_analytics.observability.trac"))]
 assert bool(loaded) is (len(sys.argv) > 1), loaded
 """
-    common = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), "PROXY_TARGET": TARGET, "DATA_DIR": str(tmp_path)}
+    common = {
+        "PATH": os.defpath,
+        "PYTHONPATH": str(ROOT),
+        "PROXY_TARGET": TARGET,
+        "REQUEST_TOKENS": "true",
+        "DATA_DIR": str(tmp_path),
+    }
     for more, arguments in (({}, []), ({"OTEL_TRACES_EXPORTER": "otlp"}, ["on"])):
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
@@ -453,7 +461,12 @@ assert bool(loaded) is (len(sys.argv) > 1), loaded
 def test_traces_start_in_the_process_that_sends_them(tmp_path: Path) -> None:
     """With preloading, a thread of the master would be dead in every worker."""
     before = set(threading.enumerate())
-    environment = {"PROXY_TARGET": TARGET, "DATA_DIR": str(tmp_path), "ENABLE_SALT_CLEANUP_SCHEDULER": "false"}
+    environment = {
+        "PROXY_TARGET": TARGET,
+        "REQUEST_TOKENS": "true",
+        "DATA_DIR": str(tmp_path),
+        "ENABLE_SALT_CLEANUP_SCHEDULER": "false",
+    }
     app = create_app(Settings.from_env(environment | {"OTEL_TRACES_EXPORTER": "otlp"}))
     assert set(threading.enumerate()) <= before
 
@@ -498,7 +511,9 @@ def test_contradictory_queue_sizes_stop_the_start(start: Any, monkeypatch: pytes
     ],
 )
 def test_spans_name_their_service_and_version(environment: dict[str, str], name: str, version: str) -> None:
-    attributes = resource(Settings.from_env({"PROXY_TARGET": TARGET, **environment})).attributes
+    attributes = resource(
+        Settings.from_env({"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", **environment})
+    ).attributes
 
     assert (attributes["service.name"], attributes["service.version"]) == (name, version)
 
@@ -517,7 +532,9 @@ def test_a_worker_has_a_name_of_its_own() -> None:
     ],
 )
 def test_spans_are_sent_to_the_endpoint_of_the_settings(environment: dict[str, str], endpoint: str) -> None:
-    exporter: Any = exporter_for(Settings.from_env({"PROXY_TARGET": TARGET, **environment}))()
+    exporter: Any = exporter_for(
+        Settings.from_env({"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", **environment})
+    )()
 
     assert exporter._endpoint == endpoint
     exporter.shutdown()
@@ -528,7 +545,12 @@ def test_spans_for_google_are_sent_to_the_configured_project(tmp_path: Path, mon
     (tmp_path / "credentials.json").write_text(json.dumps(credentials))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "credentials.json"))
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "another")  # or Google's library complains
-    settings = {"PROXY_TARGET": TARGET, "OTEL_TRACES_EXPORTER": "gcp", "GOOGLE_CLOUD_PROJECT": "my-project"}
+    settings = {
+        "PROXY_TARGET": TARGET,
+        "TINYBIRD_TRACKER_TOKEN": "p.token",
+        "OTEL_TRACES_EXPORTER": "gcp",
+        "GOOGLE_CLOUD_PROJECT": "my-project",
+    }
 
     make = exporter_for(Settings.from_env(settings))
     with pytest.warns(DeprecationWarning, match="migration"):  # Google's advice is OTLP, one day

@@ -201,7 +201,13 @@ def test_a_file_of_version_0_1_0_is_shortened_too(path: Path, open_salts: OpenSa
 
 
 def service(path: Path, **environment: str) -> Any:
-    settings = {"PROXY_TARGET": "http://x", "DATA_DIR": str(path.parent), "SALT_STORE_TYPE": "sqlite", **environment}
+    settings = {
+        "PROXY_TARGET": "http://x",
+        "REQUEST_TOKENS": "true",
+        "DATA_DIR": str(path.parent),
+        "SALT_STORE_TYPE": "sqlite",
+        **environment,
+    }
     return create_app(Settings.from_env(settings))
 
 

@@ -236,11 +236,13 @@ def test_a_refusal_of_one_token_is_not_shared_with_another(target: Target, tmp_p
 
 def test_the_admin_token_needs_pyjwt_and_never_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jwt", None)
-    environment = {"PROXY_TARGET": TARGET, "TINYBIRD_ADMIN_TOKEN": ADMIN}
+    environment = {"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", "TINYBIRD_ADMIN_TOKEN": ADMIN}
 
     Settings.from_env(environment)  # it serves nothing here, and ghost-docker's .env has it anyway
     with pytest.raises(ConfigurationError, match="needs PyJWT"):
         Settings.from_env({**environment, "STATS_TARGET": STATS})
     with pytest.raises(ConfigurationError) as refused:
-        Settings.from_env({"PROXY_TARGET": TARGET, "TINYBIRD_ADMIN_TOKEN": "not a token"})
+        Settings.from_env(
+            {"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", "TINYBIRD_ADMIN_TOKEN": "not a token"}
+        )
     assert "not a token" not in str(refused.value)

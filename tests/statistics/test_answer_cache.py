@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.support.app import SITE
 from tests.support.gateway import ACTIVE, STATIC, ghost_token, rows
@@ -9,8 +12,10 @@ from tests.support.tokens import ADMIN
 from traffic_analytics.statistics.answer_cache import FILE_BYTES, LARGEST, MEMORY_BYTES, AnswerCache, Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from tests.support.app import Log
     from tests.support.gateway import Clock, OpenCache, StartGateway
 
 
@@ -147,3 +152,69 @@ def test_an_unusable_file_costs_queries_but_no_responses(gateway: StartGateway, 
     assert dashboard.query().status_code == 200
     assert dashboard.query().status_code == 200
     assert len(dashboard.requests) == 1
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:5_000])
+
+
+def overwrite(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(100)
+        stream.write(b"x" * 8_000)
+
+
+def leave_the_log(file: Path) -> None:
+    file.with_name(file.name + "-wal").write_bytes(b"x" * 5_000)
+    file.unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        overwrite,
+        leave_the_log,
+        lambda file: file.write_bytes(b"no database " * 100),
+        lambda file: file.write_bytes(b"\0" * 50),
+        lambda file: file.write_bytes(b"\0" * 8_192),
+    ],
+    ids=["cut", "overwritten", "log only", "text", "short", "zeros"],
+)
+def test_a_damaged_file_is_thrown_away_at_the_start(
+    damage: Callable[[Path], object], gateway: StartGateway, tmp_path: Path, log: Log
+) -> None:
+    gateway().query()
+    file = tmp_path / "statistics.sqlite3"
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    damage(file)
+
+    after = gateway()
+    after.respond_with({"json": rows(2)}, {"json": rows(3)})
+
+    assert after.query().json == rows(2)
+    assert gateway().query().json == rows(2), "the new file is shared"
+    (record,) = [each for each in log.records if each["event"] == "CacheDiscarded"]
+    assert str(file) in record["message"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_not_the_caches_stays_and_memory_is_used(
+    gateway: StartGateway, tmp_path: Path, log: Log
+) -> None:
+    file = tmp_path / "statistics.sqlite3"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE of_another_program (x)")
+    connection.close()
+    before = file.read_bytes()
+
+    assert gateway().query().json == rows(1)
+    assert file.read_bytes() == before
+    file.unlink()
+    file.mkdir()
+    assert gateway().query().json == rows(1)
+
+    assert [each["event"] for each in log.records].count("StatisticsCacheUnavailable") == 2
+    assert file.is_dir()

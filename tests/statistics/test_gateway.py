@@ -417,7 +417,12 @@ def test_a_slow_target_leaves_threads_for_hits(target: Target, tmp_path: Path) -
     ],
 )
 def test_every_form_of_tinybirds_url_is_a_valid_stats_target(text: str, target: str) -> None:
-    assert Settings.from_env({"PROXY_TARGET": TARGET, "STATS_TARGET": text}).stats_target == target
+    assert (
+        Settings.from_env(
+            {"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", "STATS_TARGET": text}
+        ).stats_target
+        == target
+    )
 
 
 @pytest.mark.parametrize(
@@ -425,4 +430,4 @@ def test_every_form_of_tinybirds_url_is_a_valid_stats_target(text: str, target: 
 )
 def test_an_invalid_stats_target_stops_the_start(text: str) -> None:
     with pytest.raises(ConfigurationError, match="STATS_TARGET: must be"):
-        Settings.from_env({"PROXY_TARGET": TARGET, "STATS_TARGET": text})
+        Settings.from_env({"PROXY_TARGET": TARGET, "TINYBIRD_TRACKER_TOKEN": "p.token", "STATS_TARGET": text})

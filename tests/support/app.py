@@ -50,6 +50,11 @@ def page_hit(**changes: Any) -> dict[str, Any]:
     }
 
 
+def run(service: Any, *arguments: str) -> Any:
+    """Run a command of the service's app."""
+    return service.app.test_cli_runner().invoke(args=arguments)
+
+
 class Service:
     """The service with a settable clock and requests-mock in place of Tinybird."""
 
@@ -69,6 +74,7 @@ class Service:
             "PROXY_TARGET": TARGET,
             "TINYBIRD_TRACKER_TOKEN": "test-token",
             "DATA_DIR": str(data_dir),
+            "REQUEST_TOKENS": "" if environment.get("TINYBIRD_TRACKER_TOKEN", "test-token") else "true",
             **environment,
         }
         self.app = create_app(

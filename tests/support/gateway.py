@@ -128,7 +128,13 @@ class Target(ThreadingHTTPServer):
 
 def app_for(url: str, data_dir: Path, **environment: str) -> Flask:
     """Make a service whose statistics come from `url`, with a clock that runs."""
-    environment = {"PROXY_TARGET": TARGET, "DATA_DIR": str(data_dir), "STATS_TARGET": url, **environment}
+    environment = {
+        "PROXY_TARGET": TARGET,
+        "TINYBIRD_TRACKER_TOKEN": "p.token",
+        "DATA_DIR": str(data_dir),
+        "STATS_TARGET": url,
+        **environment,
+    }
     return create_app(Settings.from_env(environment), salt_store=MemorySalts())
 
 

@@ -41,7 +41,7 @@ def test_tinybirds_own_tokens_become_the_stores(tmp_path: Path) -> None:
 
 
 def test_no_token_of_the_store_is_sent_elsewhere(tmp_path: Path) -> None:
-    filled = complete(tmp_path, PROXY_TARGET="https://tinybird.example/v0/events")
+    filled = complete(tmp_path, PROXY_TARGET="https://tinybird.example/v0/events", REQUEST_TOKENS="true")
 
     assert not {"TINYBIRD_TRACKER_TOKEN", "TINYBIRD_ADMIN_TOKEN", "STATS_TARGET"} & set(filled)
 

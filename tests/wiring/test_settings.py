@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import PATIENCE, ROOT, free_port, gunicorn, wait_until
+from traffic_analytics import __version__
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.runtime.env_values import read_environment
 from traffic_analytics.runtime.worker_count import WorkerCount, choose_worker_count, read_limits
@@ -21,17 +22,18 @@ VARIABLES = [field.metadata["name"] for field in fields(Settings)]
 SECRET = [field.metadata["name"] for field in fields(Settings) if field.metadata["is_secret"]]
 
 
-def read(**environment: str) -> Settings:
-    return Settings.from_env({"PROXY_TARGET": TARGET, **environment})
-
-
 TOKEN = {"TINYBIRD_TRACKER_TOKEN": "p.token"}
+
+
+def read(**environment: str) -> Settings:
+    return Settings.from_env({"PROXY_TARGET": TARGET, **TOKEN, **environment})
+
+
 ON_GOOGLE = {"GOOGLE_CLOUD_PROJECT": "my-project"}
 PUBLISHES = ON_GOOGLE | {"PUBSUB_TOPIC_PAGE_HITS_RAW": "hits"}
 WORKS = TOKEN | ON_GOOGLE | {"WORKER_MODE": "true", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": "hits"}
 COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
-    ("TINYBIRD_SYNC_AUTH", "key"): TOKEN,
-    ("DELIVERY", "spool"): TOKEN,
+    ("REQUEST_TOKENS", "true"): {"TINYBIRD_TRACKER_TOKEN": ""},
     ("DELIVERY", "pubsub"): PUBLISHES,
     ("PUBSUB_TOPIC_PAGE_HITS_RAW", "hits"): ON_GOOGLE,
     ("WORKER_MODE", "true"): WORKS,
@@ -78,11 +80,13 @@ GOOD: list[tuple[str, str, Any]] = [
     ("PROXY_TARGET", "http://[::1]:7181/v0/events/", "http://[::1]:7181/v0/events"),
     ("PROXY_TARGET", " https://api.tinybird.example ", "https://api.tinybird.example"),
     ("TINYBIRD_TRACKER_TOKEN", "p.eyJ1-_.x", "p.eyJ1-_.x"),
+    ("REQUEST_TOKENS", "true", True),
     ("TINYBIRD_WAIT", "true", True),
     ("TINYBIRD_WAIT", "FALSE", False),
     ("PORT", "1", 1),
     ("PORT", "65535", 65535),
-    ("LISTEN_HOST", "::", "::"),
+    *(("LISTEN_HOST", host, host) for host in ("::", "::1", "127.0.0.1", "localhost")),
+    ("LISTEN_HOST", "[::1]", "::1"),
     ("ALLOWED_SITES", UUIDS[0], frozenset(UUIDS[:1])),
     ("ALLOWED_SITES", f" {UUIDS[0].upper()} , {UUIDS[1]},", frozenset(UUIDS)),
     ("MAX_NEW_SITES_PER_HOUR", "1", 1),
@@ -158,6 +162,8 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("THREADS", (*NO_NUMBERS, "513")),
     ("TRUST_PROXY", ("yes", "-1", "1.5", "100", "²", "10.0.0.0/8")),
     *((name, NO_ANSWERS) for name in ("TINYBIRD_WAIT", "HMAC_VALIDATION_LOG_ONLY", "ENABLE_BOT_DETECTION_HEADER")),
+    ("REQUEST_TOKENS", NO_ANSWERS),
+    ("LISTEN_HOST", ("127.0.0.256", "0.0.0.0:3000", "http://127.0.0.1", "*", "two words", "a" * 300)),
     *((name, NO_ANSWERS) for name in ("ENABLE_SALT_CLEANUP_SCHEDULER", "LOCAL_PROXY", "LOG_EVENTS")),
     *((name, ("two words", "späť", "a\nb", "a\0b")) for name in SECRET),
     ("REDIS_URL", ("redis", "http://redis", "redis://", "redis://x:port")),
@@ -197,7 +203,6 @@ def test_an_invalid_value_is_named_with_its_rule(name: str, text: str) -> None:
 def test_every_variable_is_in_the_tables_above() -> None:
     assert {name for name, _, _ in GOOD} == set(VARIABLES)
     free_text = {
-        "LISTEN_HOST",
         "DATA_DIR",
         "SALT_STORE_FILE_PATH",
         "OTEL_SERVICE_NAME",
@@ -235,9 +240,43 @@ def test_delivery_by_spool_needs_the_tracker_token() -> None:
 )
 def test_a_setting_without_its_companions_is_refused(environment: dict[str, str], mistakes: list[str]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read(**environment)
+        read(**{"TINYBIRD_TRACKER_TOKEN": "", "REQUEST_TOKENS": "true"} | environment)
 
     assert all(said.startswith(expected) for said, expected in zip(caught.value.mistakes, mistakes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("environment", "refused"),
+    [
+        ({}, True),
+        ({"PROXY_TARGET": "http://store:7181"}, True),
+        ({"REQUEST_TOKENS": "true"}, False),
+        ({"REQUEST_TOKENS": "false"}, True),
+        *(({"PROXY_TARGET": f"http://{host}:7181"}, False) for host in ("127.0.0.1", "localhost", "[::1]")),
+        ({"PROXY_TARGET": "http://[::1]:7181", "STATS_TARGET": "http://[::1]:7181"}, False),
+        ({"PROXY_TARGET": "http://[::1]:1", "STATS_TARGET": "http://[::1]:1", "TINYBIRD_ADMIN_TOKEN": "p.a"}, True),
+        ({"PROXY_TARGET": "http://[::1]:1", "STATS_TARGET": "http://[::1]:2", "TINYBIRD_ADMIN_TOKEN": "p.a"}, False),
+        (PUBLISHES, False),
+        (PUBLISHES | {"PROXY_TARGET": ""}, False),
+        ({"TINYBIRD_TRACKER_TOKEN": "two words"}, False),
+    ],
+)
+def test_a_start_in_which_every_hit_would_be_answered_502_is_refused(
+    environment: dict[str, str], refused: bool
+) -> None:
+    try:
+        read(**{"TINYBIRD_TRACKER_TOKEN": ""} | environment)
+        mistakes = []
+    except ConfigurationError as error:
+        mistakes = error.mistakes
+
+    said = [each for each in mistakes if each.startswith("TINYBIRD_TRACKER_TOKEN: must be set, or every hit")]
+    assert len(said) == refused
+
+
+def test_tokens_of_requests_are_no_second_way_beside_a_token() -> None:
+    with pytest.raises(ConfigurationError, match="REQUEST_TOKENS: has no effect"):
+        read(REQUEST_TOKENS="true")
 
 
 def test_a_topic_alone_means_that_hits_are_published() -> None:
@@ -329,7 +368,7 @@ def test_a_secret_is_never_shown(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("nothing", ["", " ", "\t"])
 def test_an_empty_variable_counts_as_not_set(nothing: str) -> None:
-    others = [name for name in VARIABLES if name != "PROXY_TARGET"]
+    others = [name for name in VARIABLES if name not in {"PROXY_TARGET", *TOKEN}]
 
     assert read(**dict.fromkeys(others, nothing)) == read()
 
@@ -337,10 +376,12 @@ def test_an_empty_variable_counts_as_not_set(nothing: str) -> None:
 def test_defaults_are_those_of_the_node_service() -> None:
     settings = read()
 
-    assert settings == Settings(proxy_target=TARGET, web_concurrency=settings.web_concurrency)
+    assert settings == Settings(
+        proxy_target=TARGET, tinybird_tracker_token="p.token", web_concurrency=settings.web_concurrency
+    )
     assert (settings.port, settings.listen_host, settings.trust_proxy) == (3000, "0.0.0.0", True)
     assert (settings.log_level, settings.log_format) == ("info", "json")
-    assert (settings.tinybird_tracker_token, settings.hmac_secret) == (None, None)
+    assert settings.hmac_secret is None
     assert settings.salt_store_type == "sqlite"
     assert settings.salt_file == Path("data/salts.sqlite3")
     assert settings.enable_salt_cleanup_scheduler is True
@@ -363,7 +404,9 @@ def test_settings_cannot_be_changed() -> None:
 def test_a_file_completes_the_environment_and_never_overrides_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("PROXY_TARGET=http://file\n# PORT=1\nTHREADS='7'\nBUILD_LABEL=file\nLOG_LEVEL\n")
+    (tmp_path / ".env").write_text(
+        "PROXY_TARGET=http://localhost\n# PORT=1\nTHREADS='7'\nBUILD_LABEL=file\nLOG_LEVEL\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUILD_LABEL", "environment")
     for name in ("PROXY_TARGET", "THREADS", "PORT", "LOG_LEVEL"):
@@ -371,7 +414,7 @@ def test_a_file_completes_the_environment_and_never_overrides_it(
 
     settings = Settings.from_env(read_environment())
 
-    assert (settings.proxy_target, settings.threads, settings.port) == ("http://file", 7, 3000)
+    assert (settings.proxy_target, settings.threads, settings.port) == ("http://localhost", 7, 3000)
     assert settings.build_label == "environment"
 
 
@@ -399,7 +442,7 @@ def test_gunicorn_does_not_start_with_mistakes_and_prints_all_of_them(arguments:
 
 
 def test_gunicorn_accepts_good_settings(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(f"PROXY_TARGET={TARGET}")
+    (tmp_path / ".env").write_text(f"PROXY_TARGET={TARGET}\nTINYBIRD_TRACKER_TOKEN=p.token\n")
 
     assert gunicorn(tmp_path, "--check-config").wait(PATIENCE) == 0
 
@@ -416,7 +459,7 @@ def test_gunicorn_accepts_good_settings(tmp_path: Path) -> None:
 def test_the_start_logs_the_number_of_worker_processes_and_the_reason(
     tmp_path: Path, environment: dict[str, str], chosen: WorkerCount
 ) -> None:
-    environment |= {"PROXY_TARGET": TARGET, "PORT": str(free_port()), "DATA_DIR": str(tmp_path / "data")}
+    environment |= TOKEN | {"PROXY_TARGET": TARGET, "PORT": str(free_port()), "DATA_DIR": str(tmp_path / "data")}
     process = gunicorn(tmp_path, **environment)
     try:
         wait_until(lambda: (tmp_path / "output").read_text().count("Booting worker") == chosen.number)
@@ -434,7 +477,7 @@ def test_gunicorn_does_not_start_on_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "salts").write_text('{"salts": "of another service"}')
     environment = {"PROXY_TARGET": TARGET, "SALT_STORE_FILE_PATH": str(tmp_path / "salts"), "PORT": str(free_port())}
 
-    assert gunicorn(tmp_path, **environment).wait(PATIENCE) not in (0, None)
+    assert gunicorn(tmp_path, **environment | TOKEN).wait(PATIENCE) not in (0, None)
 
     output = (tmp_path / "output").read_text()
     assert "cannot be used as a database" in output
@@ -456,3 +499,27 @@ def test_the_application_alone_does_not_start_with_mistakes_either(tmp_path: Pat
     assert done.returncode == 1
     assert all(f"{name}: must be" in done.stderr for name in [*MISTAKES, "PROXY_TARGET"])
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, {"mode": "service", "target": "api.tinybird.example", "delivery": "direct", "sites": "any"}),
+        (PUBLISHES | {"LOG_FORMAT": "json"}, {"mode": "service", "target": "hits", "delivery": "pubsub"}),
+        (WORKS | {"LOG_FORMAT": "json"}, {"mode": "worker", "target": "api.tinybird.example"}),
+        ({"DELIVERY": "spool", "ALLOWED_SITES": ",".join(UUIDS)}, {"delivery": "spool", "sites": 2}),
+    ],
+    ids=["direct", "publisher", "worker", "spool"],
+)
+def test_the_first_record_names_the_settings(
+    environment: dict[str, str], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    environment = TOKEN | {"PROXY_TARGET": TARGET, "DATA_DIR": "data"} | environment
+    assert gunicorn(tmp_path, "--check-config", **environment).wait(PATIENCE) == 0
+
+    record = json.loads((tmp_path / "output").read_text().splitlines()[0])
+
+    assert record["event"] == "ServiceStarts"
+    assert record | expected | {"version": __version__, "data_dir": str(tmp_path / "data")} == record
+    assert all(str(value) in record["message"] for value in expected.values())
+    assert TOKEN["TINYBIRD_TRACKER_TOKEN"] not in (tmp_path / "output").read_text()

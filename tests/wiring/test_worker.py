@@ -55,7 +55,7 @@ def test_check_names_the_parts_of_a_worker_that_do_not_work(upstream: Upstream, 
     working = [line for line in done.output.splitlines() if line.startswith("ok ")]
     broken = [line for line in done.output.splitlines() if line.startswith("FAIL ")]
     assert done.exit_code == 1
-    assert len(working) == len(["settings", "data directory", "salt store", "spool", "Tinybird"])
+    assert len(working) == len(["settings", "data directory", "free disk", "salt store", "spool", "Tinybird", "clock"])
     assert len(broken) == 2
     assert broken[0].startswith("FAIL  Pub/Sub subscription: ")
     assert broken[1].startswith("FAIL  Pub/Sub topic ")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 20_480
 """Size of the largest accepted body, in bytes."""
+TEST_SITE = "00000000-0000-4000-8000-000000000000"
+"""Site of the hits that `check` and `doctor` send: no blog's, and accepted beside ALLOWED_SITES."""
 DATE_AND_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 """Pattern of a date and time in seconds, as JavaScript's toISOString writes it."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import requests
-from dotenv import dotenv_values
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from traffic_analytics.runtime.env_file import read_env_file
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -21,13 +22,26 @@ Read = Callable[[str], Any]
 """A reader: it returns the value of a text, or raises ValueError with the rule that the text breaks."""
 
 
-def read_environment() -> dict[str, str]:
+class Environment(dict[str, str]):
+    """The variables by name, and the mistakes of the file that completes them."""
+
+    def __init__(self, variables: Mapping[str, str], mistakes: list[str]) -> None:
+        super().__init__(variables)
+        self.mistakes = mistakes
+
+
+def read_environment() -> Environment:
     """Return the environment, completed by a `.env` file in the working directory; the environment takes precedence.
 
     The process's own environment is not changed. An entry point whose libraries read variables themselves exports it.
     """
-    in_file = {name: value or "" for name, value in dotenv_values(".env").items()}
-    return {**in_file, **os.environ}  # noqa: TID251 - the one place that reads it
+    in_file, mistakes = read_env_file(Path(".env"))
+    return Environment(in_file | os.environ, mistakes)  # noqa: TID251 - the one place that reads it
+
+
+def mistakes_of_file(environment: Mapping[str, str]) -> list[str]:
+    """Return the mistakes of the file that completes an environment; a plain mapping has none."""
+    return list(environment.mistakes) if isinstance(environment, Environment) else []
 
 
 def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any:
@@ -109,6 +123,24 @@ def trusted_proxies(text: str) -> bool | int:
         return yes_or_no(text)
     except ValueError:
         raise ValueError("must be true, false or a number of proxies") from None
+
+
+def listen_host(text: str) -> str:
+    """Read an address to listen on, or a name that this machine resolves to one."""
+    host = text.removeprefix("[").removesuffix("]")
+    try:
+        socket.getaddrinfo(host, None, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise ValueError("must be an address of this machine, such as 0.0.0.0, 127.0.0.1 or ::") from None
+    return host
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a host; no name but localhost is trusted to be loopback."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def http_url(text: str) -> str:

@@ -10,7 +10,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from traffic_analytics.errors import DamagedFile
+from traffic_analytics.errors import DamagedFile, ForeignFile
 from traffic_analytics.runtime.file_lock import FileLock
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ class SqliteFile:
             ) from error
         except OSError as error:
             raise DamagedFile(f"{self.path} cannot be opened: {error.strerror}") from error
+
+    def discard(self) -> None:
+        """Delete the file and its log; for data that can be made again."""
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     @property
     def chore(self) -> Callable[[], float] | None:
@@ -148,7 +153,7 @@ class SqliteFile:
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
                 return
             if connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-                raise DamagedFile(f"{self.path} is the database of another program; name another file or move it away.")
+                raise ForeignFile(f"{self.path} is the database of another program; name another file or move it away.")
             self._is_checked = self.path.stat().st_size < LARGE
             if self._is_checked:
                 self._check_pages(connection)

@@ -5,7 +5,8 @@ Invariants:
 - Memory and file are bounded in bytes; the oldest entries are removed first. No entry outlives its `until`, not even if
   the clock is set back.
 - One process at a time holds a claim. A claim expires, so a killed process delays no other for long.
-- The file only saves queries. If it cannot be used, each process caches in memory alone and logs an error.
+- The file only saves queries. If it cannot be used, each process caches in memory alone and logs an error. A damaged
+  file is deleted at the start; that of another program is not.
 
 Several workers are the default. Without the file each would send its own queries: eight workers, eight times as many.
 Memory saves reading the file again.
@@ -19,6 +20,8 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachetools import TLRUCache
+
+from traffic_analytics.errors import DamagedFile, ForeignFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,9 +71,26 @@ class AnswerCache:
         self._is_file_usable = True
 
     def prepare(self) -> None:
-        """Create the file, or check an existing one. Raises DamagedFile."""
-        if self._file is not None:
-            self._file.prepare()
+        """Create the file, or check an existing one; a damaged one is replaced, and no file stops the start."""
+        if self._file is None:
+            return
+        try:
+            self._prepare(self._file)
+        except (DamagedFile, OSError) as error:
+            self._log_unusable(error)
+            self._file = None
+
+    def _prepare(self, file: SqliteFile) -> None:
+        try:
+            file.prepare()
+        except ForeignFile:
+            raise
+        except DamagedFile as error:
+            file.discard()
+            file.prepare()
+            _log.warning(
+                "the cache of statistics was damaged, and begins anew: %s", error, extra={"event": "CacheDiscarded"}
+            )
 
     def get(self, key: bytes, newer_than: float = float("-inf")) -> Entry | None:
         """Return the newest entry; read the file only if memory has none that is newer than `newer_than`."""
@@ -161,7 +181,7 @@ class AnswerCache:
             (_OVERHEAD, FILE_BYTES),
         )
 
-    def _log_unusable(self, error: sqlite3.Error) -> None:
+    def _log_unusable(self, error: Exception) -> None:
         if self._is_file_usable:
             _log.error(
                 "workers cannot share cached responses: %s", error, extra={"event": "StatisticsCacheUnavailable"}

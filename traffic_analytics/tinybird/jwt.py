@@ -1,4 +1,4 @@
-"""Read the token of a query and verify the JWTs that Ghost signs, for the gateway and the store.
+"""Read the token of a query, and verify and sign JWTs as Ghost does, for gateway, store and dashboard.
 
 Ghost signs with the workspace's admin token (HS256) which pipes a dashboard may read, and for which site:
 
@@ -72,6 +72,13 @@ class Scopes(NamedTuple):
         raise TokenRefused("the token does not grant this pipe")
 
 
+def sign_claims(claims: Mapping[str, object], admin_token: str) -> str:
+    """Sign claims as Ghost does."""
+    import jwt  # noqa: PLC0415 - an optional extra
+
+    return jwt.encode(dict(claims), _hmac_key(admin_token), algorithm="HS256")
+
+
 class JwtVerifier:
     """Verify tokens that were signed with one admin token."""
 
@@ -79,8 +86,7 @@ class JwtVerifier:
         import jwt  # noqa: PLC0415 - an optional extra
 
         self._jwt = jwt
-        # HMAC itself pads a short key with zeros; doing so here avoids PyJWT's warning at each request.
-        self._key = admin_token.encode().ljust(32, b"\0")
+        self._key = _hmac_key(admin_token)
 
     def verify(self, token: str, now: float) -> Scopes:
         """Return the scopes of a token that is valid at `now` (seconds since 1970). Raises NotAJwt, TokenRefused."""
@@ -112,6 +118,11 @@ def check_form(token: str) -> None:
     """Raise TokenRefused unless the token's length and characters are valid."""
     if not _TOKEN.fullmatch(token):
         raise TokenRefused("the token is not valid")
+
+
+def _hmac_key(admin_token: str) -> bytes:
+    # HMAC itself pads a short key with zeros; doing so here avoids PyJWT's warning at each request.
+    return admin_token.encode().ljust(32, b"\0")
 
 
 def _parse_scopes(scopes: object) -> Scopes:

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
-from tests.support.app import TARGET
+from tests.support.app import run
 from traffic_analytics.delivery.spool import Spool
 
 
@@ -31,10 +28,6 @@ def aside(spool: Spool) -> list[int]:
     return [each.id for each in claim.events]
 
 
-def run(service: Any, *arguments: str) -> Any:
-    return service.app.test_cli_runner().invoke(args=arguments)
-
-
 def test_status_shows_how_many_events_wait_and_since_when(service: Any, aside: list[int]) -> None:
     result = run(service, "spool", "status").output
 
@@ -52,10 +45,19 @@ def test_list_shows_why_events_were_set_aside(service: Any, aside: list[int]) ->
 
 
 def test_export_writes_ndjson_that_can_be_posted(service: Any, aside: list[int], spool: Spool) -> None:
-    assert run(service, "spool", "export").output == '{"n":1}\n{"n":2}\n'
-    assert run(service, "spool", "export", "--waiting").output == '{"n":3}\n'
-    assert run(service, "spool", "export", "--data-source", "analytics_events_test").output == ""
+    assert run(service, "spool", "export").stdout == '{"n":1}\n{"n":2}\n'
+    assert run(service, "spool", "export", "--waiting").stdout == '{"n":3}\n'
+    assert run(service, "spool", "export", "--data-source", "analytics_events_test").stdout == ""
     assert spool.backlog().dead_letters == 2
+
+
+def test_an_export_names_what_it_leaves_out(service: Any, aside: list[int], spool: Spool) -> None:
+    assert run(service, "spool", "export").stderr == "left out: 1 events; --waiting exports them\n"
+    assert "left out: 2 events; spool export without --waiting" in run(service, "spool", "export", "--waiting").stderr
+    of_another = run(service, "spool", "export", "--data-source", "analytics_events_test").stderr
+    assert "left out: 2 events; --data-source analytics_events exports them\n" in of_another
+    run(service, "spool", "retry", "--all")
+    assert run(service, "spool", "export", "--waiting").stderr == ""
 
 
 def test_retry_queues_events_again(service: Any, aside: list[int], spool: Spool) -> None:
@@ -78,50 +80,3 @@ def test_without_a_token_there_is_no_spool_to_show(start: Any) -> None:
 
     assert result.exit_code == 1
     assert "TINYBIRD_TRACKER_TOKEN" in result.output
-
-
-def test_check_sends_one_event_to_the_test_data_source_and_waits_for_it(service: Any, tinybird: Any) -> None:
-    tinybird.post(TARGET, status_code=200, json={"successful_rows": 1, "quarantined_rows": 0})
-
-    result = run(service, "check")
-
-    assert result.exit_code == 0, result.output
-    assert "FAIL" not in result.output
-    (sent,) = tinybird.request_history
-    assert sent.query == "name=analytics_events_test&wait=true"
-    assert json.loads(sent.body)["action"] == "page_hit"
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        ({"status_code": 403}, "refuses the token"),
-        ({"status_code": 404}, "PROXY_TARGET the right region"),
-        ({"status_code": 400}, "does the data source analytics_events_test exist"),
-        ({"status_code": 429}, "too many requests"),
-        ({"status_code": 503}, "cannot be reached"),
-        ({"exc": requests.ConnectTimeout}, "cannot be reached"),
-        ({"status_code": 200, "json": {"quarantined_rows": 1}}, "could not fit"),
-    ],
-    ids=str,
-)
-def test_check_explains_the_problem_with_tinybird(
-    answer: dict[str, Any], words: str, service: Any, tinybird: Any
-) -> None:
-    tinybird.post(TARGET, **answer)
-
-    result = run(service, "check")
-
-    assert result.exit_code == 1
-    assert words in result.output
-    assert "test-token" not in result.output
-
-
-def test_check_reports_a_missing_spool(service: Any, tmp_path: Path) -> None:
-    (service.data_dir / "spool.sqlite3").rename(tmp_path / "elsewhere")
-
-    result = run(service, "check")
-
-    assert result.exit_code == 1
-    assert "FAIL  spool: " in result.output
-    assert "ok    data directory" in result.output
