@@ -100,6 +100,7 @@ PURE = [
     "gunicorn_worker.body_limits",
     "gunicorn_worker.connection_table",
     "gunicorn_worker.request_framing",
+    "hits.bots",
     "hits.enrich",
     "hits.page_hit",
     "hits.referrer",
