@@ -22,6 +22,10 @@ Read = Callable[[str], Any]
 """A reader: it returns the value of a text, or raises ValueError with the rule that the text breaks."""
 
 
+class BadFile(ValueError):
+    """A variable names a file that breaks a rule; the message names file and rule."""
+
+
 class Environment(dict[str, str]):
     """The variables by name, and the mistakes of the file that completes them."""
 
@@ -76,8 +80,8 @@ def read_variables(settings: type[Any], given: Mapping[str, str]) -> tuple[dict[
             values[each.name] = each.metadata["read"](text)
         except ValueError as error:
             is_secret = each.metadata["is_secret"] or "@" in text or "?" in text  # credentials or a token in a URL
-            is_named = text in str(error)  # the file of a list
-            mistakes.append(f"{name}: {error}" + ("" if is_secret or is_named else f", but is {text[:80]!r}"))
+            is_complete = is_secret or isinstance(error, BadFile)
+            mistakes.append(f"{name}: {error}" + ("" if is_complete else f", but is {text[:80]!r}"))
     return values, mistakes
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import ada_url
 
+from traffic_analytics.runtime.env_values import BadFile
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,13 +36,13 @@ def referrer_list(text: str) -> frozenset[str]:
 
 
 def _read(path: Path, read_entry: Callable[[str], str]) -> list[str]:
-    """Read the entries of a file. Raises ValueError with line and rule of each mistake."""
+    """Read the entries of a file. Raises BadFile with line and rule of each mistake."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise ValueError(f"must be a file that can be read, but {path}: {error.strerror}") from None
+        raise BadFile(f"must be a file that can be read, but {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"must be a file of text in UTF-8, but {path} is not") from None
+        raise BadFile(f"must be a file of text in UTF-8, but {path} is not") from None
     entries, mistakes = [], []
     for number, line in enumerate(lines, 1):
         entry = line.strip()
@@ -52,7 +54,7 @@ def _read(path: Path, read_entry: Callable[[str], str]) -> list[str]:
             mistakes.append(f"{path}, line {number}: {error}")
     if mistakes:
         left_out = f"; and {len(mistakes) - REPORTED} more" if len(mistakes) > REPORTED else ""
-        raise ValueError("; ".join(mistakes[:REPORTED]) + left_out)
+        raise BadFile("; ".join(mistakes[:REPORTED]) + left_out)
     return entries
 
 
