@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from traffic_analytics.hits import bots, user_agent
@@ -151,6 +151,7 @@ def test_the_listed_apps_that_visitors_browse_with_are_still_on_the_list() -> No
     assert patterns >= bots.APPS | bots.NOT_BOTS
 
 
+@settings(deadline=None)
 @given(
     st.text(),
     st.sampled_from(["wget", "AhrefsBot", "cURL", "bot", "CRAWLER", "Spider", "urllib", "BitDiscovery", "+https://"]),
@@ -304,6 +305,7 @@ def test_a_browser_that_humans_use_is_no_bot(agent: str) -> None:
     assert not is_bot(agent)
 
 
+@settings(deadline=None)  # the first call compiles the list
 @given(st.text(st.characters()))
 @example("\ud800")
 @example("Android Version/1 " * 500)
