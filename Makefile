@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all e2e differential ghost check format bench bench-table bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock clean
+.PHONY: run test test-all e2e differential ghost check format bench bench-table bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock referrer-spam clean
 .DEFAULT_GOAL := run
 
 $(VENV)/ready: requirements-dev.txt requirements-full.txt
@@ -124,6 +124,10 @@ lock: $(VENV)/ready
 	$(LOCK) $(EXTRAS) --group dev -o requirements-dev.txt
 	$(LOCK) --constraint requirements-dev.txt --extra stats --extra store -o requirements.txt
 	$(LOCK) --constraint requirements-dev.txt --all-extras -o requirements-full.txt
+
+# Renew the hosts of referrer spam from Matomo's list, or from a copy: `make referrer-spam LIST="spammers.txt 2026-11-27"`.
+referrer-spam: $(VENV)/ready
+	@$(BIN)/python -m development.referrer_spam $(LIST)
 
 # Remove everything but data/ that a target creates.
 clean:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -129,12 +130,16 @@ def _replace_on_error(worker: Any, open_files: Callable[[], None]) -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Log the number of workers; block the signals that stop a worker until it has set its handlers.
+    """Begin the counts of this start, and log the number of workers; block the signals that stop a worker.
 
-    Until then a forked worker has the master's handlers, which only queue a signal for the master's loop.
+    A worker unblocks them once it has set its handlers. Until then a forked worker has the master's handlers, which
+    only queue a signal for the master's loop.
     """
     is_given = _environment.get("WEB_CONCURRENCY", "").strip()
     count = WorkerCount(workers, "WEB_CONCURRENCY is set") if is_given else default_worker_count(_settings)
+    counts = server.app.wsgi().extensions.get("traffic_analytics_counts")
+    if counts is not None:
+        counts.begin(datetime.now(UTC))  # noqa: TID251 - an entry point
     server.log.info("worker processes: %d; %s", *count, extra={"event": "WorkersChosen", "workers": count.number})
     os.register_at_fork(
         before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from flask import Blueprint, Response, request
 
 from analytics_store import maintenance
-from analytics_store.errors import ForbiddenError
+from analytics_store.errors import ForbiddenError, RequestError
 from analytics_store.store import Store
 from analytics_store.web import get_store, get_token, to_json
 from traffic_analytics.errors import AnalyticsError
+from traffic_analytics.runtime.env_values import site_uuids
 
 _log = logging.getLogger(__name__)
 
@@ -31,11 +33,12 @@ def info() -> Response:
 
 @blueprint.get("/export")
 def export() -> Response:
-    """Stream a data source as NDJSON; a header holds the number of rows of a complete export."""
+    """Stream a data source, or one site of it, as NDJSON; a header holds the number of rows of a complete export."""
     store = _administered_store()
-    name = request.args.get("name", "")
-    rows = maintenance.count(store, name)
-    lines: Iterator[bytes] = maintenance.export(store, name)
+    name, site = request.args.get("name", ""), request.args.get("site")
+    site = None if site is None else _site(site)
+    rows = maintenance.count(store, name, site)
+    lines: Iterator[bytes] = maintenance.export(store, name, site)
     first = next(lines, b"")  # an error before any line is a response of its own
     return Response(_log_failure(first, lines), mimetype="application/x-ndjson", headers={"x-store-rows": str(rows)})
 
@@ -55,6 +58,46 @@ def import_rows() -> Response:
     """Add rows of a data source, without the journal; return how many were new, already there, and quarantined."""
     store = _administered_store()
     return to_json(maintenance.import_rows(store, request.args.get("name", ""), request.get_data(cache=False)))
+
+
+@blueprint.get("/sites")
+def sites() -> Response:
+    """Return each site with the counts of its content."""
+    return to_json({"sites": maintenance.sites(_administered_store())})
+
+
+@blueprint.delete("/sites/<site>")
+def delete_site(site: str) -> Response:
+    """Delete all rows of a site, and rewrite the file."""
+    return to_json({"hits_deleted": maintenance.delete_site(_administered_store(), _site(site))})
+
+
+@blueprint.get("/quarantine")
+def quarantine() -> Response:
+    """Return the rows in quarantine."""
+    return to_json({"rows": [asdict(row) for row in maintenance.quarantined(_administered_store())]})
+
+
+@blueprint.post("/quarantine/retry")
+def retry() -> Response:
+    """Store the rows in quarantine that fit by now: all, or those that the query names."""
+    stored, refused = maintenance.retry_quarantined(_administered_store(), request.args.getlist("id") or None)
+    return to_json({"stored": stored, "refused": refused})
+
+
+@blueprint.delete("/quarantine")
+def purge() -> Response:
+    """Delete all rows in quarantine."""
+    return to_json({"deleted": maintenance.release(_administered_store())})
+
+
+def _site(text: str) -> str:
+    """Return a site's UUID in lower case. Raises RequestError."""
+    try:
+        (site,) = site_uuids(text)
+    except ValueError:
+        raise RequestError("the site must be a UUID") from None
+    return site
 
 
 @blueprint.post("/compact")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import click
 import msgspec
@@ -21,10 +22,14 @@ from urllib3.exceptions import ProtocolError
 
 from analytics_store import file_modes
 from analytics_store.duckdb_engine import parquet
+from analytics_store.endpoints import ENDPOINTS
 from analytics_store.errors import RequestError
 from analytics_store.events import DATA_SOURCES, PAGE_HITS, ROW_BYTES
 from analytics_store.settings import Settings
+from analytics_store.store import Store
 from traffic_analytics.errors import AnalyticsError
+from traffic_analytics.runtime.env_values import site_uuids
+from traffic_analytics.tinybird.jwt import sign_claims
 
 BODY_BYTES = 8_000_000
 """Size from which a body of an import is sent, in bytes: the store's limit is 10 MB."""
@@ -60,6 +65,20 @@ class StoreCommands(AppGroup):
 store = StoreCommands(
     "store", help="Maintain the embedded store, whether it runs or not.", callback=file_modes.restrict_new_files
 )
+
+
+def read_site(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Return a site's UUID in lower case."""
+    if text is None:
+        return None
+    try:
+        (site,) = site_uuids(text)
+    except ValueError:
+        raise click.BadParameter("must be the UUID of a site, as `store sites` lists it") from None
+    return site
+
+
+site_argument = click.argument("site", callback=read_site)
 data_source = click.option("--name", default=PAGE_HITS, type=click.Choice(DATA_SOURCES), help="The data source.")
 
 
@@ -134,12 +153,82 @@ def compact() -> None:
     click.echo(f"bytes_on_disk: {facts['bytes_on_disk']}")
 
 
+@store.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def sites(as_json: bool) -> None:
+    """List the sites: UUID, host, hits, sessions, first and last hit, and an estimate of the bytes on disk."""
+    found = request_store("GET", "/v0/store/sites").json()["sites"]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)))
+        return
+    for site in found:
+        times = f"{site['first_hit'] or '-'}  {site['last_hit'] or '-'}"
+        counts = f"{site['hits']} hits  {site['sessions']} sessions  {times}  {site['bytes_estimated']} B"
+        click.echo(f"{site['site_uuid'] or '-'}  {site['host'] or '-'}  {counts}")
+
+
+@store.command("delete")
+@site_argument
+@click.confirmation_option(prompt="Delete all hits of this site, and rewrite the file?")
+def delete_site(site: str) -> None:
+    """Delete all rows of SITE, and rewrite the file without them; this needs disk space for a second file."""
+    click.echo(f"hits deleted: {request_store('DELETE', f'/v0/store/sites/{site}').json()['hits_deleted']}")
+
+
+@store.command("token")
+@site_argument
+@click.option("--days", default=365, show_default=True, type=click.IntRange(1, 36_500), help="Days until it expires.")
+def sign_token(site: str, days: int) -> None:
+    """Print a token that reads the statistics of SITE, and of no other."""
+    parts: Store = current_app.extensions["store"]
+    if not parts.settings.admin_token:
+        raise click.ClickException("STORE_ADMIN_TOKEN must be set: it signs the token")
+    scopes = [{"type": "PIPES:READ", "resource": name, "fixed_params": {"site_uuid": site}} for name in ENDPOINTS]
+    claims = {"name": f"site-{site}", "exp": int(parts.clock()) + days * 86_400, "scopes": scopes}
+    click.echo(sign_claims(claims, parts.settings.admin_token))
+
+
+@store.group()
+def quarantine() -> None:
+    """Show and manage rows that do not fit their data source."""
+
+
+@quarantine.command("list")
+@click.option("--rows", is_flag=True, help="The rows, too.")
+def list_quarantined(rows: bool) -> None:
+    """List rows: number, time of arrival, data source, size, reason."""
+    for each in request_store("GET", "/v0/store/quarantine").json()["rows"]:
+        size = len(each["row"].encode())
+        click.echo(f"{each['id']}  {each['arrived']}  {each['name']}  {size} B  {each['reason']}")
+        if rows:
+            click.echo(f"    {each['row']}")
+
+
+@quarantine.command("retry")
+@click.argument("ids", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All rows in quarantine.")
+def retry_quarantined(ids: tuple[str, ...], everything: bool) -> None:
+    """Store rows that fit by now, after an update of the store: those with the given numbers, or --all."""
+    if bool(ids) == everything:
+        raise click.UsageError("give the numbers of rows, or --all")
+    counts = request_store("POST", "/v0/store/quarantine/retry?" + urlencode([("id", each) for each in ids])).json()
+    click.echo(f"rows: {counts['stored']}\nquarantined: {counts['refused']}")
+
+
+@quarantine.command("purge")
+@click.confirmation_option(prompt="Delete all rows in quarantine?")
+def purge_quarantined() -> None:
+    """Delete the rows in quarantine."""
+    click.echo(f"{request_store('DELETE', '/v0/store/quarantine').json()['deleted']} rows deleted")
+
+
 @store.command("export")
 @data_source
+@click.option("--site", callback=read_site, help="The UUID of a site: its rows only.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=_check_suffix)
-def export_rows(name: str, file: Path) -> None:
+def export_rows(name: str, site: str | None, file: Path) -> None:
     """Write a data source to FILE: .ndjson, .ndjson.gz or .parquet. An export that fails leaves an older FILE."""
-    response = request_store("GET", f"/v0/store/export?name={name}")
+    response = request_store("GET", f"/v0/store/export?name={name}" + (f"&site={site}" if site else ""))
     if response.status >= 400:
         response.json()
     write = parquet.write if file.suffix == ".parquet" else _write_lines
@@ -172,6 +261,8 @@ def import_rows(name: str, file: Path) -> None:
     for body in _bodies(chunks):
         total.update(request_store("POST", f"/v0/store/import?name={name}", body).json())
     click.echo(f"new: {total['new']}\nalready there: {total['known']}\nquarantined: {total['quarantined']}")
+    if total["quarantined"] and not total["new"] + total["known"]:
+        raise click.ClickException("no row of the file fits the data source; `store quarantine list` has the reasons")
 
 
 def _bodies(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ All that speaks a database's own language is behind this interface. Everything e
 `events.py`, names of pipes, and values that `parameters.py` has read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -22,10 +22,22 @@ class Result:
     bytes_read: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A row in quarantine; `id` stays the same as long as it is there."""
+
+    id: str
+    arrived: str
+    name: str
+    reason: str
+    row: str
+
+
 class Engine(Protocol):
     """A database with the rows of a store. Times are UTC without a zone.
 
-    Threads may read at any time. One thread at a time may write: `append`, `collapse`, `forget`, `compact`.
+    Threads may read at any time. One thread at a time may write: `append`, `collapse`, `forget`, `erase`,
+    `release`, `compact`.
     """
 
     def open(self) -> None:
@@ -50,11 +62,17 @@ class Engine(Protocol):
         RefusedRowsError if a row would be refused again.
         """
 
-    def export(self, name: str) -> Iterator[bytes]:
-        """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded."""
+    def export(self, name: str, site: str | None = None) -> Iterator[bytes]:
+        """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded.
 
-    def count(self, name: str) -> int:
+        With `site`, a UUID in lower case, write the rows of that site only.
+        """
+
+    def count(self, name: str, site: str | None = None) -> int:
         """Return the number of rows in an export of a data source."""
+
+    def sites(self) -> list[dict[str, Any]]:
+        """Return each site with its host and the counts of its content, that with most hits first."""
 
     def count_versions(self) -> int:
         """Return the number of rows of automations, with every version counted."""
@@ -62,8 +80,23 @@ class Engine(Protocol):
     def collapse(self) -> int:
         """Delete all versions of automations' rows but the newest, all or none; return how many were deleted."""
 
-    def forget(self, before: datetime) -> int:
-        """Delete the rows before a time, and correct sessions that went on; return how many hits were deleted."""
+    def forget(self, before: datetime, site: str | None = None, but: Collection[str] = ()) -> int:
+        """Delete the rows before a time, and correct sessions that went on; return how many hits were deleted.
+
+        With `site`, delete those of one site; without, those of all sites but `but`. UUIDs are in lower case.
+        """
+
+    def erase(self, site: str) -> int:
+        """Delete all rows of a site, and those in quarantine that name it; return how many hits were deleted.
+
+        The database may still hold their bytes, unused, until `compact`.
+        """
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return the rows in quarantine, in the order of their arrival."""
+
+    def release(self, ids: Collection[str]) -> int:
+        """Delete rows in quarantine; return how many."""
 
     def compact(self) -> None:
         """Order the rows by site and time, and free unused space. If it breaks off, nothing has changed."""

@@ -1,18 +1,22 @@
 """Maintain a store that goes on serving: info, export, compaction, collapse of versions, retention."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from analytics_store import events
+from analytics_store.engine import Quarantined
 from analytics_store.errors import DataSourceError, UnavailableError
-from analytics_store.events import DATA_SOURCES
+from analytics_store.events import DATA_SOURCES, QuarantinedRow
 from analytics_store.store import Store
 
 _log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_RETENTIONS = 3_600.0
+ROWS_AT_ONCE = 1_000
+"""Rows in quarantine that are tried again in one commit."""
 
 
 def info(store: Store) -> dict[str, Any]:
@@ -33,17 +37,73 @@ def info(store: Store) -> dict[str, Any]:
     }
 
 
-def count(store: Store, name: str) -> int:
-    """Return the number of rows in an export of a data source."""
+def sites(store: Store) -> list[dict[str, Any]]:
+    """Return each site with its host, the counts of its content, and an estimate of its bytes on disk.
+
+    The estimate shares the bytes in use by the number of hits.
+    """
+    store.hits.apply()
+    found = store.engine.sites()
+    hits = sum(site["hits"] for site in found) or 1
+    in_use = store.engine.size() - store.engine.free_bytes()
+    return [site | {"bytes_estimated": in_use * site["hits"] // hits} for site in found]
+
+
+def count(store: Store, name: str, site: str | None = None) -> int:
+    """Return the number of rows in an export of a data source, or of one site of it."""
     if name not in DATA_SOURCES:
         raise DataSourceError("there is no data source of this name")
     store.hits.apply()
-    return store.engine.count(name)
+    return store.engine.count(name, site)
 
 
-def export(store: Store, name: str) -> Iterator[bytes]:
+def export(store: Store, name: str, site: str | None = None) -> Iterator[bytes]:
     """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded."""
-    return store.engine.export(name)
+    return store.engine.export(name, site)
+
+
+def delete_site(store: Store, site: str) -> int:
+    """Delete all rows of a site, and rewrite the file, so that it holds none of their bytes; return the hits deleted.
+
+    If the second step fails, for example on a full disk, the rows are deleted; the next compaction rewrites the file.
+    """
+    with store.hits.paused():
+        hits = store.engine.erase(site)
+        store.engine.compact()
+    _log.info("a site was deleted, and the file rewritten", extra={"event": "SiteDeleted", "hits": hits})
+    return hits
+
+
+def quarantined(store: Store) -> list[Quarantined]:
+    """Return the rows in quarantine, in the order of their arrival."""
+    store.hits.apply()
+    return store.engine.quarantined()
+
+
+def retry_quarantined(store: Store, ids: Collection[str] | None = None) -> tuple[int, int]:
+    """Store the rows in quarantine that fit by now, all or those of `ids`; return how many fit and how many do not.
+
+    A row is stored before it leaves the quarantine; if that fails in between, it is in both, and a hit counts once.
+    """
+    stored = refused = 0
+    selected = [each for each in quarantined(store) if ids is None or each.id in ids]
+    for name in DATA_SOURCES:
+        of_name = [each for each in selected if each.name == name]
+        for start in range(0, len(of_name), ROWS_AT_ONCE):
+            chunk = of_name[start : start + ROWS_AT_ONCE]
+            rows = events.parse(name, [each.row.encode() for each in chunk], store.now())
+            fitting = [each for each, row in zip(chunk, rows, strict=True) if not isinstance(row, QuarantinedRow)]
+            if fitting:
+                store.hits.add(name, [each.row.encode() for each in fitting])
+                release(store, {each.id for each in fitting})
+            stored, refused = stored + len(fitting), refused + len(chunk) - len(fitting)
+    return stored, refused
+
+
+def release(store: Store, ids: Collection[str] | None = None) -> int:
+    """Delete rows in quarantine, all or those of `ids`; return how many."""
+    with store.hits.paused():
+        return store.engine.release({each.id for each in store.engine.quarantined()} if ids is None else ids)
 
 
 def import_rows(store: Store, name: str, body: bytes) -> dict[str, int]:
@@ -88,13 +148,21 @@ def apply_retention(store: Store) -> float:
 
 
 def delete_expired(store: Store) -> int:
-    """Delete the rows that are older than STORE_RETENTION_DAYS; return how many hits were deleted."""
-    days = store.settings.retention_days
-    if days is None:
-        return 0
-    before = store.now() - timedelta(days=days)
-    with store.hits.paused():
-        hits = store.engine.forget(before)
-    facts = {"hits": hits, "before": before.isoformat()}
-    _log.info("hits older than the retention were deleted", extra={"event": "RetentionApplied", **facts})
-    return hits
+    """Delete the rows that are older than their retention; return how many hits were deleted.
+
+    STORE_SITE_RETENTION_DAYS counts for the sites that it lists, STORE_RETENTION_DAYS for all others.
+    """
+    settings = store.settings
+    own = settings.site_retention_days or {}
+    limits: list[tuple[int, str | None]] = [(days, site) for site, days in own.items()]
+    if settings.retention_days is not None:
+        limits.append((settings.retention_days, None))
+    deleted = 0
+    for days, site in limits:
+        before = store.now() - timedelta(days=days)
+        with store.hits.paused():
+            hits = store.engine.forget(before, site, but=own if site is None else ())
+        facts = {"hits": hits, "before": before.isoformat()}
+        _log.info("hits older than the retention were deleted", extra={"event": "RetentionApplied", **facts})
+        deleted += hits
+    return deleted

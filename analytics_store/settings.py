@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from traffic_analytics.errors import ConfigurationError
@@ -14,6 +15,7 @@ from traffic_analytics.runtime.env_values import (
     read_variables,
     secret,
     set_variables,
+    site_uuids,
     variable,
     whole_number,
 )
@@ -22,12 +24,28 @@ from traffic_analytics.runtime.logs import FORMATS, LEVELS
 FALLBACKS = {"STORE_ADMIN_TOKEN": "TINYBIRD_ADMIN_TOKEN", "STORE_TRACKER_TOKEN": "TINYBIRD_TRACKER_TOKEN"}
 """Variables of the service that count if the store's own is not set: the store then accepts what the service sends."""
 
+MOST_DAYS = 36_500
+"""Longest retention, in days."""
+
 
 def address(text: str) -> str:
     """Read the address to listen on."""
     if bind_host(text) is None:
         raise ValueError("must be HOST:PORT or unix:PATH")
     return text
+
+
+def site_days(text: str) -> Mapping[str, int]:
+    """Read days by site: UUID=DAYS, separated by commas."""
+    days = {}
+    for part in text.strip(", ").split(","):
+        site, _, number = (each.strip() for each in part.partition("="))
+        try:
+            (uuid,) = site_uuids(site)
+            days[uuid] = whole_number(1, MOST_DAYS)(number)
+        except ValueError:
+            raise ValueError(f"must be UUID=DAYS, separated by commas, each from 1 to {MOST_DAYS} days") from None
+    return MappingProxyType(days)
 
 
 @dataclass(frozen=True)
@@ -57,8 +75,13 @@ class Settings:
     )
     retention_days: int | None = variable(
         "STORE_RETENTION_DAYS",
-        whole_number(1, 36_500),
+        whole_number(1, MOST_DAYS),
         "Age in days at which page hits are deleted, within the hour; unset, none are.",
+    )
+    site_retention_days: Mapping[str, int] | None = variable(
+        "STORE_SITE_RETENTION_DAYS",
+        site_days,
+        "The same age for single sites, instead of STORE_RETENTION_DAYS: UUID=DAYS, separated by commas.",
     )
     memory_mb: int = variable(
         "STORE_MEMORY_MB", whole_number(128, 1_048_576), "Most memory that DuckDB may use, in MiB.", default=512

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,9 @@ from traffic_analytics.runtime.env_values import (
     is_loopback,
     listen_host,
     mistakes_of_file,
+    networks,
     one_of,
+    path_globs,
     pubsub_name,
     read_variables,
     redis_url,
@@ -31,6 +34,7 @@ from traffic_analytics.runtime.env_values import (
     whole_number,
     yes_or_no,
 )
+from traffic_analytics.runtime.list_files import bot_list, referrer_list
 from traffic_analytics.runtime.logs import FORMATS, LEVELS
 from traffic_analytics.runtime.worker_count import WorkerCount, choose_worker_count, read_limits
 
@@ -103,6 +107,30 @@ class Settings:
         "New sites that each worker process accepts within an hour; sites of the last 7 days and those of "
         "ALLOWED_SITES are not new. The default is 10000 with SALT_STORE_TYPE=redis or firestore.",
         default=1000,
+    )
+    ignore_addresses: tuple[IPv4Network | IPv6Network, ...] = variable(
+        "IGNORE_ADDRESSES",
+        networks,
+        "Your own addresses, whose hits are not counted: addresses or networks, separated by commas.",
+        default=(),
+    )
+    ignore_paths: tuple[str, ...] = variable(
+        "IGNORE_PATHS",
+        path_globs,
+        "Paths whose hits are not counted, such as `/p/*` for previews: globs, separated by commas.",
+        default=(),
+    )
+    extra_bots: tuple[str, ...] = variable(
+        "EXTRA_BOTS",
+        bot_list,
+        "File with further bots: on each line a part of their user agents.",
+        default=(),
+    )
+    extra_referrers: frozenset[str] = variable(
+        "EXTRA_REFERRERS",
+        referrer_list,
+        "File with further hosts of referrer spam, one on each line; their subdomains are included.",
+        default=frozenset(),
     )
     hmac_secret: str | None = variable("HMAC_SECRET", secret, "If set, only signed URLs are accepted.")
     hmac_validation_log_only: bool = variable(

@@ -1,6 +1,6 @@
 """Keep the rows of a store in one DuckDB file, and answer its queries."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from analytics_store.duckdb_engine.database import Database
 from analytics_store.duckdb_engine.export import export
 from analytics_store.duckdb_engine.pipes import AUTOMATIONS, statement
 from analytics_store.duckdb_engine.statements import read_sql, run
-from analytics_store.engine import Result
+from analytics_store.engine import Quarantined, Result
 from analytics_store.errors import RefusedRowsError
 from analytics_store.events import PAGE_HITS, Row
 from analytics_store.settings import Settings
@@ -69,15 +69,25 @@ class DuckDbEngine:
             except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
                 raise RefusedRowsError(f"DuckDB refused a value: {type(error).__name__}") from error
 
-    def export(self, name: str) -> Iterator[bytes]:
+    def export(self, name: str, site: str | None = None) -> Iterator[bytes]:
         """Write a data source as NDJSON, from one snapshot."""
         with self.database.cursor() as cursor:
-            yield from export(cursor, name, self._piece_bytes)
+            yield from export(cursor, name, self._piece_bytes, site)
 
-    def count(self, name: str) -> int:
+    def count(self, name: str, site: str | None = None) -> int:
         """Return the number of rows in an export of a data source."""
-        rows = self._count("SELECT count(*) FROM whole WHERE name = $name", {"name": name})
-        return rows + self._count("SELECT count(*) FROM hits") if name == PAGE_HITS else rows
+        of_site = "($site IS NULL OR lower(site_uuid) = $site)"
+        values = {"name": name, "site": site}
+        rows = self._count(f"SELECT count(*) FROM whole WHERE name = $name AND {of_site}", values)  # noqa: S608
+        if name == PAGE_HITS:
+            rows += self._count(f"SELECT count(*) FROM hits WHERE {of_site}", values)  # noqa: S608
+        return rows
+
+    def sites(self) -> list[dict[str, Any]]:
+        """Return each site with its host and the counts of its content."""
+        result = self.database.query(read_sql("sql/sites.sql"), {})
+        names = [name for name, _ in result.columns]
+        return [dict(zip(names, row, strict=True)) for row in result.rows]
 
     def count_versions(self) -> int:
         """Return the number of rows of automations, with every version counted."""
@@ -89,15 +99,23 @@ class DuckDbEngine:
             deleted: int = cursor.execute(read_sql(AUTOMATIONS) + read_sql("sql/collapse.sql")).fetchall()[0][0]
         return deleted
 
-    def forget(self, before: datetime) -> int:
+    def forget(self, before: datetime, site: str | None = None, but: Collection[str] = ()) -> int:
         """Delete the rows before a time in one transaction."""
+        return self._delete("sql/delete_expired.sql", {"before": before, "site": site, "but": sorted(but)})
+
+    def erase(self, site: str) -> int:
+        """Delete all rows of a site in one transaction."""
+        return self._delete("sql/delete_site.sql", {"site": site})
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return the rows in quarantine."""
+        return [Quarantined(*row) for row in self.database.query(read_sql("sql/quarantined.sql"), {}).rows]
+
+    def release(self, ids: Collection[str]) -> int:
+        """Delete rows in quarantine."""
         with self.database.cursor() as cursor:
-            cursor.execute("BEGIN")
-            counted = cursor.execute("SELECT count(*) FROM hits WHERE ts < $before", {"before": before}).fetchall()
-            run(cursor, "sql/delete_expired.sql", {"before": before})
-            cursor.execute("COMMIT")
-        hits: int = counted[0][0]
-        return hits
+            deleted: int = run(cursor, "sql/delete_quarantined.sql", {"ids": sorted(ids)})[0][0]
+        return deleted
 
     def compact(self) -> None:
         """Replace the file by one in the order of site and time; that file needs space beside it."""
@@ -121,6 +139,17 @@ class DuckDbEngine:
     def checkpoint(self) -> None:
         """Write the log to the file; while another transaction is open, DuckDB refuses, and the log stays."""
         self.database.checkpoint()
+
+    def _delete(self, path: str, values: dict[str, Any]) -> int:
+        """Run statements whose first deletes hits, in one transaction; return how many hits were deleted."""
+        with self.database.cursor() as cursor:
+            cursor.execute("BEGIN")
+            before = cursor.execute("SELECT count(*) FROM hits").fetchall()[0][0]
+            run(cursor, path, values)
+            after = cursor.execute("SELECT count(*) FROM hits").fetchall()[0][0]
+            cursor.execute("COMMIT")
+        deleted: int = before - after
+        return deleted
 
     def _count(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
         count: int = self.database.query(sql, values or {}).rows[0][0]

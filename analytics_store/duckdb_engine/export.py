@@ -12,14 +12,28 @@ LINES_AT_ONCE = 200
 """Lines that an export reads at once."""
 
 
-def export(cursor: duckdb.DuckDBPyConnection, name: str, piece_bytes: int) -> Iterator[bytes]:
-    """Write a data source, page hits in the order of time; memory use is a few times `piece_bytes`."""
+def export(cursor: duckdb.DuckDBPyConnection, name: str, piece_bytes: int, site: str | None = None) -> Iterator[bytes]:
+    """Write a data source, page hits in the order of time; memory use is a few times `piece_bytes`.
+
+    With `site`, write the rows of that site only, one spelling of its UUID after the other.
+    """
     cursor.execute("BEGIN")
+    rows = [Piece()] if site is None else [Piece({"site_uuid": (each, each)}) for each in _spellings(cursor, site)]
     if name == PAGE_HITS:
-        yield from _export(cursor, Table("hits", "ts"), Piece(), piece_bytes, read_sql("sql/export_hits.sql"))
-    of_name = Piece({"name": (name, name)})
+        for whole in rows:
+            yield from _export(cursor, Table("hits", "ts"), whole, piece_bytes, read_sql("sql/export_hits.sql"))
     sql = "SELECT event FROM rows ORDER BY ts, inserted_at"
-    yield from _export(cursor, Table("whole", "ts"), of_name, piece_bytes, sql)
+    for whole in rows:
+        of_name = Piece({**whole.ranges, "name": (name, name)})
+        yield from _export(cursor, Table("whole", "ts"), of_name, piece_bytes, sql)
+
+
+def _spellings(cursor: duckdb.DuckDBPyConnection, site: str) -> list[str]:
+    sql = """
+        SELECT site_uuid FROM sessions WHERE lower(site_uuid) = $site
+        UNION SELECT site_uuid FROM whole WHERE lower(site_uuid) = $site ORDER BY 1
+    """
+    return [spelling for (spelling,) in cursor.execute(sql, {"site": site}).fetchall()]
 
 
 def _export(

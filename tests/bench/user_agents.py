@@ -18,7 +18,8 @@ from typing import Any
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 from ua_parser import loaders
 
-from traffic_analytics.hits.user_agent import is_bot, parse
+from traffic_analytics.hits.bots import is_bot
+from traffic_analytics.hits.user_agent import parse
 
 POOL = 20
 """Candidates that are mutated further."""

@@ -24,7 +24,7 @@ from tests.support.processes import PATIENCE, ROOT
 from traffic_analytics.delivery.circuit import FAILURES_TO_OPEN
 from traffic_analytics.delivery.target import Reply, Verdict
 from traffic_analytics.errors import SaltUnavailable
-from traffic_analytics.observability.hit_outcomes import ERRORS, PLACES
+from traffic_analytics.hits.outcomes import ALL, PLACES
 from traffic_analytics.observability.metric_wrappers import MeteredBatchSender, MeteredTarget
 from traffic_analytics.observability.metrics import MessageMetrics, Metrics
 from traffic_analytics.salts.store import MemorySalts
@@ -100,11 +100,15 @@ class DefectiveSalts(MemorySalts):
         ("invalid", "headers.content-length", {"environ_overrides": {"CONTENT_LENGTH": "many"}}),
         ("invalid", "query.name", {"target": "/api/v1/page_hit?name=elsewhere"}),
         ("invalid", "query.token", {"target": "/api/v1/page_hit?name=analytics_events&token="}),
+        ("ignored", "address", {"headers": {"X-Forwarded-For": "203.0.113.7"}}),
+        ("ignored", "path", {"body": page_hit(pathname="/p/1/")}),
+        ("spam", "", {"body": page_hit(parsedReferrer={"url": "https://semalt.com/"})}),
         ("refused", "too_large", {"body": b" " * 20_481}),
         ("refused", "media_type", {"headers": {"Content-Type": "text/plain"}}),
     ],
 )
-def test_each_hit_is_counted_once_by_its_outcome(outcome: str, rule: str, hit: dict[str, Any], metered: Any) -> None:
+def test_each_hit_is_counted_once_by_its_outcome(outcome: str, rule: str, hit: dict[str, Any], start: Any) -> None:
+    metered = start(METRICS="true", IGNORE_ADDRESSES="203.0.113.0/24", IGNORE_PATHS="/p/*")
     metered.hit(**hit)
 
     assert scrape(metered).counted("hits_total") == {(outcome, rule): 1}
@@ -473,8 +477,8 @@ def test_an_app_without_hits_shows_what_it_counts(tmp_path: Any) -> None:
 
 
 ALLOWED = {
-    "outcome": {"accepted", "bot", "invalid", *(outcome for outcome, _ in ERRORS.values()), "failed"},
-    "rule": {"", "defect", "other", *(rule for _, rule in ERRORS.values()), *PLACES},
+    "outcome": {outcome for outcome, _ in ALL},
+    "rule": {rule for _, rule in ALL},
     "data_source": {"analytics_events", "analytics_events_test", "other"},
     "way": {"direct", "batch"},
     "result": {"taken", "later", "too_fast", "wrong_setup", "too_large", "refused", "hit", "miss", "stale", "failed"},

@@ -30,7 +30,7 @@ class EmbeddedStore:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.log_file = data_dir.with_name(data_dir.name + ".log")
-        self._environment = {
+        self.environment = {
             **COVERAGE,
             "PYTHONPATH": str(ROOT),
             "STORE_BIND": f"127.0.0.1:{port}",
@@ -46,7 +46,7 @@ class EmbeddedStore:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "analytics_store" / "gunicorn.conf.py")],
                 cwd=self.log_file.parent,
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ GOOD: list[tuple[str, str, Any]] = [
     ("ALLOWED_SITES", UUIDS[0], frozenset(UUIDS[:1])),
     ("ALLOWED_SITES", f" {UUIDS[0].upper()} , {UUIDS[1]},", frozenset(UUIDS)),
     ("MAX_NEW_SITES_PER_HOUR", "1", 1),
+    ("IGNORE_ADDRESSES", "203.0.113.7, 2001:db8::/48", (ip_network("203.0.113.7"), ip_network("2001:db8::/48"))),
+    ("IGNORE_ADDRESSES", "203.0.113.7/24,", (ip_network("203.0.113.0/24"),)),
+    ("IGNORE_PATHS", "/p/*, */preview/", ("/p/*", "*/preview/")),
+    ("EXTRA_BOTS", "/dev/null", ()),
+    ("EXTRA_REFERRERS", "/dev/null", frozenset()),
     ("TRUST_PROXY", "true", True),
     ("TRUST_PROXY", "false", False),
     ("TRUST_PROXY", "0", 0),
@@ -158,6 +164,10 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("PORT", (*NO_NUMBERS, "65536")),
     ("ALLOWED_SITES", (",", "blog.example", UUIDS[0] + ";" + UUIDS[1], UUIDS[0] + ",,x", UUIDS[0].replace("-", ""))),
     ("MAX_NEW_SITES_PER_HOUR", (*NO_NUMBERS, "1000001")),
+    ("IGNORE_ADDRESSES", ("203.0.113.7;203.0.113.8", "203.0.113.256", "blog.example", "203.0.113.7/33", "1,,2")),
+    ("IGNORE_PATHS", ("p/*", "/p/*,preview", ",")),
+    ("EXTRA_BOTS", ("/nonexistent/bots.txt", "/")),
+    ("EXTRA_REFERRERS", ("/nonexistent/referrers.txt", "/")),
     ("WEB_CONCURRENCY", (*NO_NUMBERS, "513")),
     ("THREADS", (*NO_NUMBERS, "513")),
     ("TRUST_PROXY", ("yes", "-1", "1.5", "100", "²", "10.0.0.0/8")),
@@ -198,6 +208,58 @@ def test_an_invalid_value_is_named_with_its_rule(name: str, text: str) -> None:
 
     mistake = caught.value.mistakes[0]
     assert mistake.startswith(f"{name}: must be ")
+
+
+@pytest.mark.parametrize("name", ["EXTRA_BOTS", "EXTRA_REFERRERS"])
+def test_every_bad_line_of_a_list_is_named_with_file_and_rule(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("# comment\n\nspam.example\nab\nx y/z é\n")
+    rule = {
+        "EXTRA_BOTS": "must be at least 3 printable ASCII characters",
+        "EXTRA_REFERRERS": "must be a host such as spam.example, without scheme and path",
+    }[name]
+
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{name: str(file)})
+
+    assert caught.value.mistakes == [f"{name}: {file}, line 4: {rule}; {file}, line 5: {rule}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("EXTRA_BOTS", "\ufeff# ours\nIntranet-Check/\n\n  Uptime Robot  \n", ("intranet-check/", "uptime robot")),
+        ("EXTRA_REFERRERS", "Spam.Example\nmünchen.example\n", frozenset({"spam.example", "xn--mnchen-3ya.example"})),
+    ],
+)
+def test_a_list_is_read_from_its_file(name: str, text: str, value: Any, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(text)
+
+    assert getattr(read(**{name: str(tmp_path / "list.txt")}), name.lower()) == value
+
+
+@pytest.mark.parametrize("entry", ["mozilla", "AppleWebKit/537.36", "iPhone", "chrome/"])
+def test_a_part_of_common_browsers_is_no_bot(entry: str, tmp_path: Path) -> None:
+    (tmp_path / "bots.txt").write_text(entry)
+
+    with pytest.raises(ConfigurationError, match=r"bots.txt, line 1: must not be a part of every visitor's browser"):
+        read(EXTRA_BOTS=str(tmp_path / "bots.txt"))
+
+
+@pytest.mark.parametrize("entry", ["http://spam.example", "spam.example/path", "spam.example:80", "localhost", "*.x.y"])
+def test_a_referrer_is_a_bare_host(entry: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(entry)
+
+    with pytest.raises(ConfigurationError, match=r"line 1: must be a host such as"):
+        read(EXTRA_REFERRERS=str(tmp_path / "list.txt"))
+
+
+def test_a_mistake_in_own_addresses_quotes_none_of_them() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(IGNORE_ADDRESSES="203.0.113.7;203.0.113.8")
+
+    assert "203.0.113.8" not in str(caught.value)
+    assert "203.0.113.7" not in repr(read(IGNORE_ADDRESSES="203.0.113.7"))
 
 
 def test_every_variable_is_in_the_tables_above() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,9 @@ from traffic_analytics import errors
 from traffic_analytics.delivery.target import RECEIVED
 from traffic_analytics.hits import page_hit, signed_url, visitor
 from traffic_analytics.hits.enrich import enrich
+from traffic_analytics.hits.outcomes import BOT, SPAM, ignore_outcome
+from traffic_analytics.hits.own_visits import OwnVisits
+from traffic_analytics.hits.referrer_spam import ReferrerSpam
 from traffic_analytics.wsgi import Answer, answer_to
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from traffic_analytics.delivery.target import Delivery, Outcome, PendingEvent
+    from traffic_analytics.hits.outcomes import Counted, OnOutcome
+    from traffic_analytics.hits.page_hit import RawHit
     from traffic_analytics.hits.user_agent import UserAgent
     from traffic_analytics.salts.cache import Salts
     from traffic_analytics.settings import Settings
@@ -25,22 +30,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class OnOutcome(Protocol):
-    """Callback for the outcome of each hit, called once."""
-
-    def __call__(self, outcome: str, data_source: str = "", error: Exception | None = None) -> None:
-        """Receive `delivered` or `spooled` with the event's data source, `bot`, or `failed` with the error."""
-
-
-def ignore_outcome(*_outcome: object, **_details: object) -> None:
-    """Do nothing: the default."""
-
-
 class Submitted(NamedTuple):
     """A hit whose event is on its way."""
 
     event: PendingEvent
     data_source: str
+    site: str
 
 
 class HitEndpoint:
@@ -67,32 +62,34 @@ class HitEndpoint:
         self._hmac_secret = settings.hmac_secret.encode() if settings.hmac_secret else None
         self._hmac_log_only = settings.hmac_validation_log_only
         self._allowed_sites = settings.allowed_sites
+        self._own_visits = OwnVisits(settings.ignore_addresses, settings.ignore_paths)
+        self._spam = ReferrerSpam(settings.extra_referrers)
         self._bot_headers = (("x-ghost-bot-detected", "true"),) if settings.enable_bot_detection_header else ()
 
     def __call__(self, environ: dict[str, Any]) -> Answer:
         """Return the response to one request, after its event is delivered or stored; never raises."""
         hit = self.receive(environ)
-        return hit if isinstance(hit, Answer) else self.answer(hit.event.wait(), hit.data_source)
+        return hit if isinstance(hit, Answer) else self.answer(hit.event.wait(), hit.data_source, hit.site)
 
     def receive(self, environ: dict[str, Any]) -> Answer | Submitted:
         """Check and enrich a hit and submit its event; a bot or an error is answered at once. Never raises."""
         try:
             return self._receive(environ)
         except Exception as error:  # noqa: BLE001 - the client gets a response, and the log the stack
-            return self._fail(error)
+            return self._fail(error, environ.get("HTTP_X_SITE_UUID", ""))
 
-    def answer(self, outcome: Outcome | Exception, data_source: str) -> Answer:
+    def answer(self, outcome: Outcome | Exception, data_source: str, site: str) -> Answer:
         """Return the response to a hit with the outcome of its event; never raises."""
         if isinstance(outcome, Exception):
-            return self._fail(outcome)
+            return self._fail(outcome, site)
         if outcome is None:
-            self._on_outcome("spooled", data_source)
+            self._on_outcome("spooled", data_source, site=site)
             return _STORED
-        self._on_outcome("delivered", data_source)
+        self._on_outcome("delivered", data_source, site=site)
         return Answer(outcome.status, outcome.body)
 
-    def _fail(self, error: Exception) -> Answer:
-        self._on_outcome("failed", error=error)
+    def _fail(self, error: Exception, site: str) -> Answer:
+        self._on_outcome("failed", error=error, site=site)
         return answer_to(error)
 
     def _receive(self, environ: dict[str, Any]) -> Answer | Submitted:
@@ -105,21 +102,33 @@ class HitEndpoint:
         if self._allowed_sites is not None and site not in self._allowed_sites and site != page_hit.TEST_SITE:
             raise errors.SiteNotAllowed("headers.x-site-uuid: this service accepts no hits of this site")
         agent = self._parse_user_agent(hit.user_agent)
-        if agent.device == "bot":
-            self._on_outcome("bot")
-            return Answer(202, RECEIVED, self._bot_headers)
+        address = visitor.client_address(
+            environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR"), self._trust_proxy
+        )
+        ignored = self._ignore(hit, agent, address)
+        if ignored is not None:
+            self._on_outcome(ignored.outcome, rule=ignored.rule, site=hit.site_uuid)
+            return Answer(202, RECEIVED, self._bot_headers if ignored is BOT else ())
         event = enrich(
             hit,
             agent=agent,
             salt=self._salts.get_or_create(hit.site_uuid, now.date()),
-            address=visitor.client_address(
-                environ.get("REMOTE_ADDR", ""), environ.get("HTTP_X_FORWARDED_FOR"), self._trust_proxy
-            ),
+            address=address,
             now=now,
             new_event_id=self._new_event_id,
         )
         data_source, token = hit.query
-        return Submitted(self._delivery.submit(data_source, msgspec.json.encode(event), token), data_source)
+        pending = self._delivery.submit(data_source, msgspec.json.encode(event), token)
+        return Submitted(pending, data_source, hit.site_uuid)
+
+    def _ignore(self, hit: RawHit, agent: UserAgent, address: str) -> Counted | None:
+        """Return what a hit that is no visit counts as; None for a visit."""
+        if agent.device == "bot":
+            return BOT
+        own = self._own_visits.find(address, hit.payload.pathname)
+        if own is not None:
+            return own
+        return SPAM if self._spam.lists(hit.payload.parsedReferrer) else None
 
     def _check_signature(self, environ: dict[str, Any], secret: bytes, now: float) -> None:
         try:

@@ -56,6 +56,11 @@ def classify(url: str | None, source: str | None, medium: str | None, page_href:
     return Referrer(host, host, None)
 
 
+def host_of(url: str) -> str | None:
+    """Return the host of a URL as browsers read it: lower case, in ASCII. None if it has none."""
+    return _host_and_path(url)[0]
+
+
 def _host_and_path(url: str) -> tuple[str | None, str]:
     """Split a URL as browsers do. Return no host and an empty path for an invalid URL."""
     return _cached_host_and_path(url) if len(url) <= CACHED_URL_LENGTH else _parse_host_and_path(url)

@@ -63,12 +63,12 @@ class PendingResponse:
     calls `on_ready` to learn when iterating does not block, or iterates at once and waits, as PEP 3333 allows.
     """
 
-    __slots__ = ("_data_source", "_environ", "_event", "_hits", "_is_answered", "_start_response")
+    __slots__ = ("_data_source", "_environ", "_event", "_hits", "_is_answered", "_site", "_start_response")
 
     def __init__(
         self, hits: HitEndpoint, hit: Submitted, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> None:
-        self._event, self._data_source = hit
+        self._event, self._data_source, self._site = hit
         self._hits = hits
         self._environ = environ
         self._start_response = start_response
@@ -96,7 +96,7 @@ class PendingResponse:
         self._is_answered = True
         outcome = self._event.wait()
         with RequestContext(self._environ):
-            return self._hits.answer(outcome, self._data_source)
+            return self._hits.answer(outcome, self._data_source, self._site)
 
 
 def _start(answer: Answer, start_response: Callable[..., Any]) -> None:

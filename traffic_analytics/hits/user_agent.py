@@ -1,18 +1,17 @@
-"""Parse the User-Agent header: operating system, browser, kind of device, bot or not.
+"""Parse the User-Agent header: operating system, browser, kind of device.
 
 The parser is ua-parser; dashboards and Tinybird's tables use the names of ua-parser-js 1.x. Tables below translate the
 names that differ. Names that ua-parser-js lacks (an app, a TV's maker) are ignored: then marks in the user agent
 decide, in the order of ua-parser-js.
 """
 
-import re
 from functools import cache
-from importlib import import_module
 from typing import NamedTuple
 
 from ua_parser import Domain, loaders
 from ua_parser.regex import Resolver
-from ua_parser_rs import UserAgentExtractor
+
+from traffic_analytics.hits.bots import is_bot, to_ascii
 
 UNKNOWN = "unknown"
 
@@ -181,22 +180,6 @@ ENGINE_MARKS = (
     (("Mozilla/", "rv:", "Gecko/"), "mozilla"),
 )
 
-# Names that automated clients use; the list of crawler-user-agents has rarer ones.
-BOT_WORDS = (
-    r"(?i)bot|wget|curl|crawler|spider|urllib|bitdiscovery|\+https://",
-    r"(?i)headless|phantomjs|slimerjs|scrapy|aiohttp|python-requests|httpunit|postmanruntime",
-    r"(?i)^(?:python|java|ruby|perl|php|go-http-client|okhttp|apache-httpclient|libwww|axios|node|undici|got|dart)\b",
-)
-# Listed, but no bots: a build of Android on many phones, and the browser of Facebook's app.
-NOT_BOTS = frozenset({r"AP3A\.240617\.008", r"MetaIAB Facebook"})
-# Apps, listed for their link previews. Visitors browse in them too: then the user agent names a browser's engine.
-APPS = frozenset({
-    r"Blackboard", r"Bluesky\/", r"Digg Deeper", r"Feedly", r"Fluid", r"Goodreads", r"Grammarly\/", r"Hatena",
-    r"Instapaper\/", r"Notion\/", r"Overcast\/", r"PayPal\/", r"PocketCasts\/", r"Podimo", r"Sogou",
-    r"Tumblr\/", r"Viber", r"WhatsApp", r"inoreader",
-})  # fmt: skip
-PHONE_CALLED_BOT = re.compile(r"(?<![a-z])cubot(?!/\d)", re.IGNORECASE)
-
 
 class UserAgent(NamedTuple):
     """Operating system, browser and kind of device; each may be `unknown`."""
@@ -210,29 +193,15 @@ BOT = UserAgent(UNKNOWN, UNKNOWN, "bot")
 """Result for every automated client: its hit is dropped, so its names are not looked for."""
 
 
-def parse(user_agent: str) -> UserAgent:
+def parse(user_agent: str, more_bots: tuple[str, ...] = ()) -> UserAgent:
     """Return operating system, browser and kind of device under ua-parser-js's names."""
-    if is_bot(user_agent):
+    if is_bot(user_agent, more_bots):
         return BOT
-    text = _ascii(user_agent)[:MAX_LENGTH]
+    text = to_ascii(user_agent)[:MAX_LENGTH]
     parsed = _names()(text, Domain.OS | Domain.USER_AGENT)
     system = _os(text, parsed.os.family.lower() if parsed.os else "")
     browser = _browser(text, parsed.user_agent.family.lower() if parsed.user_agent else "")
     return UserAgent(system, browser, DEVICES.get(system, UNKNOWN))
-
-
-def is_bot(user_agent: str) -> bool:
-    """Return whether any part of the user agent identifies an automated client."""
-    text = _ascii(user_agent)
-    match = _bots().extract(text)
-    if match and "Android" in text and PHONE_CALLED_BOT.search(text):
-        match = _bots().extract(PHONE_CALLED_BOT.sub("phone", text))
-    return match is not None and not (match.family == "app" and "AppleWebKit/" in text)
-
-
-def _ascii(user_agent: str) -> str:
-    """Replace all other characters, which no pattern names: with one of them the engine is a hundred times slower."""
-    return user_agent.encode("ascii", "replace").decode("ascii")
 
 
 def _os(text: str, family: str) -> str:
@@ -271,18 +240,3 @@ def _in_order(text: str, marks: tuple[str, ...]) -> bool:
 def _names() -> Resolver:
     user_agents, systems, _devices = loaders.load_lazy_builtins()
     return Resolver((user_agents, systems, []))
-
-
-@cache
-def _bots() -> UserAgentExtractor:
-    """Compile the list of known crawlers for ua-parser's engine.
-
-    The engine searches all literals in one pass, and runs only the patterns of those that occur, in linear time: 2
-    microseconds for a browser, 20 for a bot. Python's re needs hundreds, and hostile input can make it backtrack.
-    """
-    known = [crawler["pattern"] for crawler in import_module("crawleruseragents").CRAWLER_USER_AGENTS_DATA]
-    # Match at the start of a word only: `RED/` is listed, and WIRED/ is a magazine's app. One pattern for the list
-    # takes 6 MB of memory instead of 20.
-    crawlers = "|".join(f"(?:{pattern})" for pattern in known if pattern not in APPS | NOT_BOTS)
-    families = {**dict.fromkeys((*BOT_WORDS, rf"\b(?:{crawlers})"), "bot"), **dict.fromkeys(APPS, "app")}
-    return UserAgentExtractor((pattern, family, None, None, None, None) for pattern, family in families.items())

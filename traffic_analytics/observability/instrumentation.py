@@ -11,7 +11,7 @@ from cachetools import FIFOCache
 from traffic_analytics.delivery.batch_sender import BatchSender
 from traffic_analytics.delivery.target import DATA_SOURCES
 from traffic_analytics.hits import user_agent
-from traffic_analytics.hits.endpoint import ignore_outcome
+from traffic_analytics.hits.outcomes import ignore_outcome
 from traffic_analytics.observability.hit_outcomes import HitCounter
 from traffic_analytics.observability.metric_wrappers import (
     MeteredBatchSender,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
     from traffic_analytics.delivery.target import Target
-    from traffic_analytics.hits.endpoint import OnOutcome
+    from traffic_analytics.hits.outcomes import OnOutcome
     from traffic_analytics.hits.user_agent import UserAgent
     from traffic_analytics.observability.metrics import Metrics
     from traffic_analytics.observability.span_export import Traces
@@ -70,25 +70,36 @@ class Instrumentation:
             return BatchSender(target, monotonic=time.monotonic, stopping=stopping)
         return MeteredBatchSender(target, self.metrics, time.monotonic, stopping)
 
-    def make_user_agent_parser(self) -> Callable[[str], UserAgent]:
-        """Put a cache before the parser of user agents, and count its look-ups."""
+    def make_user_agent_parser(self, more_bots: tuple[str, ...] = ()) -> Callable[[str], UserAgent]:
+        """Put a cache before the parser of user agents, and count its look-ups; `more_bots` are those of EXTRA_BOTS."""
+
+        def parse(text: str) -> UserAgent:
+            return user_agent.parse(text, more_bots)
+
         if self.metrics is None:
-            return cache_user_agents(user_agent.parse)
+            return cache_user_agents(parse)
         lookups = cache_lookups(self.metrics, "user_agents")
-        return lookups.count_lookups(cache_user_agents(lookups.note_fetches(user_agent.parse)))
+        return lookups.count_lookups(cache_user_agents(lookups.note_fetches(parse)))
 
-    def make_outcome_callback(self) -> OnOutcome:
-        """Return the callback that counts and traces the outcome of each hit."""
-        count = ignore_outcome if self.metrics is None else HitCounter(self.metrics)
-        if self.traces is None:
-            return count
-        from traffic_analytics.observability.tracing import record_outcome  # noqa: PLC0415
+    def make_outcome_callback(self, *more: OnOutcome) -> OnOutcome:
+        """Return the callback that counts and traces the outcome of each hit, and calls `more`."""
+        callbacks = [*more]
+        if self.metrics is not None:
+            callbacks.append(HitCounter(self.metrics))
+        if self.traces is not None:
+            from traffic_analytics.observability.tracing import record_outcome  # noqa: PLC0415
 
-        def count_and_trace(outcome: str, data_source: str = "", error: Exception | None = None) -> None:
-            count(outcome, data_source, error)
-            record_outcome(outcome, data_source, error)
+            callbacks.append(record_outcome)
+        if len(callbacks) < 2:
+            return callbacks[0] if callbacks else ignore_outcome
 
-        return count_and_trace
+        def call_all(
+            outcome: str, data_source: str = "", error: Exception | None = None, *, rule: str = "", site: str = ""
+        ) -> None:
+            for callback in callbacks:
+                callback(outcome, data_source, error, rule=rule, site=site)
+
+        return call_all
 
     def make_circuit_callback(self) -> Callable[[str, bool], None] | None:
         """Return the callback that shows that a data source's circuit has opened or closed."""

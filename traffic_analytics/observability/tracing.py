@@ -58,7 +58,7 @@ SALT_STORE = "traffic_analytics.salt_store"
 PLACEHOLDER = "NAME.json"
 """Placeholder in a route for the name of a pipe."""
 
-_HIT_OUTCOMES = {"delivered": "delivered", "spooled": "kept", "bot": "bot"}
+_HIT_OUTCOMES = {"delivered": "delivered", "spooled": "kept", "bot": "bot", "ignored": "ignored", "spam": "spam"}
 _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})/([0-9]{1,20});o=([01])", re.IGNORECASE)
 
 
@@ -91,8 +91,13 @@ def mark_failed(span: Span, cause: str) -> None:
     span.set_status(StatusCode.ERROR, cause)
 
 
-def record_outcome(outcome: str, _data_source: str = "", error: Exception | None = None) -> None:
-    """Record a hit's outcome in the request's span; an `OnOutcome` of hits.endpoint."""
+def record_outcome(
+    outcome: str,
+    data_source: str = "",  # noqa: ARG001
+    error: Exception | None = None,
+    **_rule_and_site: str,
+) -> None:
+    """Record a hit's outcome in the request's span; an `OnOutcome` of hits.outcomes. No site is recorded."""
     span = trace.get_current_span()
     if error is None:
         span.set_attribute(OUTCOME, _HIT_OUTCOMES[outcome])

@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,6 +20,10 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Read = Callable[[str], Any]
 """A reader: it returns the value of a text, or raises ValueError with the rule that the text breaks."""
+
+
+class BadFile(ValueError):
+    """A variable names a file that breaks a rule; the message names file and rule."""
 
 
 class Environment(dict[str, str]):
@@ -47,9 +51,9 @@ def mistakes_of_file(environment: Mapping[str, str]) -> list[str]:
 def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any:
     """Declare one environment variable: its name, its reader, its meaning, its value if it is not set.
 
-    A variable whose reader is `secret` or `redis_url` is left out of the settings' representation.
+    A variable whose reader is `secret`, `redis_url` or `networks` is left out of the settings' representation.
     """
-    is_secret = read in (secret, redis_url)
+    is_secret = read in (secret, redis_url, networks)
     metadata = {"name": name, "read": read, "meaning": meaning, "is_secret": is_secret}
     return field(default=default, repr=not is_secret, metadata=metadata)
 
@@ -76,7 +80,8 @@ def read_variables(settings: type[Any], given: Mapping[str, str]) -> tuple[dict[
             values[each.name] = each.metadata["read"](text)
         except ValueError as error:
             is_secret = each.metadata["is_secret"] or "@" in text or "?" in text  # credentials or a token in a URL
-            mistakes.append(f"{name}: {error}" + ("" if is_secret else f", but is {text[:80]!r}"))
+            is_complete = is_secret or isinstance(error, BadFile)
+            mistakes.append(f"{name}: {error}" + ("" if is_complete else f", but is {text[:80]!r}"))
     return values, mistakes
 
 
@@ -113,6 +118,22 @@ def site_uuids(text: str) -> frozenset[str]:
     if not all(_UUID.fullmatch(uuid) for uuid in uuids):
         raise ValueError("must be UUIDs separated by commas")
     return frozenset(uuids)
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Read addresses and networks separated by commas."""
+    try:
+        return tuple(ip_network(part.strip(), strict=False) for part in text.strip(", ").split(","))
+    except ValueError:
+        raise ValueError("must be addresses or networks separated by commas, such as 203.0.113.0/24") from None
+
+
+def path_globs(text: str) -> tuple[str, ...]:
+    """Read globs of paths separated by commas."""
+    globs = tuple(part.strip() for part in text.strip(", ").split(","))
+    if not all(glob.startswith(("/", "*")) for glob in globs):
+        raise ValueError("must be paths that begin with / or *, separated by commas, such as /p/*")
+    return globs
 
 
 def trusted_proxies(text: str) -> bool | int:

@@ -41,6 +41,7 @@ RATE_LIMITS = {
     "SyncKeyRefused": 1.0,
     # These last until an operator acts, and each retry finds them again.
     "AcceptFailed": 60.0,
+    "CountsDelayed": 60.0,
     "DeliveryMisconfigured": 60.0,
     "SiteNotAllowed": 60.0,
     "SubscriptionUnavailable": 60.0,

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from traffic_analytics import cli, health
+from traffic_analytics.counts.command import stats_command
+from traffic_analytics.counts.file import CountFile
+from traffic_analytics.counts.recorder import Recorder
+from traffic_analytics.counts.tally import Tally
 from traffic_analytics.hits import referrer, user_agent
 from traffic_analytics.hits import routes as hit_routes
 from traffic_analytics.hits.endpoint import HitEndpoint
@@ -80,14 +84,16 @@ def create_service(
     spool = parts.make_spool(settings, clock)
     if spool is not None:
         spool.prepare()
+    tally, counts = Tally(), CountFile(settings.data_dir / "counts.sqlite3")
+    counts.prepare()
     hits = HitEndpoint(
         settings,
         clock=clock,
         salts=salts,
         delivery=parts.make_delivery(settings, wrapped_target, spool, instrumentation),
-        parse_user_agent=instrumentation.make_user_agent_parser(),
+        parse_user_agent=instrumentation.make_user_agent_parser(settings.extra_bots),
         new_event_id=lambda: str(uuid4()),
-        on_outcome=instrumentation.make_outcome_callback(),
+        on_outcome=instrumentation.make_outcome_callback(tally),
     )
 
     # 2. The app and its routes; `traced_routes` collects those to trace.
@@ -115,7 +121,11 @@ def create_service(
     if spool is not None:
         parts.add_spool_check(background, spool)
     parts.add_forwarder(background, settings, clock, wrapped_target, instrumentation)
+    recorder = Recorder(tally, counts, clock)
+    background.add("counts", recorder.tick, recorder.write)
+    app.extensions["traffic_analytics_counts"] = counts
     cli.register(app, settings, salts, spool, target)
+    app.cli.add_command(stats_command(counts, clock))
 
     # Both read their lists now, before the fork, and not in the first hit.
     user_agent.parse("")

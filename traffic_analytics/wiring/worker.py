@@ -48,7 +48,7 @@ def create_worker(
         dead_letter_topic or spool,
         batch_size=settings.batch_size,
         flush_interval=settings.batch_flush_interval_ms / 1000,
-        parse_user_agent=instrumentation.make_user_agent_parser(),
+        parse_user_agent=instrumentation.make_user_agent_parser(settings.extra_bots),
         monotonic=time.monotonic,
         report=instrumentation.make_messages_callback(),
         on_bot=partial(instrumentation.make_outcome_callback(), "bot"),

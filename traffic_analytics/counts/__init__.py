@@ -1,0 +1,1 @@
+"""Count hits by site, outcome and rule, all worker processes together, for `stats`."""
