@@ -160,7 +160,7 @@ def test_a_store_that_ends_within_an_export_is_reported(directory: Path) -> None
 
 
 def test_an_export_holds_what_was_imported_before(directory: Path) -> None:
-    assert store_command(directory, "import", "hits.ndjson") == (0, "rows: 2 quarantined: 0")
+    assert store_command(directory, "import", "hits.ndjson") == (0, "new: 2 already there: 0 quarantined: 0")
     assert store_command(directory, "export", "out.ndjson") == (0, "rows: 2")
 
     rows: list[Any] = [json.loads(line) for line in (directory / "out.ndjson").read_text().splitlines()]
