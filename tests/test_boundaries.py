@@ -38,7 +38,8 @@ ALLOWED = {
         "errors",
     ],
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
-    "console": [],
+    "setup": ["settings", "runtime", "errors"],
+    "console": ["setup"],
     "__main__": ["console"],
     "cli": ["delivery", "salts", "hits", "health", "tinybird", "settings", "errors"],
     "observability": [
@@ -55,6 +56,7 @@ ALLOWED = {
         "statistics",
         "automation_sync",
         "pubsub",
+        "setup",
         "console",
         "__main__",
         "cli",
@@ -107,6 +109,7 @@ PURE = [
     "hits.user_agent",
     "hits.visitor",
     "pubsub.message",
+    "setup.next_steps",
     "statistics.query",
 ]
 IMPURE = {

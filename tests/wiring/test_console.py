@@ -76,6 +76,21 @@ def test_serve_starts_gunicorn_with_the_configuration_of_the_package(
     assert "LOG_LEVEL: must be one of" in wrong.stderr
 
 
+def test_the_service_imports_no_command_that_it_does_not_run(tmp_path: Path) -> None:
+    program = "import sys, app; assert not [name for name in sys.modules if name.startswith('traffic_analytics.setup')]"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PROXY_TARGET": "http://127.0.0.1:9", "DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_commands_of_the_store_run_in_any_directory(tmp_path: Path) -> None:
     done = run(tmp_path, "analytics_store", "info", STORE_BIND=f"unix:{tmp_path}/socket")
 
