@@ -22,7 +22,7 @@ import requests
 from dotenv import dotenv_values
 
 from tests.support.app import FIREFOX, SITE, page_hit
-from tests.support.processes import Upstream, free_port, wait_until
+from tests.support.processes import ROOT, Upstream, free_port, wait_until
 from tests.support.tokens import claims, fixed, sign
 
 if TYPE_CHECKING:
@@ -34,6 +34,24 @@ pytestmark = [
 ]
 CLAIMED = ("203.0.113.7", "203.0.113.8")
 """Addresses that one client claims; behind one proxy they must not be believed."""
+
+
+SITE_OF_GHOST_CLI = """server {
+    listen 127.0.0.1:PORT;
+
+    server_name blog.example;
+
+    location / {
+        return 404;
+    }
+
+    location ~ /.ghost {
+        return 403;
+    }
+
+    client_max_body_size 50m;
+}
+"""
 
 
 class Installation:
@@ -76,13 +94,17 @@ class Installation:
         directory.mkdir()
         paths = "".join(f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi"))
         paths += "".join(f"{name}_temp_path {directory}/{name};" for name in ("uwsgi", "scgi"))
-        server = (
-            f"server {{ listen 127.0.0.1:{self.public_port}; include {self.directory}/traffic-analytics.nginx.conf; }}"
-        )
+        site = directory / "blog.example.conf"
+        site.write_text(SITE_OF_GHOST_CLI.replace("PORT", str(self.public_port)))
+        sed = re.search(r"sudo (sed .*'.*') \\\n +/etc/nginx/", (ROOT / "docs/operate/with-ghost-cli.md").read_text())
+        assert sed is not None
+        block = str(self.directory / "traffic-analytics.nginx.conf")
+        command = shlex.split(sed[1].replace("/etc/nginx/snippets/traffic-analytics.conf", block))
+        subprocess.run([*command, site], check=True)
         configuration = directory / "nginx.conf"
         configuration.write_text(
             f"daemon off; pid {directory}/pid; error_log {directory}/error.log; events {{}}"
-            f" http {{ access_log {directory}/access.log; {paths} {server} }}"
+            f" http {{ access_log {directory}/access.log; {paths} include {site}; }}"
         )
         command = ["/usr/sbin/nginx", "-e", str(directory / "error.log"), "-c", str(configuration)]
         test = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False, timeout=30)
@@ -200,6 +222,28 @@ def test_a_procfile_with_the_store_counts_a_hit(wheel: Path, tmp_path: Path) -> 
         wait_until(lambda: is_open(installation.port) and is_open(installation.store_port), 30)
         assert installation.post_hit().status_code == 202
         assert installation.visits() == 1
+
+
+def test_a_worker_without_its_packages_names_the_file_that_has_them(wheel: Path, tmp_path: Path) -> None:
+    settings = {
+        "PROXY_TARGET": "http://127.0.0.1:9",
+        "TINYBIRD_TRACKER_TOKEN": "t",
+        "WORKER_MODE": "true",
+        "GOOGLE_CLOUD_PROJECT": "project",
+        "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": "hits",
+    }
+    done = subprocess.run(
+        [wheel / "bin" / "traffic-analytics", "serve"],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "WORKER_MODE: needs google-cloud-pubsub (extra gcp): pip install -r requirements-full.txt" in done.stderr
 
 
 def ghost_docker(directory: Path) -> Any:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analytics_store.settings import Settings as StoreSettings
+from tests.support.processes import ROOT
 from traffic_analytics.settings import Settings
 from traffic_analytics.setup import env_file
 from traffic_analytics.setup.command import setup
@@ -148,6 +149,40 @@ def test_an_existing_environment_is_completed_only_with_permission(directory: Pa
     written = env_file.read(file)
     assert written["TINYBIRD_ADMIN_TOKEN"] == "mine"
     assert set(written) == {"DOMAIN", "TINYBIRD_WORKSPACE_ID", *TINYBIRD_TOKENS}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "docs/operate/with-ghost-docker.md",
+        "docs/operate/with-ghost-cli.md",
+        "docs/operate/heroku-style.md",
+    ],
+)
+def test_the_commands_of_the_documentation_run_one_after_the_other(page: str, directory: Path) -> None:
+    directory.mkdir()
+    if page.endswith("docker.md"):
+        (directory / ".env").write_text("DOMAIN=blog.example\n")
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", "")
+    commands = re.findall(r"^ *[^#`\n]*\btraffic[-_]analytics setup\b(.*)$", text, re.MULTILINE)
+
+    assert commands
+    for options in commands:
+        chosen = re.sub(r"--directory \S+", "", options).split()
+        answers = None if "--yes" in chosen else "blog.example\nstore\nsystemd\n\n" if not chosen else "\n"
+        done = run(directory, *chosen, answers=answers, environment=TINYBIRD_TOKENS)
+        assert done.exit_code == 0, done.output
+
+
+def test_in_a_container_the_user_needs_no_name(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise OSError("no username set in the environment")
+
+    monkeypatch.setattr(getpass, "getuser", fail)
+    done = CliRunner().invoke(setup, [f"--directory={directory}", BLOG, *DOCKER, "--yes"])
+
+    assert done.exit_code == 0, done.output
 
 
 def test_what_differs_is_named_and_left(directory: Path) -> None:

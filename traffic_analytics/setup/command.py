@@ -144,8 +144,9 @@ def _plan(answers: _Answers, directory: Path, given: Mapping[str, str]) -> Plan:
     data_dir = None
     if runs == SYSTEMD or "data-dir" in answers.known:
         data_dir = answers.ask("data-dir", "Where data lives", unit_path, str(place / "data"))
-    user = answers.known.get("user") or (getpass.getuser() if os.geteuid() else _SERVICE_USER)
-    if runs == SYSTEMD:
+    user = answers.known.get("user", "")
+    if runs == SYSTEMD:  # in a container, the user may have no name
+        user = user or (getpass.getuser() if os.geteuid() else _SERVICE_USER)
         _require_user(user)
     workspace, url = SELF_HOSTED, ""
     if target == TINYBIRD:
@@ -208,7 +209,7 @@ def _write(plan: Plan, file: Path, missing: Mapping[str, str], options: Mapping[
         elif path.read_text(encoding="utf-8") == content:
             click.echo(f"unchanged  {path}")
         else:
-            click.echo(f"{'left':<10} {path}: it differs from what setup writes. Remove it for a new one.")
+            click.echo(f"{'left':<10} {path}: it differs from what setup writes. Remove it if you want that.")
 
 
 def _give_to_user(path: Path, plan: Plan) -> None:
@@ -251,4 +252,6 @@ def _show_ghost(plan: Plan, token: str | None) -> None:
     for name, value in environment_form(shown).items():
         click.echo(f"{name}={value}")
     if token is None:
-        click.echo("\ntraffic-analytics setup --yes --show-secrets prints it with the token, for you to copy.")
+        click.echo(
+            f"\nWith the token, to copy it: the same command with --yes --show-secrets --directory {plan.directory}"
+        )

@@ -20,10 +20,11 @@ def next_steps(plan: Plan, given: Mapping[str, str]) -> Iterator[str]:
     elif plan.runs == DOCKER:
         yield "Start it, in a clone that holds this .env:\n   docker compose up --detach --build"
     elif plan.runs == SYSTEMD:
-        units = " traffic-analytics-store" if has_store else ""
+        units = ["traffic-analytics-store", "traffic-analytics"] if has_store else ["traffic-analytics"]
+        copied = " ".join(f"{plan.directory}/{unit}.service" for unit in units)
         yield (
-            f"Start it:\n   sudo cp {plan.directory}/traffic-analytics*.service /etc/systemd/system/\n"
-            f"   sudo systemctl daemon-reload\n   sudo systemctl enable --now{units} traffic-analytics"
+            f"Start it:\n   sudo cp {copied} /etc/systemd/system/\n"
+            f"   sudo systemctl daemon-reload\n   sudo systemctl enable --now {' '.join(units)}"
         )
     elif plan.runs == PROCFILE:
         yield f"Start it, beside the Procfile:\n   PORT={plan.port} honcho start"
