@@ -253,6 +253,17 @@ def test_systemd_needs_the_installed_package(directory: Path) -> None:
     assert not directory.exists()
 
 
+def test_an_environment_that_cannot_be_read_is_named_and_left(directory: Path) -> None:
+    directory.mkdir()
+    (directory / ".env").write_bytes(b"NAME=\xff\n")
+
+    done = run(directory, BLOG, *DOCKER, "--add")
+
+    assert done.exit_code == 1
+    assert f"{directory}/.env cannot be read: " in done.output
+    assert content(directory) == {".env": b"NAME=\xff\n"}
+
+
 def test_a_directory_that_cannot_be_written_is_named(directory: Path) -> None:
     directory.write_text("a file")
 

@@ -65,10 +65,12 @@ def setup(directory: Path, *, add: bool, yes: bool, show_secrets: bool, **option
     TINYBIRD_TRACKER_TOKEN and TINYBIRD_ADMIN_TOKEN, in the environment or in .env.
     """
     file = directory.absolute() / ".env"
-    given = env_file.read(file)
-    known = env_file.recorded_options(file) | {
-        name.replace("_", "-"): str(value) for name, value in options.items() if value is not None
-    }
+    try:
+        given, recorded = env_file.read(file), env_file.recorded_options(file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{file} cannot be read: {error}") from None
+    chosen = {name.replace("_", "-"): str(value) for name, value in options.items() if value is not None}
+    known = recorded | chosen
     answers = _Answers(known, may_ask=not yes)
     plan = _plan(answers, directory, given)
     tokens = {name: text for name in SECRETS if (text := _environment().get(name))} | given
