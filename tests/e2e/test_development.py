@@ -109,6 +109,7 @@ def test_the_printed_commands_work(development: Development) -> None:
     introduction = development.output.partition("\ncurl ")[0].splitlines()
     assert f"Traffic Analytics: http://127.0.0.1:{development.port}" in introduction
     assert "HTTP/1.1 202 " in development.paste("curl -i ")
+    wait_until(lambda: json.loads(development.paste("curl 'http"))["data"])
     (row,) = json.loads(development.paste("curl 'http"))["data"]
     assert row == {"post_uuid": "", "pathname": "/welcome/", "visits": 1}
     wait_until(lambda: "EventAccepted" in development.output)

@@ -22,6 +22,7 @@ import requests
 from dotenv import dotenv_values
 
 from tests.support.app import FIREFOX, SITE, page_hit
+from tests.support.blog import Blog
 from tests.support.processes import ROOT, Upstream, free_port, wait_until
 from tests.support.tokens import claims, fixed, sign
 
@@ -42,7 +43,8 @@ SITE_OF_GHOST_CLI = """server {
     server_name blog.example;
 
     location / {
-        return 404;
+        default_type text/html;
+        return 200 'TAG';
     }
 
     location ~ /.ghost {
@@ -62,6 +64,7 @@ class Installation:
         self.commands = wheel / "bin"
         self.port, self.store_port, self.public_port = free_port(), free_port(), free_port()
         self.blog = f"http://127.0.0.1:{self.public_port}"
+        self.queries = 0
         self._options = options
         self._tokens = tokens
 
@@ -95,7 +98,8 @@ class Installation:
         paths = "".join(f"{name}_temp_path {directory}/{name};" for name in ("client_body", "proxy", "fastcgi"))
         paths += "".join(f"{name}_temp_path {directory}/{name};" for name in ("uwsgi", "scgi"))
         site = directory / "blog.example.conf"
-        site.write_text(SITE_OF_GHOST_CLI.replace("PORT", str(self.public_port)))
+        tag = Blog.tag(f"{self.blog}/.ghost/analytics/api/v1/page_hit")
+        site.write_text(SITE_OF_GHOST_CLI.replace("PORT", str(self.public_port)).replace("TAG", tag))
         sed = re.search(r"sudo (sed .*'.*') \\\n +/etc/nginx/", (ROOT / "docs/operate/with-ghost-cli.md").read_text())
         assert sed is not None
         block = str(self.directory / "traffic-analytics.nginx.conf")
@@ -117,6 +121,19 @@ class Installation:
             process.terminate()
             process.wait(30)
 
+    def doctor(self) -> Any:
+        """Run `doctor` beside `.env`, as the pages of the documentation do."""
+        done = subprocess.run(
+            [self.commands / "traffic-analytics", "doctor", self.blog, "--json"],
+            env={"PATH": os.defpath},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return json.loads(done.stdout)
+
     def post_hit(self, address: str = CLAIMED[0]) -> requests.Response:
         return requests.post(
             f"{self.blog}/.ghost/analytics/api/v1/page_hit?name=analytics_events",
@@ -127,10 +144,11 @@ class Installation:
 
     def visits(self) -> int:
         """Ask for statistics through nginx, with a token that Ghost would sign."""
+        self.queries += 1  # a limit of its own, so that no response comes from the cache
         expiry = int(time.time()) + 600  # noqa: TID251 - the service compares it with its own clock
         token = sign(claims(fixed({"site_uuid": SITE}), exp=expiry), self.variables["TINYBIRD_ADMIN_TOKEN"])
         response = requests.get(
-            f"{self.blog}/.ghost/analytics/v0/pipes/api_top_pages.json?site_uuid={SITE}",
+            f"{self.blog}/.ghost/analytics/v0/pipes/api_top_pages.json?site_uuid={SITE}&limit={100 + self.queries}",
             headers={"Authorization": f"Bearer {token}"},
             timeout=30,
         )
@@ -190,8 +208,11 @@ def test_systemd_units_with_the_store_count_a_hit(wheel: Path, tmp_path: Path) -
             stack.enter_context(started_unit(unit))
         stack.enter_context(installation.nginx())
         assert [installation.post_hit(address).status_code for address in CLAIMED] == [202, 202]
+        wait_until(lambda: installation.visits() >= 1)
         assert installation.visits() == 1
         assert "unchanged" in installation.setup()
+        report = installation.doctor()
+        assert report["ok"], report
 
     assert not [name for name in ("TRACKER", "ADMIN") if installation.variables[f"TINYBIRD_{name}_TOKEN"] in output]
     assert "page_hit" not in (installation.directory / "nginx" / "access.log").read_text()
@@ -221,7 +242,7 @@ def test_a_procfile_with_the_store_counts_a_hit(wheel: Path, tmp_path: Path) -> 
     with running(honcho, installation.directory, PATH=path, PORT=str(installation.port)), installation.nginx():
         wait_until(lambda: is_open(installation.port) and is_open(installation.store_port), 30)
         assert installation.post_hit().status_code == 202
-        assert installation.visits() == 1
+        wait_until(lambda: installation.visits() == 1)
 
 
 def test_a_worker_without_its_packages_names_the_file_that_has_them(wheel: Path, tmp_path: Path) -> None:
