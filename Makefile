@@ -8,17 +8,33 @@ BIN := $(VENV)/bin
 .PHONY: run test test-all e2e differential ghost check format bench bench-table bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock referrer-spam clean
 .DEFAULT_GOAL := run
 
-$(VENV)/ready: requirements-dev.txt requirements-full.txt
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --require-hashes
+# Install a file's packages, and print the lines of pip that tell the progress. A pipe has only its last exit status.
+INSTALL = { $(PIP) -r $(1); echo $$? > $(VENV)/status; } \
+	| sed -un '/^ *\(Collecting\|Processing\|Installing\)/ { s/^ */  /; s/ (from .*//; s/g \/.*\//g /; s/ collected.*/ all/; p }'; \
+	exit $$(cat $(VENV)/status)
+
+# The packages that `make run` needs: those of an installation, and honcho, which starts store and service together.
+$(VENV)/runs: requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed. Name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is not Python 3.11 or newer."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install" \
 			"$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@echo "Creating the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@{ cat requirements.txt; sed -n '/^honcho==/,/[^\\]$$/p' requirements-dev.txt; } > $(VENV)/runs.txt
+	@echo "Installing $$(grep -c == $(VENV)/runs.txt) packages"
+	@$(call INSTALL,$(VENV)/runs.txt)
+	@touch $@
+
+# The packages of development beside them.
+$(VENV)/ready: $(VENV)/runs requirements-dev.txt requirements-full.txt
+	@echo "Installing the packages of development"
+	@$(call INSTALL,requirements-dev.txt)
 	@$(FAST) > $(VENV)/fast.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/fast.txt 2>/dev/null \
+	@$(PIP) --quiet -r $(VENV)/fast.txt 2>/dev/null \
 		|| echo "gunicorn_h1c could not be compiled (gcc and Python's headers are needed): gunicorn parses HTTP in Python."
 	@touch $@
 
@@ -26,7 +42,7 @@ $(VENV)/ready: requirements-dev.txt requirements-full.txt
 FAST = sed -n '/^gunicorn-h1c==/,/[^\\]$$/p' requirements-full.txt
 
 # Start the store and the service for development. `.env` and the environment override the development defaults.
-run: $(VENV)/ready
+run: $(VENV)/runs
 	@exec $(BIN)/python -m development
 
 # Coverage includes the processes that tests start. The report's limit is in pyproject.toml.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from honcho.environ import parse_procfile
 from honcho.manager import SIGNALS, Manager
 from honcho.printer import Printer
 
-from analytics_store.settings import FALLBACKS
+from analytics_store.settings import FALLBACKS, bind_host
 from analytics_store.settings import Settings as StoreSettings
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.runtime.env_values import Environment, mistakes_of_file, read_environment
@@ -64,12 +65,33 @@ def load_tokens(file: Path) -> dict[str, str]:
     return tokens
 
 
+def taken_ports(environment: dict[str, str]) -> list[str]:
+    """Return one line for each port that cannot be listened on; it names the variable and a value to try."""
+    settings, store = Settings.from_env(environment), StoreSettings.from_env(environment)
+    wanted = [("PORT", settings.listen_host, settings.port, "")]
+    if host := bind_host(store.bind):
+        wanted.append(("STORE_BIND", host, int(store.bind.rpartition(":")[2]), f"{store.bind.rpartition(':')[0]}:"))
+    lines = []
+    for name, host, port, prefix in wanted:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gunicorn does
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                advice = f"Choose another one: make run {name}={prefix}{port % 65_535 + 1}"
+                lines.append(f"{name}: {port} cannot be used ({error.strerror}). {advice}")
+    return lines
+
+
 def main() -> None:
     """Start all processes; they end together, on Ctrl-C or when one of them ends."""
     try:
         environment = complete(read_environment())
     except ConfigurationError as error:
         sys.exit(f"Service and store cannot start, the settings hold mistakes:\n{error}")
+    if taken := taken_ports(environment):
+        sys.exit("\n".join(taken))
+    print("Starting the store and the service", flush=True)  # noqa: T201 - for the terminal
     beside_python = str(Path(sys.executable).parent)
     environment["PATH"] = os.pathsep.join([beside_python, environment.get("PATH", os.defpath)])
     # Lines have no prefix, so that the printed commands can be pasted.

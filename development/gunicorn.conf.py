@@ -28,7 +28,7 @@ def when_ready(server: Any) -> None:  # noqa: ARG001
     environment = dict(os.environ)  # noqa: TID251 - completed by development/__main__.py
     settings, store = Settings.from_env(environment), StoreSettings.from_env(environment)
     service = f"http://127.0.0.1:{settings.port}"
-    lines = [f"Traffic Analytics listens on port {settings.port}."]
+    lines = [f"Traffic Analytics: {service}"]
     lines += ["A hit, to paste into another terminal; its enriched event appears here:"]
     lines += [_curl(settings, service, datetime.now(UTC))]  # noqa: TID251 - the edge
     if store.url is not None and settings.stats_target == store.url:

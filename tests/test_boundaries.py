@@ -39,7 +39,8 @@ ALLOWED = {
         "errors",
     ],
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
-    "console": [],
+    "setup": ["settings", "runtime", "errors"],
+    "console": ["setup"],
     "__main__": ["console"],
     "cli": ["delivery", "salts", "hits", "health", "tinybird", "settings", "errors"],
     "observability": [
@@ -57,6 +58,7 @@ ALLOWED = {
         "statistics",
         "automation_sync",
         "pubsub",
+        "setup",
         "console",
         "__main__",
         "cli",
@@ -113,6 +115,7 @@ PURE = [
     "hits.user_agent",
     "hits.visitor",
     "pubsub.message",
+    "setup.next_steps",
     "statistics.query",
 ]
 IMPURE = {

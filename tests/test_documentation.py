@@ -123,6 +123,21 @@ def test_phony_targets_and_their_recipes_are_the_same() -> None:
     assert set(phony[1].split()) == set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
 
 
+@pytest.mark.parametrize(("target", "installs_development"), [("run", False), ("test", True), ("check", True)])
+def test_make_run_installs_only_what_running_needs(target: str, installs_development: bool, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", f"VENV={tmp_path}/venv", target],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert f"-r {tmp_path}/venv/runs.txt" in done.stdout
+    assert ("-r requirements-dev.txt" in done.stdout) is installs_development
+
+
 def start_commands(name: str) -> list[list[str]]:
     if name == "Dockerfile":
         return [json.loads(text(name).rpartition("\nCMD ")[2])]

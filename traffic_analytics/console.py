@@ -25,7 +25,13 @@ def serve(options: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(_CONFIGURATION), *options])  # noqa: S606
 
 
-WITHOUT_SETTINGS: dict[str, Callable[[], click.Command]] = {"serve": lambda: serve}
+def _setup() -> click.Command:
+    from traffic_analytics.setup.command import setup  # noqa: PLC0415
+
+    return setup
+
+
+WITHOUT_SETTINGS: dict[str, Callable[[], click.Command]] = {"serve": lambda: serve, "setup": _setup}
 """Commands that need no valid settings, each with the function that imports it when it is called."""
 
 

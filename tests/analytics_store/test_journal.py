@@ -157,7 +157,7 @@ def test_an_append_that_fails_promises_nothing_and_the_next_one_succeeds(
     frames = [journal.append([batch(number)]) for number in range(before)]
     write = os.write
     fail_once(monkeypatch, function, (lambda file, data: write(file, data[:written_bytes])) if written_bytes else None)
-    with pytest.raises(UnavailableError, match="the disk of .*journal is full"):
+    with pytest.raises(UnavailableError, match=r"the disk of .*journal is full"):
         journal.append([batch(8)])
     frames.append(journal.append([batch(9)]))
     assert frames[-1].start == (frames[-2].end if before else 0)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -38,8 +39,9 @@ class Development:
             (directory / name).symlink_to(ROOT / name)
         self.directory = directory
         self.tokens = directory / "data" / "development" / "tokens.env"
-        self._environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT), **environment}
-        self._environment |= {"PORT": str(free_port()), "STORE_BIND": f"127.0.0.1:{free_port()}"}
+        self._environment = {"PATH": os.defpath, "PYTHONPATH": str(ROOT)}
+        self._environment |= {"PORT": str(free_port()), "STORE_BIND": f"127.0.0.1:{free_port()}", **environment}
+        self.port = self._environment["PORT"]
         self.starts = 0
 
     def start(self) -> None:
@@ -104,7 +106,10 @@ def is_alive(pid: int) -> bool:
 def test_the_printed_commands_work(development: Development) -> None:
     development.start()
 
+    introduction = development.output.partition("\ncurl ")[0].splitlines()
+    assert f"Traffic Analytics: http://127.0.0.1:{development.port}" in introduction
     assert "HTTP/1.1 202 " in development.paste("curl -i ")
+    wait_until(lambda: json.loads(development.paste("curl 'http"))["data"])
     (row,) = json.loads(development.paste("curl 'http"))["data"]
     assert row == {"post_uuid": "", "pathname": "/welcome/", "visits": 1}
     wait_until(lambda: "EventAccepted" in development.output)
@@ -133,6 +138,21 @@ def test_if_one_process_dies_the_other_stops(development: Development, index: in
 
     assert development.process.wait(30) != 0
     wait_until(lambda: not any(map(is_alive, pids)))
+
+
+@pytest.mark.parametrize("name", ["PORT", "STORE_BIND"])
+def test_a_taken_port_is_one_line_that_names_the_variable(tmp_path: Path, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        prefix = {"PORT": "", "STORE_BIND": "127.0.0.1:"}[name]
+        development = Development(tmp_path, **{name: f"{prefix}{port}"})
+        development.start()
+
+    assert development.process.wait(30) == 1
+    assert development.output == (
+        f"{name}: {port} cannot be used (Address already in use). "
+        f"Choose another one: make run {name}={prefix}{port + 1}\n"
+    )
 
 
 def test_the_environment_overrides_defaults_and_mistakes_stop_the_start(tmp_path: Path) -> None:

@@ -7,12 +7,11 @@ import http.client
 import os
 import socket
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import ROOT, Upstream, free_port, hit, read_answer, wait_until
+from tests.support.processes import Upstream, free_port, hit, read_answer, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,31 +20,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 
-def call(*command: str | Path, timeout: float = 120) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build sdist and wheel, and install the wheel with the locked versions; return the environment's directory."""
-    directory = tmp_path_factory.mktemp("wheel")
-    call(sys.executable, "-m", "build", "--outdir", directory / "dist")
-    (wheel,) = (directory / "dist").glob("*.whl")
-    uv: list[str | Path] = [sys.executable, "-m", "uv"]
-    call(*uv, "venv", "--python", sys.executable, directory / "venv")
-    install = [*uv, "pip", "install", "--python", directory / "venv", "--no-verify-hashes"]
-    call(*install, "--constraint", ROOT / "requirements.txt", f"{wheel}[store]")
-    return directory / "venv"
-
-
 @contextlib.contextmanager
-def serving(environment: Path, directory: Path, port: int, script: str, **variables: str) -> Iterator[None]:
+def serving(wheel: Path, directory: Path, port: int, script: str, **variables: str) -> Iterator[None]:
     """Run `serve` of a console script in this directory; yield as soon as /health answers."""
     with (directory / "output").open("ab") as output:
         process = subprocess.Popen(
-            [environment / "bin" / script, "serve"],
+            [wheel / "bin" / script, "serve"],
             cwd=directory,
             env={"PATH": os.defpath, "HOME": str(directory), **variables},
             stdout=output,
@@ -73,13 +53,13 @@ def request(port: int, path: str, **headers: str) -> int:
         return connection.getresponse().status
 
 
-def test_the_service_enriches_hits_with_the_data_files_of_the_wheel(environment: Path, tmp_path: Path) -> None:
+def test_the_service_enriches_hits_with_the_data_files_of_the_wheel(wheel: Path, tmp_path: Path) -> None:
     port = free_port()
     referrer = {"url": "https://groups.google.com", "source": None, "medium": None}
     variables = {"PORT": str(port), "LISTEN_HOST": "127.0.0.1", "TINYBIRD_TRACKER_TOKEN": "t"}
     with (
         Upstream() as upstream,
-        serving(environment, tmp_path, port, "traffic-analytics", PROXY_TARGET=upstream.url, **variables),
+        serving(wheel, tmp_path, port, "traffic-analytics", PROXY_TARGET=upstream.url, **variables),
     ):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as sock, sock.makefile("rb") as stream:
             sock.sendall(hit(parsedReferrer=referrer))
@@ -89,15 +69,15 @@ def test_the_service_enriches_hits_with_the_data_files_of_the_wheel(environment:
     assert upstream.events[0]["payload"]["referrerSource"] == "Google"
 
 
-def test_the_store_answers_queries_with_the_sql_files_of_the_wheel(environment: Path, tmp_path: Path) -> None:
+def test_the_store_answers_queries_with_the_sql_files_of_the_wheel(wheel: Path, tmp_path: Path) -> None:
     port = free_port()
     variables = {"STORE_BIND": f"127.0.0.1:{port}", "STORE_DATA_DIR": str(tmp_path / "store"), "STORE_ADMIN_TOKEN": "t"}
-    with serving(environment, tmp_path, port, "analytics-store", **variables):
+    with serving(wheel, tmp_path, port, "analytics-store", **variables):
         pipe = "/v0/pipes/api_kpis.json?site_uuid=c431ed34-e1de-4c2a-a9be-bc96c06dff2e"
         assert request(port, pipe, Authorization="Bearer t") == 200
 
 
-def test_type_checkers_find_both_packages_typed(environment: Path) -> None:
-    typed = {file.parent.name for file in environment.glob("lib/python3*/site-packages/*/py.typed")}
+def test_type_checkers_find_both_packages_typed(wheel: Path) -> None:
+    typed = {file.parent.name for file in wheel.glob("lib/python3*/site-packages/*/py.typed")}
 
     assert {"traffic_analytics", "analytics_store"} <= typed

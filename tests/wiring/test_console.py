@@ -51,6 +51,16 @@ def test_a_command_of_the_app_reports_the_mistakes_in_the_settings(console: tupl
 
 
 @pytest.mark.parametrize("console", CONSOLES, ids=" ".join)
+def test_setup_needs_no_settings_and_its_settings_are_valid(console: tuple[str, ...], tmp_path: Path) -> None:
+    options = ["--blog=https://blog.example", "--target=store", "--runs=procfile", "--yes"]
+    done = run(tmp_path, *console, "setup", *options)
+
+    assert done.returncode == 0, done.stderr
+    assert run(tmp_path, *console, "spool", "status").returncode == 0
+    assert run(tmp_path, "analytics_store", "serve", "--check-config").returncode == 0
+
+
+@pytest.mark.parametrize("console", CONSOLES, ids=" ".join)
 def test_the_commands_of_the_app_run_in_any_directory(console: tuple[str, ...], tmp_path: Path) -> None:
     settings = {"PROXY_TARGET": "http://127.0.0.1:9", "TINYBIRD_TRACKER_TOKEN": "t"}
     help_text = run(tmp_path, *console, "--help", **settings)
@@ -74,6 +84,21 @@ def test_serve_starts_gunicorn_with_the_configuration_of_the_package(
     assert (done.returncode, done.stderr) == (0, "")
     assert wrong.returncode == 1
     assert "LOG_LEVEL: must be one of" in wrong.stderr
+
+
+def test_the_service_imports_no_command_that_it_does_not_run(tmp_path: Path) -> None:
+    program = "import sys, app; assert not [name for name in sys.modules if name.startswith('traffic_analytics.setup')]"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PROXY_TARGET": "http://127.0.0.1:9", "DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_commands_of_the_store_run_in_any_directory(tmp_path: Path) -> None:
