@@ -101,7 +101,8 @@ class Journal:
     def append(self, batches: list[Batch]) -> Frame:
         """Write batches as one frame; return when it is synced.
 
-        Raises UnavailableError if the journal is full or cannot be written; nothing is promised then.
+        Raises UnavailableError or FullError if the journal or the disk is full, or cannot be written. Nothing is
+        promised then.
         """
         if self.waiting_bytes > LIMIT:
             raise UnavailableError("the journal is full, as rows arrive faster than they are stored; send again later")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from analytics_store import journal as journal_module
-from analytics_store.errors import UnavailableError
+from analytics_store.errors import FullError, UnavailableError
 from analytics_store.journal import Batch, Frame, Journal
 from tests.support.store import read_log, start_logging
 from traffic_analytics.errors import DamagedFile
@@ -157,7 +157,7 @@ def test_an_append_that_fails_promises_nothing_and_the_next_one_succeeds(
     frames = [journal.append([batch(number)]) for number in range(before)]
     write = os.write
     fail_once(monkeypatch, function, (lambda file, data: write(file, data[:written_bytes])) if written_bytes else None)
-    with pytest.raises(UnavailableError, match=r"the disk of .*journal is full"):
+    with pytest.raises(FullError, match=r"the disk of .*journal is full"):
         journal.append([batch(8)])
     frames.append(journal.append([batch(9)]))
     assert frames[-1].start == (frames[-2].end if before else 0)
