@@ -13,6 +13,9 @@ TABLES = (
     Table("sessions", "first_ts", "site_uuid"),
     Table("whole", "ts", "name"),
     Table("quarantine", "inserted_at"),
+    Table("settled_days", "day", "site_uuid"),
+    Table("page_days", "day", "site_uuid"),
+    Table("examined_days", "day"),
 )
 """Tables and the order of their rows in a compacted file: the hits of a site are adjacent."""
 
