@@ -129,7 +129,7 @@ class DuckDbEngine:
     def settle(self, last: date) -> None:
         """Settle the newest day that is not, in one transaction."""
         with self.database.cursor() as cursor:
-            self._settling.settle(cursor, last)
+            self._settling.settle(cursor, last, self._piece_bytes)
 
     def check(self) -> dict[str, int]:
         """Compare what is derived from the hits with them, in one snapshot."""

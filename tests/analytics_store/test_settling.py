@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from analytics_store import maintenance
-from analytics_store.duckdb_engine import pipes, settling
+from analytics_store.duckdb_engine import pipes, settling, sorting
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
 from tests.support.store import GOLDEN, NOW, Clock, hit, ndjson
@@ -27,6 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settle days of few sessions, and use them for short ranges."""
     monkeypatch.setattr(settling, "BUSY_SESSIONS", 2)
     monkeypatch.setattr(settling, "SESSIONS_AT_ONCE", 5)
+    monkeypatch.setattr(sorting, "LEAST_HITS", 3)
     monkeypatch.setattr(pipes, "SHORTEST_BY_DAY", timedelta())
 
 
@@ -153,6 +154,27 @@ def test_a_late_hit_leaves_its_day_to_the_hits_until_it_is_settled_again(app: Fl
     # A session that began on the settled day goes on.
     post("a", "21T10:00")
     assert (settled_rows(app), visits()) == (0, 5)
+
+
+def test_the_rows_of_a_finished_day_are_sorted_once(app: Flask, client: FlaskClient) -> None:
+    for hour, site in enumerate("bacab"):
+        event = hit(timestamp=f"2026-11-18T0{hour}:00:00.000Z", session_id=f"{hour}", payload={"site_uuid": site})
+        client.post(URL, json=event)
+    client.post(URL, json=hit(timestamp="2026-11-17T10:00:00.000Z", session_id="first", payload={"site_uuid": "z"}))
+    database = app.extensions["store"].engine.database
+
+    def sites(table: str, time: str) -> str:
+        sql = f"SELECT string_agg(site_uuid, '' ORDER BY rowid) FROM {table} WHERE {time}::DATE = '2026-11-18'"
+        rows: str = database.query(sql, {}).rows[0][0]
+        return rows
+
+    settle(app)
+    assert (sites("hits", "ts"), sites("sessions", "first_ts")) == ("aabbc", "aabbc")
+    assert client.get("/v0/store/info").get_json()["hits"] == 6
+    # A late hit stays behind, so that one hit does not move a day again.
+    client.post(URL, json=hit(timestamp="2026-11-18T10:00:00.000Z", session_id="late", payload={"site_uuid": "a"}))
+    settle(app)
+    assert sites("hits", "ts") == "aabbca"
 
 
 def test_days_are_settled_when_their_sessions_have_ended(app: Flask, client: FlaskClient, clock: Clock) -> None:

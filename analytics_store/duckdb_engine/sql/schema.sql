@@ -39,8 +39,11 @@ CREATE TABLE IF NOT EXISTS page_days (
     visits BIGINT NOT NULL
 );
 
--- Holds the days that were examined for busy sites.
+-- Hold the days that were examined for busy sites, and those whose rows lie in the order of site and time.
 CREATE TABLE IF NOT EXISTS examined_days (
+    day DATE NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sorted_days (
     day DATE NOT NULL
 );
 
