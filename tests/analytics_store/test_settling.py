@@ -19,6 +19,7 @@ from tests.support.store import GOLDEN, NOW, Clock, hit, ndjson
 SITES = ("busy", "quiet")
 ZONES = ("Etc/UTC", "Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu")
 PIPES = ("api_top_pages", "api_top_sources", "api_top_locations", "api_top_os", "api_kpis")
+OPERATIONS = ("append", "import", "settle", "forget", "erase", "compact", "restart")
 URL = "/v0/events?name=analytics_events&wait=true"
 
 
@@ -105,7 +106,7 @@ def test_answers_are_those_of_the_hits_after_any_sequence_of_operations(
     client.post(URL, data=ndjson([draw_event(rng, repeats=sent) for _ in range(40)]))
     had_settled = 0
     for _ in range(12):
-        operation = rng.choices(("append", "import", "settle", "forget", "compact", "restart"), (6, 2, 5, 1, 1, 1))[0]
+        operation = rng.choices(OPERATIONS, (6, 2, 5, 1, 1, 1, 1))[0]
         if operation == "append":
             client.post(URL, data=ndjson([draw_event(rng, repeats=sent) for _ in range(rng.choice((1, 3, 40)))]))
         elif operation == "import":
@@ -116,6 +117,9 @@ def test_answers_are_those_of_the_hits_after_any_sequence_of_operations(
         elif operation == "forget":
             clock.now += rng.choice((0, 40_000))
             maintenance.delete_expired(store)
+        elif operation == "erase":
+            with store.hits.paused():
+                store.engine.erase("quiet")
         elif operation == "compact":
             maintenance.compact(store)
         else:
