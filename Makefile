@@ -116,9 +116,9 @@ bench-pubsub: $(VENV)/ready
 	@$(BIN)/python -m tests.bench.pubsub $(BENCH)
 
 # Measure the store's queries and appends; `make bench-store HITS=10000000` takes some minutes. BASELINE=CHECKOUT measures
-# the appends of another checkout in the same run.
+# another checkout in the same run.
 bench-store: $(VENV)/ready
-	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000)
+	PYTHONPATH=. $(BIN)/python tests/bench/store.py --hits $(or $(HITS),1000000) $(if $(BASELINE),--baseline $(BASELINE))
 	$(BIN)/python -m tests.bench.store_appends --hits $(or $(HITS),1000000) $(if $(BASELINE),--baseline $(BASELINE))
 
 # Measure the CPU of one request with requests' own adapter and with tinybird/transport.py.

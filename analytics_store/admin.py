@@ -100,6 +100,12 @@ def _site(text: str) -> str:
     return site
 
 
+@blueprint.get("/check")
+def check() -> Response:
+    """Return how many rows that are derived from the hits differ from them."""
+    return to_json(maintenance.check(_administered_store()))
+
+
 @blueprint.post("/compact")
 def compact() -> Response:
     """Compact the file."""

@@ -147,6 +147,16 @@ def info() -> None:
 
 
 @store.command()
+def check() -> None:
+    """Compute what is derived from the hits anew; the status is 1 if anything differs."""
+    differences = request_store("GET", "/v0/store/check").json()
+    for name, count in differences.items():
+        click.echo(f"{name}: {count} differ")
+    if any(differences.values()):
+        raise click.ClickException("the store differs from its hits; please report it")
+
+
+@store.command()
 def compact() -> None:
     """Rewrite the file in the order of site and time, and free unused space."""
     facts = request_store("POST", "/v0/store/compact").json()

@@ -42,5 +42,13 @@ OTHER_CHARACTERS = 1_024
 ENTRY = ("source", "device", *(column for column in TEXTS.values() if column.startswith("utm_")))
 """Columns of `sessions` that hold a value of the session's first hit."""
 
+FACTS = ("location", "os", "browser")
+"""Columns of `sessions` that hold a value if all hits of the session have it, and are null otherwise."""
+
+STATUSES = {"undefined": 1, "free": 2, "paid": 4, "comped": 8, "gift": 16, "": 32}
+"""Bits of the column `statuses` of `sessions`, one for each member_status among the session's hits."""
+OTHER_STATUS = 64
+"""Bit of all other values of member_status."""
+
 HIT_FILTERS = ("location", "pathname", "post_uuid", "os", "browser")
 """Columns of `hits` by which a query may filter with a single value."""

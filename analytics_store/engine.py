@@ -6,7 +6,7 @@ All that speaks a database's own language is behind this interface. Everything e
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
 from analytics_store.events import Row
@@ -37,7 +37,7 @@ class Engine(Protocol):
     """A database with the rows of a store. Times are UTC without a zone.
 
     Threads may read at any time. One thread at a time may write: `append`, `collapse`, `forget`, `erase`,
-    `release`, `compact`.
+    `release`, `settle`, `compact`.
     """
 
     def open(self) -> None:
@@ -97,6 +97,15 @@ class Engine(Protocol):
 
     def release(self, ids: Collection[str]) -> int:
         """Delete rows in quarantine; return how many."""
+
+    def has_unsettled(self, last: date) -> bool:
+        """Return whether `settle` has something to do for the days up to `last`."""
+
+    def settle(self, last: date) -> None:
+        """Take a short step that makes queries of finished days quicker; no answer changes."""
+
+    def check(self) -> dict[str, int]:
+        """Compute what is derived from the hits anew; return the number of differences by what they are in."""
 
     def compact(self) -> None:
         """Order the rows by site and time, and free unused space. If it breaks off, nothing has changed."""

@@ -17,6 +17,11 @@ _log = logging.getLogger(__name__)
 SECONDS_BETWEEN_RETENTIONS = 3_600.0
 ROWS_AT_ONCE = 1_000
 """Rows in quarantine that are tried again in one commit."""
+DAYS_UNTIL_SETTLED = timedelta(days=2)
+"""Age of the days that are settled: the sessions of a day end within the next, and few hits arrive later."""
+SECONDS_BETWEEN_CHECKS = 10.0
+SECONDS_BETWEEN_STEPS = 0.2
+"""Pause in which other maintenance may write, in seconds."""
 
 
 def info(store: Store) -> dict[str, Any]:
@@ -139,6 +144,25 @@ def _collapse(store: Store) -> int:
     if rows:
         _log.info("old versions of rows were deleted", extra={"event": "VersionsCollapsed", "versions": rows})
     return rows
+
+
+def settle(store: Store) -> float:
+    """Settle one finished day, if one is left; return the seconds until the next call."""
+    last = store.now().date() - DAYS_UNTIL_SETTLED
+    if not store.engine.has_unsettled(last):
+        return SECONDS_BETWEEN_CHECKS
+    with store.hits.paused():
+        store.engine.settle(last)
+    return SECONDS_BETWEEN_STEPS
+
+
+def check(store: Store) -> dict[str, int]:
+    """Compare what is derived from the hits with them; return the number of differences."""
+    store.hits.apply()
+    differences = store.engine.check()
+    if any(differences.values()):
+        _log.error("derived rows differ from the hits", extra={"event": "StoreDiffers", **differences})
+    return differences
 
 
 def apply_retention(store: Store) -> float:

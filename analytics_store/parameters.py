@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
-from analytics_store.columns import ENTRY, HIT_FILTERS
+from analytics_store.columns import ENTRY, FACTS, HIT_FILTERS, STATUSES
 from analytics_store.days import EARLIEST, LATEST, ONE_DAY, day_slots, hour_slots, midnight, to_utc, today
 from analytics_store.errors import ParameterError
 from analytics_store.timestamps import parse_timestamp
@@ -17,7 +17,7 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 MOST_ROWS = 10_000
 
 Values = dict[str, Any]
-NO_EDGES: Values = {"since_edge": midnight(EARLIEST, UTC), "until_edge": midnight(LATEST + ONE_DAY, UTC)}
+NO_EDGES: Values = {"since_edge": None, "until_edge": None}
 """Edges that cut no session."""
 WHOLE_SESSIONS: Values = {**NO_EDGES, "only_begun": True}
 """Values of the names with _v2: a session is whole, and counts only where it began."""
@@ -127,7 +127,18 @@ def _hit_filters(args: Mapping[str, str]) -> Values:
     values["member_statuses"] = _member_statuses(args)
     values["has_gift_link"] = _has_gift_link(args)
     values["any_hit_filter"] = any(value is not None for value in values.values())
-    return values
+    return values | _session_facts(values)
+
+
+def _session_facts(filters: Values) -> Values:
+    """Return the statuses as bits, and whether a filter needs more than a session's STATUSES and FACTS."""
+    statuses = filters["member_statuses"]
+    is_known = statuses is None or STATUSES.keys() >= set(statuses)
+    others = [value for name, value in filters.items() if name not in {"member_statuses", "any_hit_filter", *FACTS}]
+    return {
+        "statuses": sum(STATUSES[status] for status in statuses) if statuses is not None and is_known else None,
+        "only_hits_tell": not is_known or any(value is not None for value in others),
+    }
 
 
 def _session_filters(args: Mapping[str, str]) -> Values:

@@ -49,6 +49,7 @@ def make_background(store: Store) -> Background:
     """Return the store's chores, not yet started; retention is one only if it is set."""
     background = Background()
     background.add("apply", store.hits.apply_waiting)
+    background.add("settle", partial(maintenance.settle, store))
     background.add("collapse", Versions(store).collapse_if_grown)
     if store.settings.retention_days is not None or store.settings.site_retention_days:
         background.add("retention", partial(maintenance.apply_retention, store))

@@ -18,6 +18,7 @@ import duckdb
 import msgspec
 
 from analytics_store import sessions
+from analytics_store.duckdb_engine.settling import Settling
 from analytics_store.duckdb_engine.statements import run
 from analytics_store.events import Hit, QuarantinedRow, RawRow, Row
 from analytics_store.timestamps import EARLIEST, LATEST
@@ -36,7 +37,8 @@ _timestamp = attrgetter("ts")
 class Appender:
     """Add rows; holds the number of the last session."""
 
-    def __init__(self) -> None:
+    def __init__(self, settling: Settling) -> None:
+        self._settling = settling
         self._last_session_no: int | None = None
 
     def append(self, cursor: duckdb.DuckDBPyConnection, rows: list[Row], position: int | None) -> int:
@@ -60,10 +62,11 @@ class Appender:
         visits = sessions.group(hits)
         known = _find_sessions(cursor, visits)
         numbers = {key: number for key, (number, _) in known.items()}
+        begun = [(visit.entry.site_uuid, visit.entry.ts) for visit in visits.values()]
+        begun += [(visits[key].entry.site_uuid, first_ts) for key, (_, first_ts) in known.items()]
+        self._settling.unsettle(cursor, begun)
         if known:
-            columns = {"session_no": list(numbers.values())}
-            columns |= _to_columns([visits[key] for key in numbers], ("pageviews", "last_ts"))
-            run(cursor, "sql/update_sessions.sql", columns)
+            run(cursor, "sql/update_sessions.sql", _to_json(visits, list(known), numbers))
         if earlier := [key for key, (_, first_ts) in known.items() if visits[key].entry.ts < first_ts]:
             run(cursor, "sql/begin_sessions_earlier.sql", _to_json(visits, earlier, numbers))
         if new := [key for key in visits if key not in numbers]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import duckdb
@@ -12,6 +12,7 @@ from analytics_store.duckdb_engine.compaction import compact
 from analytics_store.duckdb_engine.database import Database
 from analytics_store.duckdb_engine.export import export
 from analytics_store.duckdb_engine.pipes import AUTOMATIONS, statement
+from analytics_store.duckdb_engine.settling import Settling, check
 from analytics_store.duckdb_engine.statements import read_sql, run
 from analytics_store.engine import Quarantined, Result
 from analytics_store.errors import RefusedRowsError
@@ -37,12 +38,15 @@ class DuckDbEngine:
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database(settings)
-        self._appender = Appender()
+        self._settling = Settling()
+        self._appender = Appender(self._settling)
         self._piece_bytes = settings.memory_mb * 2**20 // PIECES_IN_MEMORY
 
     def open(self) -> None:
         """Open or create the file. Raises DamagedFile, or UnavailableError if another process has it."""
         self.database.open()
+        with self.database.cursor() as cursor:
+            self._settling.load(cursor)
 
     def close(self) -> None:
         """Write everything to the file and close it."""
@@ -54,7 +58,7 @@ class DuckDbEngine:
 
     def ask(self, pipe: str, values: Mapping[str, Any]) -> Result:
         """Run the query of a pipe."""
-        result = self.database.query(statement(pipe), values)
+        result = self.database.query(statement(pipe, values, self._settling.busy_sites), values)
         return replace(result, columns=[(name, TINYBIRD_TYPES.get(kind, kind)) for name, kind in result.columns])
 
     def position(self) -> int:
@@ -116,6 +120,21 @@ class DuckDbEngine:
         with self.database.cursor() as cursor:
             deleted: int = run(cursor, "sql/delete_quarantined.sql", {"ids": sorted(ids)})[0][0]
         return deleted
+
+    def has_unsettled(self, last: date) -> bool:
+        """Return whether `settle` has something to do."""
+        with self.database.cursor() as cursor:
+            return self._settling.is_due(cursor, last)
+
+    def settle(self, last: date) -> None:
+        """Settle the newest day that is not, in one transaction."""
+        with self.database.cursor() as cursor:
+            self._settling.settle(cursor, last, self._piece_bytes)
+
+    def check(self) -> dict[str, int]:
+        """Compare what is derived from the hits with them, in one snapshot."""
+        with self.database.cursor() as cursor:
+            return check(cursor)
 
     def compact(self) -> None:
         """Replace the file by one in the order of site and time; that file needs space beside it."""

@@ -64,7 +64,7 @@ def split(cursor: duckdb.DuckDBPyConnection, table: Table, most_bytes: int, whol
     The cursor may run other statements between two pieces. It needs a transaction, or a table without changes.
     """
     columns = cursor.table(table.path).description or ()
-    texts = [f"strlen({name})" for name, kind, *_ in columns if str(kind) == "VARCHAR"]
+    texts = [f"coalesce(strlen({name}), 0)" for name, kind, *_ in columns if str(kind) == "VARCHAR"]
     row_bytes = " + ".join([str(FIXED_BYTES), *texts])
     return _split(cursor, table.path, row_bytes, whole, most_bytes, table.groups())
 

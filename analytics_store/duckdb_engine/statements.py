@@ -7,12 +7,15 @@ from typing import Any
 
 import duckdb
 
-from analytics_store.columns import ENTRY, HIT_FILTERS, TEXTS
+from analytics_store.columns import ENTRY, FACTS, HIT_FILTERS, STATUSES, TEXTS
 
 _PLACEHOLDERS = {
     "@field": tuple(TEXTS),
     "@text": tuple(TEXTS.values()),
     "@entry": ENTRY,
+    "@fact": FACTS,
+    "@status": tuple(STATUSES),
+    "@bit": tuple(map(str, STATUSES.values())),
     "@filter": HIT_FILTERS,
 }
 

@@ -18,7 +18,7 @@ HITS = (
 )
 SESSIONS = (
     "session_no session_key site_uuid session_id first_ts last_ts pageviews source device utm_source utm_medium "
-    "utm_campaign utm_term utm_content"
+    "utm_campaign utm_term utm_content statuses location os browser"
 )
 
 

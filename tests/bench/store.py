@@ -1,16 +1,15 @@
 """Measure the store: generated hits loaded into its file, every endpoint queried over HTTP.
 
-    python tests/bench/store.py --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY]
+    python tests/bench/store.py --hits 1000000 [--days 91] [--repeat 5] [--keep DIRECTORY] [--baseline CHECKOUT]
 
-Sessions have 1 to 20 hits; 500 pages have a long tail. Prints the median per endpoint and range, the size of the file
-and the server's memory. `store_appends.py` measures appends.
+Sessions have 1 to 20 hits; 500 pages have a long tail. Prints the least CPU time per endpoint and range, the size of
+the file and the server's memory; with --baseline also those of another checkout. `store_appends.py` measures appends.
 """
 
 import argparse
 import os
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,9 @@ from pathlib import Path
 import duckdb
 import requests
 
+from analytics_store.duckdb_engine.engine import DuckDbEngine
 from analytics_store.duckdb_engine.statements import list_parameters, read_sql
+from analytics_store.settings import Settings
 
 SITE = "0d0f8d7e-5d0c-4d3f-9f57-0123456789ab"
 LAST = date(2026, 11, 20)
@@ -79,6 +80,22 @@ def load(directory: Path, hits: int, days: int) -> None:
         print("hits", connection.execute("SELECT count(*) FROM hits").fetchall()[0][0])
 
 
+def settle(directory: Path) -> None:
+    """Let the store do what it does in the background."""
+    engine = DuckDbEngine(Settings(data_dir=directory))
+    engine.open()
+    while engine.has_unsettled(LAST - timedelta(days=2)):
+        engine.settle(LAST - timedelta(days=2))
+    engine.close()
+
+
+def load_baseline(checkout: Path, directory: Path, hits: int, days: int) -> None:
+    """Fill the tables of another checkout's store, by its own code."""
+    script = f"import pathlib, tests.bench.store as store; store.load(pathlib.Path({str(directory)!r}), {hits}, {days})"
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    subprocess.run([sys.executable, "-c", script], cwd=checkout, env=environment, check=True)
+
+
 class Server:
     """Store under gunicorn, as in production."""
 
@@ -107,6 +124,12 @@ class Server:
             else:
                 return
 
+    def cpu_ms(self) -> float:
+        """Return the CPU time of the worker's threads, in milliseconds."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        files = [file for pid in children for file in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        return sum(int(file.read_text().split()[0]) for file in files) / 1e6
+
     def memory_mb(self) -> float:
         """Return the resident memory of the worker, in MB."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
@@ -119,27 +142,30 @@ class Server:
         self.process.wait(60)
 
 
-def measure(server: Server, days: int, repeat: int) -> None:
-    """Run all queries; prints the median milliseconds and the rows that each query reads."""
+def measure(server: Server, days: int, repeat: int) -> dict[str, list[float]]:
+    """Run all queries; prints and returns the least milliseconds of CPU, and prints the rows that each query reads."""
     session = requests.Session()
-    spans = [span for span in (1, 30, 91) if span <= days]
-    print(f"{'milliseconds':<40}" + "".join(f"{span:>6} d" for span in spans) + "   rows read")
+    spans = [span for span in (1, 30, 91, 365) if span <= days]
+    print(f"{'milliseconds of CPU':<40}" + "".join(f"{span:>6} d" for span in spans) + "   rows read")
+    found = {}
     for name, filters in [*QUERIES.items(), *ALL_TIME.items()]:
         pipe = name.partition(",")[0]
-        medians, read = [], []
+        least, read = [], []
         for span in spans if name in QUERIES else spans[-1:]:
             first = LAST - timedelta(days=span - 1)
             bounds = ("start_date", "end_date") if "monitoring" in pipe else ("date_from", "date_to")
             query = f"site_uuid={SITE}&{bounds[0]}={first}&{bounds[1]}={LAST}&timezone=Europe/Berlin&{filters}"
             times = []
             for _ in range(repeat):
-                started = time.perf_counter()
+                started = server.cpu_ms()
                 response = session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=60)
-                times.append(1000 * (time.perf_counter() - started))
+                times.append(server.cpu_ms() - started)
                 assert response.status_code == 200, response.text
-            medians.append(statistics.median(times))
+            least.append(min(times))
             read.append(response.json()["statistics"]["rows_read"])
-        print(f"{name:<40}" + "".join(f"{ms:>8.0f}" for ms in medians) + f"   {read}", flush=True)
+        print(f"{name:<40}" + "".join(f"{ms:>8.0f}" for ms in least) + f"   {read}", flush=True)
+        found[name] = least
+    return found
 
 
 def event(now_ms: int) -> dict[str, object]:
@@ -169,20 +195,37 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=91)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--baseline", type=Path)
     arguments = parser.parse_args()
+    before: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        directory = arguments.keep or Path(temporary)
+        if arguments.baseline:
+            directory = Path(temporary) / "baseline"
+            directory.mkdir()
+            load_baseline(arguments.baseline.resolve(), directory, arguments.hits, arguments.days)
+            before = run(directory, arguments, arguments.baseline.resolve())
+        directory = arguments.keep or Path(temporary) / "store"
         directory.mkdir(exist_ok=True)
         if not (directory / "store.duckdb").exists():
             load(directory, arguments.hits, arguments.days)
-        print("bytes on disk", sum(path.stat().st_size for path in directory.glob("store.duckdb*")))
-        server = Server(directory)
-        try:
-            if arguments.repeat:
-                measure(server, arguments.days, arguments.repeat)
-            print(f"memory of the worker: {server.memory_mb():.0f} MB")
-        finally:
-            server.stop()
+        settle(directory)
+        after = run(directory, arguments)
+    if before:
+        print("ratio to the baseline")
+        for name, times in after.items():
+            print(f"{name:<40}" + "".join(f"{ms / old:>8.2f}" for ms, old in zip(times, before[name], strict=True)))
+
+
+def run(directory: Path, arguments: argparse.Namespace, checkout: Path | None = None) -> dict[str, list[float]]:
+    """Start a checkout's store, run the queries and print its sizes."""
+    print("bytes on disk", sum(path.stat().st_size for path in directory.glob("store.duckdb*")))
+    server = Server(directory, checkout)
+    try:
+        found = measure(server, arguments.days, arguments.repeat)
+        print(f"memory of the worker: {server.memory_mb():.0f} MB")
+    finally:
+        server.stop()
+    return found
 
 
 if __name__ == "__main__":

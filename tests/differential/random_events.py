@@ -43,7 +43,8 @@ def _draw_session(rng: random.Random) -> list[dict[str, Any]]:
         day = rng.choice(BUSY_DAYS) + timedelta(days=rng.choice((-2, -1, -1, 0, 0, 0, 0, 1, 1, 2)))
     at = datetime(day.year, day.month, day.day) + timedelta(seconds=rng.randrange(86_400))  # noqa: DTZ001
     site = rng.choices(SITES, SITE_WEIGHTS)[0]
-    session_id = f"{rng.getrandbits(256):064x}" if rng.random() < 0.98 else f"session-ä'{rng.randrange(30)}"
+    # Not 64 digits, as the service's, which begin a new session after some days without a hit.
+    session_id = f"{rng.getrandbits(128):032x}" if rng.random() < 0.98 else f"session-ä'{rng.randrange(30)}"
     events = []
     for _ in range(min(9, 1 + int(rng.expovariate(0.5)))):
         if at > NOW + timedelta(hours=2):

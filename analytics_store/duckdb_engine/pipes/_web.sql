@@ -1,21 +1,41 @@
 -- Defines the filters of every web endpoint: the hits that meet the hit filters, and the sessions that qualify.
-WITH wanted_hits AS (
+WITH wanted_hits AS NOT MATERIALIZED (
     SELECT * FROM hits
     WHERE site_uuid = $site_uuid AND ts >= $since AND ts < $until
-      AND ($member_statuses IS NULL OR list_contains($member_statuses, member_status))
-      AND ($@filter IS NULL OR @filter = $@filter)
-      AND ($has_gift_link IS NULL OR (gift_link <> '') = $has_gift_link)
+      AND list_contains($member_statuses, member_status)  -- if member_statuses
+      AND @filter = $@filter  -- if @filter
+      AND (gift_link <> '') = $has_gift_link  -- if has_gift_link
 ),
--- Sessions with hits on both sides of an edge of the days that the query names. Names without a version count their
--- hits between the edges only; for names with _v2 the edges lie beyond all hits.
-edge_sessions AS (
-    SELECT session_no FROM sessions
-    WHERE site_uuid = $site_uuid AND first_ts < $since_edge AND last_ts >= $since_edge
-    UNION
-    SELECT session_no FROM sessions
-    WHERE site_uuid = $site_uuid AND first_ts < $until_edge AND last_ts >= $until_edge
+-- Sessions in the range that may qualify. A session is told by its row if the days of the query do not cut it, and if
+-- its columns alone show that a hit in the range meets all hit filters. A column that is null was not the same for all
+-- hits, or is not known. A session that began or ended in the range has a hit in it.
+possible_sessions AS NOT MATERIALIZED (
+    SELECT
+        *,
+        (first_ts >= $since OR last_ts < $until)
+        AND first_ts >= $since_edge  -- if since_edge
+        AND last_ts < $until_edge  -- if until_edge
+        AND first_ts >= $since AND last_ts < $until  -- if any_hit_filter
+        AND statuses IS NOT NULL  -- if statuses
+        AND @fact IS NOT NULL  -- if told_by_@fact
+        AS is_told
+    FROM sessions
+    WHERE site_uuid = $site_uuid AND first_ts < $until AND last_ts >= $since
+      AND (statuses IS NULL OR statuses & $statuses <> 0)  -- if statuses
+      AND (@fact IS NULL OR @fact = $@fact)  -- if @fact
 ),
-cut_sessions AS (
+told_sessions AS NOT MATERIALIZED (
+    SELECT * FROM possible_sessions
+    WHERE is_told
+      AND first_ts >= $since  -- if only_begun
+      AND @entry = $@entry  -- if @entry
+      AND session_no IN (SELECT session_no FROM wanted_hits)  -- if only_hits_tell
+),
+-- All other sessions are computed from their hits between the days that the query names.
+open_sessions AS MATERIALIZED (
+    SELECT session_no FROM possible_sessions WHERE NOT is_told
+),
+computed_sessions AS NOT MATERIALIZED (
     SELECT
         session_no,
         min(ts) AS first_ts,
@@ -26,42 +46,35 @@ cut_sessions AS (
             , @entry
         ), ts) AS entry
     FROM hits
-    WHERE site_uuid = $site_uuid AND ts >= $since_edge AND ts < $until_edge
-      AND session_no IN (SELECT session_no FROM edge_sessions)
+    WHERE site_uuid = $site_uuid
+      AND ts >= $since_edge  -- if since_edge
+      AND ts < $until_edge  -- if until_edge
+      AND session_no IN (SELECT session_no FROM open_sessions)
     GROUP BY session_no
+    HAVING bool_or(
+        ts >= $since AND ts < $until
+        AND list_contains($member_statuses, member_status)  -- if member_statuses
+        AND @filter = $@filter  -- if @filter
+        AND (gift_link <> '') = $has_gift_link  -- if has_gift_link
+    )
 ),
-asked_sessions AS (
+wanted_sessions AS NOT MATERIALIZED (
     SELECT
         session_no, first_ts, last_ts, pageviews
         , @entry
-    FROM sessions
-    WHERE site_uuid = $site_uuid AND first_ts >= $since_edge AND last_ts < $until_edge
+    FROM told_sessions
     UNION ALL
     SELECT
         session_no, first_ts, last_ts, pageviews
         , entry.@entry
-    FROM cut_sessions
-),
--- Sessions in the range; for names with _v2, and with a session filter, only those that began in the range.
-sessions_met AS (
-    SELECT * FROM asked_sessions
-    WHERE first_ts < $until AND last_ts >= $since
-      AND (NOT $only_begun OR first_ts >= $since)
-      AND ($@entry IS NULL OR @entry = $@entry)
-),
--- A session that began or ended in the range has a hit in it. So the hits are read only for hit filters, and for
--- sessions that span the whole range.
-wanted_sessions AS (
-    SELECT * FROM sessions_met
-    WHERE NOT $any_hit_filter AND (first_ts >= $since OR last_ts < $until)
-    UNION ALL
-    SELECT * FROM sessions_met
-    WHERE ($any_hit_filter OR (first_ts < $since AND last_ts >= $until))
-      AND session_no IN (SELECT session_no FROM wanted_hits)
+    FROM computed_sessions
+    WHERE true
+      AND first_ts >= $since  -- if only_begun
+      AND entry.@entry = $@entry  -- if @entry
 ),
 -- Hits of the endpoints that count hit by hit.
-counted_hits AS (
-    SELECT * FROM wanted_hits WHERE NOT $only_begun
-    UNION ALL
-    SELECT * FROM wanted_hits WHERE $only_begun AND session_no IN (SELECT session_no FROM sessions_met)
+counted_hits AS NOT MATERIALIZED (
+    SELECT * FROM wanted_hits
+    WHERE true
+      AND session_no IN (SELECT session_no FROM wanted_sessions)  -- if only_begun
 )

@@ -7,7 +7,9 @@ SELECT
     visit.entry.session_id AS session_id,
     visit.entry.ts AS first_ts,
     visit.last_ts AS last_ts,
-    visit.pageviews AS pageviews
+    visit.pageviews AS pageviews,
+    visit.statuses AS statuses
+    , visit.@fact AS @fact
     , visit.entry.texts.@entry AS @entry
 FROM (
     SELECT
@@ -24,6 +26,8 @@ FROM (
                 }
             },
             "last_ts": "TIMESTAMP",
-            "pageviews": "BIGINT"
+            "pageviews": "BIGINT",
+            "statuses": "UTINYINT"
+            , "@fact": "VARCHAR"
         }') AS visit
 )

@@ -11,6 +11,42 @@ CREATE TABLE IF NOT EXISTS sessions (
     , @entry VARCHAR NOT NULL        -- of the first hit
 );
 
+-- The bits of member_status among the session's hits; null in rows of earlier versions until they are known.
+ALTER TABLE sessions ADD COLUMN IF NOT EXISTS statuses UTINYINT;
+-- Null if the session's hits differ, or while statuses is null.
+ALTER TABLE sessions ADD COLUMN IF NOT EXISTS @fact VARCHAR;
+
+CREATE OR REPLACE MACRO status_bit(member_status) AS (CASE member_status
+    WHEN '@status' THEN @bit
+    ELSE 64
+END)::UTINYINT;
+
+-- Bits of member_status of hits of posts; those of other pages are the next 8 bits.
+CREATE OR REPLACE MACRO kind_bit(member_status, post_type) AS
+    status_bit(member_status)::USMALLINT << if(post_type = 'post', 0, 8)::USMALLINT;
+
+-- Hold the sessions of busy sites by the day (UTC) on which they began, and by page.
+CREATE TABLE IF NOT EXISTS settled_days (
+    site_uuid VARCHAR NOT NULL,
+    day DATE NOT NULL
+);
+CREATE TABLE IF NOT EXISTS page_days (
+    site_uuid VARCHAR NOT NULL,
+    day DATE NOT NULL,
+    post_uuid VARCHAR NOT NULL,      -- empty instead of `undefined`
+    pathname VARCHAR NOT NULL,
+    kinds USMALLINT NOT NULL,        -- of all hits of the session on the page
+    visits BIGINT NOT NULL
+);
+
+-- Hold the days that were examined for busy sites, and those whose rows lie in the order of site and time.
+CREATE TABLE IF NOT EXISTS examined_days (
+    day DATE NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sorted_days (
+    day DATE NOT NULL
+);
+
 -- Holds the hits. They arrive nearly in the order of time, so a range of days reads few row groups.
 CREATE TABLE IF NOT EXISTS hits (
     site_uuid VARCHAR NOT NULL,
