@@ -1,4 +1,4 @@
-"""Add the optional routes: metrics, statistics, Ghost's sync. Each is imported only if it is configured."""
+"""Add the optional routes: metrics, statistics, dashboard, Ghost's sync. Each is imported only if it is configured."""
 
 from __future__ import annotations
 
@@ -84,6 +84,37 @@ def register_statistics(
     answer = gateway.answer if counter is None else counter.count_answers(gateway.answer)
     parts.register_routes(app, routes.blueprint(answer))
     return [("GET", "/v0/pipes/NAME.json"), ("POST", "/v0/pipes/NAME.json")]
+
+
+def register_dashboard(app: Flask, settings: Settings, admin_token: str, clock: Callable[[], datetime]) -> None:
+    """Mount the dashboard, and add its command."""
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware  # noqa: PLC0415
+
+    from traffic_analytics.dashboard import routes  # noqa: PLC0415
+    from traffic_analytics.dashboard.assets import Assets  # noqa: PLC0415
+    from traffic_analytics.dashboard.attempts import Attempts  # noqa: PLC0415
+    from traffic_analytics.dashboard.commands import dashboard_commands  # noqa: PLC0415
+    from traffic_analytics.dashboard.health import Health  # noqa: PLC0415
+    from traffic_analytics.dashboard.sessions import Sessions  # noqa: PLC0415
+    from traffic_analytics.dashboard.tokens import Tokens  # noqa: PLC0415
+
+    def seconds() -> float:
+        return clock().timestamp()
+
+    sessions = None if settings.dashboard_key is None else Sessions(settings.dashboard_key)
+    dashboard = routes.create_dashboard(
+        Assets(),
+        sessions,
+        Attempts(time.monotonic),
+        Tokens(admin_token, settings.tinybird_workspace_id),
+        Health(seconds),
+        sites=sorted(settings.allowed_sites or ()),
+        clock=seconds,
+    )
+    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"/dashboard": dashboard.wsgi_app, f"{wsgi.PREFIX}/dashboard": dashboard.wsgi_app}
+    )
+    app.cli.add_command(dashboard_commands(sessions, seconds))
 
 
 def register_sync(app: Flask, settings: Settings, key: str, instrumentation: Instrumentation) -> list[tuple[str, str]]:
