@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.processes import PATIENCE, ROOT
 
@@ -68,7 +68,7 @@ class Tab:
     def loaded(self) -> Page:
         """Wait until the page has loaded its numbers."""
         self.page.wait_for_selector("[data-loaded]")
-        self.page.wait_for_function("!document.querySelector('[aria-busy=true]')")
+        expect(self.page.locator("[aria-busy=true]")).to_have_count(0, timeout=PATIENCE * 1000)
         return self.page
 
     def screenshot(self, name: str) -> Path:

@@ -84,5 +84,7 @@ export function writeAddress(address, isShared) {
 
 /** @param {string | null} text */
 function readDate(text) {
-  return text !== null && DATE.test(text) && !Number.isNaN(Date.parse(text)) ? text : today();
+  const date = new Date(text !== null && DATE.test(text) ? text : Number.NaN);
+  const exists = !Number.isNaN(date.getTime()) && date.toISOString().slice(0, 10) === text;
+  return exists ? text : today();
 }

@@ -19,7 +19,7 @@ export class HealthPage {
 
   start() {
     document.title = "Health · Traffic Analytics";
-    this.end = whileVisible(() => this.#load(), LIVE_SECONDS);
+    this.end = whileVisible(() => this.#load());
   }
 
   async #load() {
@@ -37,6 +37,7 @@ export class HealthPage {
     } finally {
       this.element.dataset.loaded = "true";
     }
+    return LIVE_SECONDS;
   }
 
   /** @param {Report} report */

@@ -1,11 +1,11 @@
 // Repeat work while the tab is visible.
 
 /**
- * Run `work` now and then every `seconds`; nothing runs while the tab is hidden. Returns a function that ends it.
- * @param {() => Promise<void>} work
- * @param {number} seconds
+ * Run `work` now, and again after the seconds that it returns, or never again after null. Nothing runs while the tab is
+ * hidden. Returns a function that ends it.
+ * @param {() => Promise<number | null>} work
  */
-export function whileVisible(work, seconds) {
+export function whileVisible(work) {
   let timer = 0;
   let isOver = false;
   let isRunning = false;
@@ -16,12 +16,11 @@ export function whileVisible(work, seconds) {
       return;
     }
     isRunning = true;
-    try {
-      await work();
-    } finally {
+    const seconds = await work().finally(() => {
       isRunning = false;
-    }
-    if (!isOver && !document.hidden) {
+    });
+    isOver ||= seconds === null;
+    if (!isOver && seconds !== null && !document.hidden) {
       timer = setTimeout(run, seconds * 1000);
     }
   }

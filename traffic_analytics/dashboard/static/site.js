@@ -71,7 +71,7 @@ export class SitePage {
   start() {
     this.#loadName();
     this.show(this.address);
-    this.end = whileVisible(() => this.#loadActive(), LIVE_SECONDS);
+    this.end = whileVisible(() => this.#loadActive());
   }
 
   /**
@@ -189,6 +189,7 @@ export class SitePage {
     } catch {
       this.live.replaceChildren("Visitors now: unknown");
     }
+    return LIVE_SECONDS;
   }
 
   /**

@@ -55,24 +55,10 @@ export class SitesPage {
 
   start() {
     document.title = "Blogs · Traffic Analytics";
-    this.#repeat(LIVE_SECONDS_WHILE_EMPTY);
+    this.end = whileVisible(() => this.#load());
   }
 
-  /** @param {number} seconds */
-  #repeat(seconds) {
-    this.end();
-    const end = whileVisible(async () => {
-      const hasRows = await this.#load();
-      if (hasRows && seconds !== LIVE_SECONDS) {
-        this.#repeat(LIVE_SECONDS);
-      } else if (hasRows === null) {
-        end();
-      }
-    }, seconds);
-    this.end = end;
-  }
-
-  /** Load the rows; return whether there are any, or null if the target cannot list them. */
+  /** Load the rows; return the seconds until they are loaded again, or null. */
   async #load() {
     try {
       const { rows, staleSeconds } = await queryPipe("api_sites", null, { timezone });
@@ -80,14 +66,14 @@ export class SitesPage {
       this.#rows = rows;
       this.search.hidden = rows.length < SEARCH_FROM;
       this.#show();
-      return rows.length > 0;
+      return rows.length > 0 ? LIVE_SECONDS : LIVE_SECONDS_WHILE_EMPTY;
     } catch (error) {
       if (error instanceof PipeError && error.isMissing) {
         await this.#showWithoutList();
         return null;
       }
       this.notices.replaceChildren(errorNotice(error, () => this.#load()));
-      return false;
+      return LIVE_SECONDS;
     } finally {
       this.element.dataset.loaded = "true";
     }
