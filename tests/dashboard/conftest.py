@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests_mock
 
-from tests.support.dashboard import Dashboard
+from tests.support.dashboard import STATS, Dashboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def upstream() -> Iterator[requests_mock.Mocker]:
+    """Answer queries as a store without sites does."""
+    info = {"hits": 12_345, "rows_in_quarantine": 0, "bytes_on_disk": 5_400_000}
     with requests_mock.Mocker() as mocker:
+        mocker.get(f"{STATS}/v0/pipes/api_active_visitors.json", json={"data": [{"active_visitors": 0}]})
+        mocker.get(f"{STATS}/v0/pipes/api_sites.json", json={"data": []})
+        mocker.get(f"{STATS}/v0/store/info", json=info)
         yield mocker
 
 

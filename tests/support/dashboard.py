@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 KEY = "an-access-key-that-only-these-tests-know"
 OWN_PAGE = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
-ON = {"DASHBOARD": "true", "STATS_TARGET": "http://stats.example", "TINYBIRD_ADMIN_TOKEN": ADMIN}
+STATS = "http://stats.example"
+ON = {"DASHBOARD": "true", "STATS_TARGET": STATS, "TINYBIRD_ADMIN_TOKEN": ADMIN}
 
 
 class Dashboard(Service):

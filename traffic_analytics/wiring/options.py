@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from traffic_analytics import wsgi
+from traffic_analytics import __version__, wsgi
 from traffic_analytics.tinybird.events import Tinybird
 from traffic_analytics.wiring import parts
 
@@ -86,7 +86,14 @@ def register_statistics(
     return [("GET", "/v0/pipes/NAME.json"), ("POST", "/v0/pipes/NAME.json")]
 
 
-def register_dashboard(app: Flask, settings: Settings, admin_token: str, clock: Callable[[], datetime]) -> None:
+def register_dashboard(
+    app: Flask,
+    settings: Settings,
+    target: str,
+    admin_token: str,
+    spool: Spool | None,
+    clock: Callable[[], datetime],
+) -> None:
     """Mount the dashboard, and add its command."""
     from werkzeug.middleware.dispatcher import DispatcherMiddleware  # noqa: PLC0415
 
@@ -97,17 +104,33 @@ def register_dashboard(app: Flask, settings: Settings, admin_token: str, clock: 
     from traffic_analytics.dashboard.health import Health  # noqa: PLC0415
     from traffic_analytics.dashboard.sessions import Sessions  # noqa: PLC0415
     from traffic_analytics.dashboard.tokens import Tokens  # noqa: PLC0415
+    from traffic_analytics.tinybird.pipes import Pipes  # noqa: PLC0415
 
     def seconds() -> float:
         return clock().timestamp()
 
     sessions = None if settings.dashboard_key is None else Sessions(settings.dashboard_key)
+    tokens = Tokens(admin_token, settings.tinybird_workspace_id)
+    health = Health(
+        spool=spool,
+        spool_max_mb=settings.spool_max_mb,
+        data_dir=settings.data_dir,
+        versions={
+            "version": f"{__version__} {settings.build_label}".strip(),
+            "worker processes": str(settings.web_concurrency),
+        },
+        pipes=Pipes(target, connections=1, monotonic=time.monotonic),
+        tokens=tokens,
+        admin_token=admin_token,
+        clock=seconds,
+        monotonic=time.monotonic,
+    )
     dashboard = routes.create_dashboard(
         Assets(),
         sessions,
         Attempts(time.monotonic),
-        Tokens(admin_token, settings.tinybird_workspace_id),
-        Health(seconds),
+        tokens,
+        health,
         sites=sorted(settings.allowed_sites or ()),
         clock=seconds,
     )
