@@ -106,11 +106,16 @@ class Health:
 
     def __call__(self) -> dict[str, object]:
         """Return the groups of facts."""
-        with self._lock:
+        # While a slow target keeps one thread, others return the previous report: hits need the threads.
+        if not self._lock.acquire(blocking=not self._report):
+            return self._report
+        try:
             if self._monotonic() - self._made_at >= CACHED_FOR:
                 self._report = {"groups": [_group(name, facts) for name, facts in self._collect() if facts]}
                 self._made_at = self._monotonic()
-            return self._report
+        finally:
+            self._lock.release()
+        return self._report
 
     def _collect(self) -> Iterator[tuple[str, Sequence[Fact]]]:
         yield "Hits today", list(self._hits())
@@ -161,9 +166,9 @@ class Health:
             full if share > FULLEST else "",
         )
         look = "Read `flask --app app spool list`, then retry or purge them."
-        yield Fact("set aside", f"{backlog.dead_letters:,}", look if backlog.dead_letters else "")
+        yield Fact("dead letters", f"{backlog.dead_letters:,}", look if backlog.dead_letters else "")
         for reason, number in reasons.most_common(5):
-            yield Fact(f"set aside: {reason}", f"{number:,}", look)
+            yield Fact(f"dead letters: {reason}", f"{number:,}", look)
 
     def _target(self) -> tuple[bool, list[Fact]]:
         """Query the target for the numbers of no site, and a store for its content."""
