@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from tests.support.app import OTHER_SITE, SITE
 from tests.support.chromium import Tab, chromium, find_chromium
 from tests.support.dashboard import KEY
-from tests.support.processes import wait_until
+from tests.support.processes import PATIENCE, wait_until
 from tests.support.reference import Reference
 from tests.support.running import running_with_store
 from tests.support.visits import draw_visits, now_utc, store_visits
@@ -52,7 +52,7 @@ class World:
         self.hits = draw_visits(SITE, self.now, days=70, visits=400)
         store_visits(store.url, self.hits, "blog.example")
         store_visits(store.url, draw_visits(OTHER_SITE, self.now, days=20, visits=30), "other.example")
-        self.reference = Reference(self.hits, self.now)
+        self.reference = Reference(self.hits, self.now, whole=False)
         self.sent = 0
         self.origin = f"http://127.0.0.1:{service.port}"
 
@@ -573,4 +573,8 @@ def test_a_stopped_store_is_shown_as_such(browser: Browser, tmp_path: Path) -> N
         expect(page.get_by_text("cannot be reached").first).to_be_visible()
         tab.screenshot("stopped")
         assert tab.violations() == []
+
+        store.start()
+        expect(page.get_by_text("The statistics do not answer.")).to_have_count(0, timeout=2 * PATIENCE * 1000)
+        expect(page.locator(".live")).to_contain_text("now")
         tab.context.close()

@@ -9,11 +9,11 @@ import { formatChange, formatDays, formatDuration, formatLarge, formatNumber, fo
 import { CARDS, SHOWN } from "./lists.js";
 import { whileVisible } from "./live.js";
 import { errorNotice, staleNotice } from "./notices.js";
-import { queryPipe } from "./pipes.js";
+import { PipeError, queryPipe } from "./pipes.js";
 import { daysBefore, daysOf, RANGES, timezone, today } from "./ranges.js";
 import { METRICS, totalOf } from "./totals.js";
 
-const LIVE_SECONDS = 15;
+const LIVE_SECONDS = 5;
 
 /** @typedef {import("./address.js").Address} Address */
 /** @typedef {import("./pipes.js").Row} Row */
@@ -62,14 +62,16 @@ export class SitePage {
   #rows = [];
   /** @type {Row[]} */
   #rowsBefore = [];
-  /** @type {number | null} */
+  /** Visitors now; null before the first response. @type {number | "unknown" | null} */
   #active = null;
+  /** Time of the last hit; null if the target does not tell it. @type {string | null} */
+  #lastHit = "";
   #run = 0;
   #staleSeconds = 0;
+  #hasTrouble = false;
 
   /** Begin to load, and to repeat the number of visitors now. */
   start() {
-    this.#loadName();
     this.show(this.address);
     this.end = whileVisible(() => this.#loadActive());
   }
@@ -161,35 +163,66 @@ export class SitePage {
     this.range.replaceChildren(...parts);
   }
 
-  async #loadName() {
-    let name = this.site;
+  /** Query the site's host and last hit; Tinybird has no such pipe, and the site's identifier remains its name. */
+  async #loadSite() {
+    if (this.#lastHit === null) {
+      return;
+    }
     try {
       const { rows } = await queryPipe("api_sites", this.site, { timezone });
-      name = rows[0]?.host || this.site;
-    } catch {
-      // Tinybird has no such pipe; the site's identifier remains.
+      this.#lastHit = rows[0]?.last_hit ?? "";
+      this.#name(rows[0]?.host || this.site);
+    } catch (error) {
+      this.#name(this.title.textContent === "…" ? this.site : (this.title.textContent ?? ""));
+      if (error instanceof PipeError && error.isMissing) {
+        this.#lastHit = null;
+      }
     }
-    this.title.textContent = name;
-    document.title = `${name} · Traffic Analytics`;
+  }
+
+  /** @param {string} name */
+  #name(name) {
+    if (this.title.textContent !== name) {
+      this.title.textContent = name;
+      document.title = `${name} · Traffic Analytics`;
+    }
   }
 
   async #loadActive() {
+    const [known, lastHit] = [this.#active, this.#lastHit];
     try {
-      const { rows } = await queryPipe("api_active_visitors", this.site, {});
+      const [{ rows }] = await Promise.all([queryPipe("api_active_visitors", this.site, {}), this.#loadSite()]);
       const active = rows[0]?.active_visitors ?? 0;
-      const hasChanged = this.#active !== null && this.#active !== active;
       this.#active = active;
-      this.live.replaceChildren(
-        h("span", { class: active ? "dot on" : "dot", "aria-hidden": "true" }),
-        `${formatNumber(active)} ${active === 1 ? "visitor" : "visitors"} now`,
-      );
-      if (hasChanged && daysOf(this.address.range, this.address.from, this.address.to).to === today()) {
+      if (active !== known) {
+        this.#showActive(active);
+      }
+      const hasChanged = known !== null && (this.#active !== known || this.#lastHit !== lastHit);
+      const isCurrent = daysOf(this.address.range, this.address.from, this.address.to).to === today();
+      if ((hasChanged && isCurrent) || (this.#hasTrouble && (await this.#hasRecovered()))) {
         this.#load();
       }
     } catch {
+      this.#active = "unknown";
       this.live.replaceChildren("Visitors now: unknown");
     }
     return LIVE_SECONDS;
+  }
+
+  /** Return whether the statistics answer again; what is shown stays as it is until then. */
+  async #hasRecovered() {
+    const days = daysOf(this.address.range, this.address.from, this.address.to);
+    const parameters = { date_from: days.from, date_to: days.to, timezone, ...this.address.filters };
+    return queryPipe("api_kpis", this.site, parameters).then(
+      ({ staleSeconds }) => staleSeconds === 0,
+      () => false,
+    );
+  }
+
+  /** @param {number} count */
+  #showActive(count) {
+    const dot = h("span", { class: count ? "dot on" : "dot", "aria-hidden": "true" });
+    this.live.replaceChildren(dot, `${formatNumber(count)} ${count === 1 ? "visitor" : "visitors"} now`);
   }
 
   /**
@@ -226,12 +259,14 @@ export class SitePage {
       this.#rows = rows;
       // Today is compared with the same hours of the day before.
       this.#rowsBefore = rowsBefore.slice(0, rows.length);
-      if (this.#staleSeconds === 0) {
+      this.#hasTrouble = this.#staleSeconds > 0;
+      if (!this.#hasTrouble) {
         this.notices.replaceChildren(...this.#emptyNotice());
       }
       this.#showNumbers();
     } catch (error) {
       if (run === this.#run) {
+        this.#hasTrouble = true;
         this.notices.replaceChildren(errorNotice(error, () => this.#load()));
       }
     } finally {

@@ -10,8 +10,7 @@ import { timezone } from "./ranges.js";
 import { changeText } from "./site.js";
 import { sparkline } from "./sparkline.js";
 
-const LIVE_SECONDS = 15;
-const LIVE_SECONDS_WHILE_EMPTY = 3;
+const LIVE_SECONDS = 5;
 const SEARCH_FROM = 6;
 
 /** @typedef {import("./pipes.js").Row} Row */
@@ -66,7 +65,7 @@ export class SitesPage {
       this.#rows = rows;
       this.search.hidden = rows.length < SEARCH_FROM;
       this.#show();
-      return rows.length > 0 ? LIVE_SECONDS : LIVE_SECONDS_WHILE_EMPTY;
+      return LIVE_SECONDS;
     } catch (error) {
       if (error instanceof PipeError && error.isMissing) {
         await this.#showWithoutList();
