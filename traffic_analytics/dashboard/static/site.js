@@ -246,13 +246,15 @@ export class SitePage {
     this.#staleSeconds = 0;
     const days = daysOf(this.address.range, this.address.from, this.address.to);
     const before = daysBefore(this.address.range, days);
-    this.chartArea.setAttribute("aria-busy", "true");
-    const lists = this.cards.map((card) => card.load((pipe, more) => this.#query(pipe, days, more)));
+    this.element.setAttribute("aria-busy", "true");
     try {
-      const [rows, rowsBefore] = await Promise.all([
-        this.#query("api_kpis", days),
-        before === null ? [] : this.#query("api_kpis", before),
-      ]);
+      const loadingBefore = before === null ? Promise.resolve([]) : this.#query("api_kpis", before);
+      const rows = await this.#query("api_kpis", days);
+      if (run === 1) {
+        this.#rows = rows;
+        this.#showNumbers();
+      }
+      const rowsBefore = await loadingBefore;
       if (run !== this.#run) {
         return;
       }
@@ -270,9 +272,12 @@ export class SitePage {
         this.notices.replaceChildren(errorNotice(error, () => this.#load()));
       }
     } finally {
-      await Promise.all(lists);
+      // After the chart: together they would delay it.
       if (run === this.#run) {
-        this.chartArea.removeAttribute("aria-busy");
+        await Promise.all(this.cards.map((card) => card.load((pipe, more) => this.#query(pipe, days, more))));
+      }
+      if (run === this.#run) {
+        this.element.removeAttribute("aria-busy");
         this.element.dataset.loaded = String(run);
       }
     }
