@@ -20,8 +20,7 @@ from honcho.printer import Printer
 from analytics_store.settings import FALLBACKS, bind_host
 from analytics_store.settings import Settings as StoreSettings
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.runtime.env_values import Environment, mistakes_of_file, read_environment
-from traffic_analytics.runtime.local_requests import is_loopback
+from traffic_analytics.runtime.env_values import Environment, is_loopback, mistakes_of_file, read_environment
 from traffic_analytics.settings import Settings
 
 DEFAULTS = {

@@ -36,7 +36,6 @@ from traffic_analytics.runtime.env_values import (
     yes_or_no,
 )
 from traffic_analytics.runtime.list_files import bot_list, referrer_list
-from traffic_analytics.runtime.local_requests import is_loopback
 from traffic_analytics.runtime.logs import FORMATS, LEVELS
 from traffic_analytics.runtime.worker_count import WorkerCount, choose_worker_count, read_limits
 

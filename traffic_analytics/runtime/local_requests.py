@@ -6,26 +6,17 @@ header holds a name that an attacker has bound to 127.0.0.1. A proxy passes on r
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from traffic_analytics.runtime.env_values import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _AUTHORITY = re.compile(r"(\[[^\]]+\]|[^:\[\]@]+)(:[0-9]*)?")
 _OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach the host; no name but localhost is trusted to be loopback."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def is_local(headers: Mapping[str, str]) -> bool:

@@ -248,13 +248,10 @@ export class SitePage {
     const before = daysBefore(this.address.range, days);
     this.element.setAttribute("aria-busy", "true");
     try {
-      const loadingBefore = before === null ? Promise.resolve([]) : this.#query("api_kpis", before);
-      const rows = await this.#query("api_kpis", days);
-      if (run === 1) {
-        this.#rows = rows;
-        this.#showNumbers();
-      }
-      const rowsBefore = await loadingBefore;
+      const [rows, rowsBefore] = await Promise.all([
+        this.#query("api_kpis", days).then((first) => this.#showFirst(first)),
+        before === null ? [] : this.#query("api_kpis", before),
+      ]);
       if (run !== this.#run) {
         return;
       }
@@ -281,6 +278,18 @@ export class SitePage {
         this.element.dataset.loaded = String(run);
       }
     }
+  }
+
+  /**
+   * Show the first numbers of the page before those of the period before them.
+   * @param {Row[]} rows
+   */
+  #showFirst(rows) {
+    if (this.#run === 1) {
+      this.#rows = rows;
+      this.#showNumbers();
+    }
+    return rows;
   }
 
   #emptyNotice() {
