@@ -248,7 +248,8 @@ def test_settings_that_leave_the_dashboard_open_or_empty_stop_the_start(
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.2"])
 def test_loopback_needs_no_key(host: str) -> None:
-    settings = Settings.from_env({"PROXY_TARGET": "http://tinybird.example", "LISTEN_HOST": host} | ON)
+    environment = {"PROXY_TARGET": "http://tinybird.example", "TINYBIRD_TRACKER_TOKEN": "p.token", "LISTEN_HOST": host}
+    settings = Settings.from_env(environment | ON)
 
     assert settings.dashboard
     assert settings.dashboard_key is None

@@ -32,7 +32,7 @@ def test_without_anything_given_the_service_finds_the_store(tmp_path: Path) -> N
         ({"DASHBOARD": "false"}, False),
         ({"LISTEN_HOST": "0.0.0.0"}, False),
         ({"LISTEN_HOST": "0.0.0.0", "DASHBOARD_KEY": "k" * 32}, True),
-        ({"PROXY_TARGET": "https://tinybird.example/v0/events"}, False),
+        ({"PROXY_TARGET": "https://tinybird.example/v0/events", "TINYBIRD_TRACKER_TOKEN": "p.token"}, False),
     ],
 )
 def test_the_dashboard_is_on_where_the_store_answers_and_access_is_limited(
