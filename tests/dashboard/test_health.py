@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,14 +38,38 @@ def test_a_healthy_service_has_nothing_to_do(dashboard: Dashboard) -> None:
     facts = report(dashboard)
 
     assert {group: [name for name, (_, advice) in each.items() if advice] for group, each in facts.items()} == {
+        "Hits today": [],
         "Delivery": [],
         "Statistics": [],
         "Machine": [],
     }
+    assert facts["Hits today"] == {"accepted": ("0", ""), "dropped as bots": ("0", "")}
     assert facts["Delivery"]["waiting in the spool"] == ("0", "")
     assert facts["Statistics"]["hits in the store"] == ("12,345", "")
     assert facts["Statistics"]["store's size"] == ("5 MB", "")
     assert facts["Machine"]["version"][0]
+
+
+def test_hits_are_counted_by_outcome(dashboard: Dashboard, upstream: requests_mock.Mocker) -> None:
+    upstream.post(TARGET, json={"successful_rows": 1, "quarantined_rows": 0}, status_code=202)
+    dashboard.hit()
+    dashboard.hit(headers={"User-Agent": "Googlebot/2.1 (+http://www.google.com/bot.html)"})
+    dashboard.hit({"version": "2"})
+    dashboard.record_counts()
+
+    hits = report(dashboard)["Hits today"]
+
+    assert (hits.pop("accepted"), hits.pop("dropped as bots")) == (("1", ""), ("1", ""))
+    assert list(hits.values()) == [("1", "")]
+
+
+def test_counts_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
+    def fail() -> dict[tuple[str, str], int]:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    (hits, *_) = standalone(tmp_path, outcomes=fail)()["groups"]
+
+    assert [fact["value"] for fact in hits["facts"]] == ["cannot be read: disk I/O error"]
 
 
 def test_events_that_wait_are_reported_once_they_wait_for_long(
@@ -92,11 +117,15 @@ def test_rows_in_quarantine_and_silent_blogs_are_reported(dashboard: Dashboard, 
     ]
     upstream.get(f"{STATS}/v0/pipes/api_sites.json", json={"data": rows})
     upstream.get(f"{STATS}/v0/store/info", json={"hits": 1, "rows_in_quarantine": 3, "bytes_on_disk": 1})
+    reasons = ["timestamp: is missing", "session_id: is too long", "timestamp: is missing"]
+    upstream.get(f"{STATS}/v0/store/quarantine", json={"rows": [{"reason": reason} for reason in reasons]})
 
     facts = report(dashboard)
 
     assert facts["Statistics"]["rows in quarantine"][0] == "3"
-    assert "RowsQuarantined" in facts["Statistics"]["rows in quarantine"][1]
+    assert "store quarantine list" in facts["Statistics"]["rows in quarantine"][1]
+    assert facts["Statistics"]["quarantine: timestamp: is missing"][0] == "2"
+    assert facts["Statistics"]["quarantine: session_id: is too long"][0] == "1"
     assert list(facts["Blogs"]) == ["silent.example", "nameless", "busy.example"]
     assert facts["Blogs"]["silent.example"][0] == "2 days ago"
     assert "open the blog" in facts["Blogs"]["silent.example"][1]

@@ -35,6 +35,11 @@ class Dashboard(Service):
         """Request a path below /dashboard/."""
         return self.client.get(f"/dashboard/{path}", headers=headers)
 
+    def record_counts(self) -> None:
+        """Write the counts of hits, as the chore of a worker process does every few seconds."""
+        chores = self.app.extensions["traffic_analytics"]._chores
+        next(tick for name, tick, _finish in chores if name == "counts")()
+
     def command(self, *words: str) -> Any:
         """Run `flask --app app dashboard …`."""
         return self.app.test_cli_runner().invoke(args=["dashboard", *words])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import threading
 from collections import Counter
 from datetime import datetime
@@ -40,6 +41,8 @@ SILENT_AFTER = 86_400.0
 MOST_SITES = 20
 MOST_DEAD_LETTERS = 10_000
 """Number of dead letters whose reasons are counted."""
+MOST_QUARANTINED = 1000
+"""Number of rows in quarantine up to which their reasons are counted."""
 _NO_SITE = "00000000-0000-4000-8000-000000000000"
 
 
@@ -129,7 +132,11 @@ class Health:
     def _hits(self) -> Iterator[Fact]:
         if self._outcomes is None:
             return
-        counts = self._outcomes()
+        try:
+            counts = self._outcomes()
+        except sqlite3.Error as error:
+            yield Fact("counts", f"cannot be read: {error}", "Check that DATA_DIR can be written and has room.")
+            return
         totals: Counter[str] = Counter()
         for (outcome, _), number in counts.items():
             totals[outcome] += number
@@ -184,12 +191,20 @@ class Health:
         info = _decode(self._pipes.get("/v0/store/info", self._admin_token))
         if "hits" in info:
             rows = int(info.get("rows_in_quarantine", 0))
-            look = "Rows break a rule of their data source: see RowsQuarantined in the store's log." if rows else ""
+            look = (
+                "Rows break a rule of their data source: see `store quarantine list`, then retry or purge them."
+                if rows
+                else ""
+            )
             facts += [
                 Fact("hits in the store", f"{info['hits']:,}"),
                 Fact("rows in quarantine", f"{rows:,}", look),
                 Fact("store's size", _size(int(info.get("bytes_on_disk", 0)))),
             ]
+        if 0 < int(info.get("rows_in_quarantine", 0)) <= MOST_QUARANTINED:
+            quarantined = _decode(self._pipes.get("/v0/store/quarantine", self._admin_token)).get("rows", [])
+            reasons = Counter(row["reason"] for row in quarantined)
+            facts += [Fact(f"quarantine: {reason}", f"{number:,}") for reason, number in reasons.most_common(5)]
         return True, facts
 
     def _sites(self) -> Iterator[Fact]:

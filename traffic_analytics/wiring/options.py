@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from traffic_analytics import __version__, wsgi
@@ -11,11 +12,12 @@ from traffic_analytics.tinybird.events import Tinybird
 from traffic_analytics.wiring import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from flask import Flask
 
+    from traffic_analytics.counts.file import CountFile
     from traffic_analytics.delivery.spool import Spool
     from traffic_analytics.observability.instrumentation import Instrumentation
     from traffic_analytics.observability.metrics import Metrics
@@ -92,6 +94,7 @@ def register_dashboard(
     target: str,
     admin_token: str,
     spool: Spool | None,
+    counts: CountFile,
     clock: Callable[[], datetime],
 ) -> None:
     """Mount the dashboard, and add its command."""
@@ -109,6 +112,12 @@ def register_dashboard(
     def seconds() -> float:
         return clock().timestamp()
 
+    def todays_outcomes() -> Mapping[tuple[str, str], int]:
+        total: Counter[tuple[str, str]] = Counter()
+        for kinds in counts.read(clock().date()).today.values():
+            total.update(kinds)
+        return total
+
     sessions = None if settings.dashboard_key is None else Sessions(settings.dashboard_key)
     tokens = Tokens(admin_token, settings.tinybird_workspace_id)
     health = Health(
@@ -124,6 +133,7 @@ def register_dashboard(
         admin_token=admin_token,
         clock=seconds,
         monotonic=time.monotonic,
+        outcomes=todays_outcomes,
     )
     dashboard = routes.create_dashboard(
         Assets(),
