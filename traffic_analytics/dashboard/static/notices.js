@@ -24,9 +24,14 @@ export function errorNotice(error, retry) {
     "div",
     { class: "notice problem", role: "alert" },
     h("p", {}, h("strong", {}, isUpstream ? "The statistics do not answer." : "The page cannot be shown.")),
-    h("p", {}, `${reason} `, isUpstream && "Hits are still accepted; they wait until the target is back."),
+    h("p", {}, `${sentence(reason)} `, isUpstream && "Hits are still accepted; they wait until the target is back."),
     h("button", { type: "button", onclick: retry }, "Try again"),
   );
+}
+
+/** @param {string} text */
+function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1) + (text.endsWith(".") ? "" : ".");
 }
 
 /**

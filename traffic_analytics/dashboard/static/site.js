@@ -46,6 +46,7 @@ export class SitePage {
     this.chart = new Chart();
     this.chartArea = h("section", { class: "card wide", "aria-label": "Chart" }, this.metrics, this.chart.element);
     this.cards = CARDS.map(({ id, lists }) => new Card(id, lists, (filter, value) => this.#filterBy(filter, value)));
+    this.cardArea = h("div", { class: "cards" }, ...this.cards.map((card) => card.element));
     this.element = h(
       "div",
       { class: "site" },
@@ -53,7 +54,7 @@ export class SitePage {
       this.filters,
       this.notices,
       this.chartArea,
-      h("div", { class: "cards" }, ...this.cards.map((card) => card.element)),
+      this.cardArea,
     );
     this.end = () => {};
   }
@@ -255,6 +256,7 @@ export class SitePage {
       if (run !== this.#run) {
         return;
       }
+      this.chartArea.hidden = this.cardArea.hidden = false;
       this.#rows = rows;
       // Today is compared with the same hours of the day before.
       this.#rowsBefore = rowsBefore.slice(0, rows.length);
@@ -266,11 +268,13 @@ export class SitePage {
     } catch (error) {
       if (run === this.#run) {
         this.#hasTrouble = true;
+        // Numbers of another range would mislead.
+        this.chartArea.hidden = this.cardArea.hidden = true;
         this.notices.replaceChildren(errorNotice(error, () => this.#load()));
       }
     } finally {
       // After the chart: together they would delay it.
-      if (run === this.#run) {
+      if (run === this.#run && !this.cardArea.hidden) {
         await Promise.all(this.cards.map((card) => card.load((pipe, more) => this.#query(pipe, days, more))));
       }
       if (run === this.#run) {
