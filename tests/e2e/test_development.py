@@ -123,10 +123,11 @@ def test_the_printed_commands_work(development: Development) -> None:
 def test_the_address_of_the_dashboard_is_printed_before_anything_else_to_try(development: Development) -> None:
     development.start()
 
-    line = next(line for line in development.output.splitlines() if "http://" in line and "event=" not in line)
-    url = re.search(r"http://\S+/dashboard/$", line)
-    assert url is not None, line
-    with urllib.request.urlopen(url[0], timeout=PATIENCE) as page:
+    url = re.search(
+        r"^The dashboard, to open in a browser: (http://\S+/dashboard/)\n\nTraffic", development.output, re.MULTILINE
+    )
+    assert url is not None
+    with urllib.request.urlopen(url[1], timeout=PATIENCE) as page:
         assert b"<title>Traffic Analytics</title>" in page.read()
     assert development.interrupt() == 0
 
