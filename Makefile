@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all e2e differential ghost check format bench bench-table bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock referrer-spam clean
+.PHONY: run test test-all e2e differential ghost check check-js format vendor pictures bench bench-table bench-hits bench-worker bench-backlog bench-pubsub bench-store bench-transport dist lock referrer-spam clean
 .DEFAULT_GOAL := run
 
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --require-hashes
@@ -84,14 +84,33 @@ differential: $(VENV)/ready
 ghost: $(VENV)/ready
 	@$(BIN)/python -m tests.ghost "$(GHOST_E2E)" "$(PICTURE)" "$(SCREENSHOT)"
 
+# Without npm the dashboard's JavaScript is not checked; .ci/run installs it.
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory check-js; \
+		else echo "JavaScript is not checked: npm is not installed."; fi
+
+check-js: node_modules/ready
+	npm run --silent check
 
 format: $(VENV)/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory node_modules/ready && npm run --silent format; fi
+
+node_modules/ready: package-lock.json
+	npm ci --silent --no-fund --no-audit
+	@touch $@
+
+# Renew the dashboard's chart library and map, after a change of their versions in package.json.
+vendor: $(VENV)/ready node_modules/ready
+	$(BIN)/python -m development.vendor
+
+# Make the pictures of the README and of the dashboard's page; needs a Chromium.
+pictures: $(VENV)/ready
+	$(BIN)/python -m tests.dashboard.pictures
 
 bench: bench-table bench-backlog bench-store
 
@@ -147,4 +166,4 @@ referrer-spam: $(VENV)/ready
 
 # Remove everything but data/ that a target creates.
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* node_modules tests/e2e/screenshots build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

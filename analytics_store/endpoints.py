@@ -44,6 +44,7 @@ ENDPOINTS = {
         Endpoint("api_gift_link_visits", parameters.gift_link_visits),
         Endpoint("api_monitoring_ingestion", parameters.monitoring, on_request=frozenset({"site_uuid"})),
         Endpoint("api_monitoring_ingestion_aggregated", parameters.monitoring, on_request=frozenset({"site_uuid"})),
+        Endpoint("api_sites", parameters.sites),
         Endpoint("api_automation_browse_stats", parameters.site),
     )
 }

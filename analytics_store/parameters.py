@@ -13,8 +13,12 @@ from analytics_store.zones import zone
 
 # Statuses that the value `paid` of member_status includes.
 PAID = ("paid", "comped", "gift")
+ACTIVE = timedelta(minutes=5)
+"""Time since the last hit for which a visitor counts as active."""
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 MOST_ROWS = 10_000
+SITE_DAYS = 14
+"""Days of the small chart of each site: this week and the one before."""
 
 Values = dict[str, Any]
 NO_EDGES: Values = {"since_edge": None, "until_edge": None}
@@ -70,7 +74,7 @@ def top_pages(args: Mapping[str, str], now: datetime) -> Values:
 def active_visitors(args: Mapping[str, str], now: datetime) -> Values:
     """Read the filters of the visitors of the last five minutes."""
     return site(args, now) | {
-        "since": now - timedelta(minutes=5),
+        "since": now - ACTIVE,
         "post_uuid": args.get("post_uuid"),
         "has_gift_link": _has_gift_link(args),
     }
@@ -87,6 +91,23 @@ def gift_link_visits(args: Mapping[str, str], now: datetime) -> Values:
     """Read the gift links and the range of days, which is all time by default."""
     days = _clip(_date(args, "date_from", EARLIEST), _date(args, "date_to", LATEST))
     return site(args, now) | _range(days, _zone(args)) | {name: args.get(name) for name in ("post_uuid", "gift_link")}
+
+
+def sites(args: Mapping[str, str], now: datetime) -> Values:
+    """Read the time zone whose days are counted, and the site, which is all sites by default."""
+    tz = _zone(args)
+    day = today(now, tz)
+    starts = [midnight(day - n * ONE_DAY, tz) for n in reversed(range(SITE_DAYS))]
+    return {
+        "site_uuid": args.get("site_uuid"),
+        "active_since": now - ACTIVE,
+        "today": starts[-1],
+        "week": now - 7 * ONE_DAY,
+        "since": now - SITE_DAYS * ONE_DAY,
+        "starts": starts,
+        "skip": _count(args, "skip", 0, 1_000_000_000),
+        "limit": _count(args, "limit", MOST_ROWS, MOST_ROWS),
+    }
 
 
 def monitoring(args: Mapping[str, str], now: datetime) -> Values:

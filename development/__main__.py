@@ -20,7 +20,7 @@ from honcho.printer import Printer
 from analytics_store.settings import FALLBACKS, bind_host
 from analytics_store.settings import Settings as StoreSettings
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.runtime.env_values import Environment, mistakes_of_file, read_environment
+from traffic_analytics.runtime.env_values import Environment, is_loopback, mistakes_of_file, read_environment
 from traffic_analytics.settings import Settings
 
 DEFAULTS = {
@@ -48,6 +48,8 @@ def complete(given: dict[str, str]) -> dict[str, str]:
         environment.setdefault("STATS_TARGET", store.url)
     if store.url is not None and environment.get("STATS_TARGET") == store.url:
         environment.setdefault("TINYBIRD_ADMIN_TOKEN", environment["STORE_ADMIN_TOKEN"])
+        if is_loopback(environment["LISTEN_HOST"]) or "DASHBOARD_KEY" in environment:
+            environment.setdefault("DASHBOARD", "true")
     Settings.from_env(environment)
     return environment
 

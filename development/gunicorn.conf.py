@@ -29,6 +29,8 @@ def when_ready(server: Any) -> None:  # noqa: ARG001
     settings, store = Settings.from_env(environment), StoreSettings.from_env(environment)
     service = f"http://127.0.0.1:{settings.port}"
     lines = [f"Traffic Analytics: {service}"]
+    if settings.dashboard:
+        lines.insert(0, f"The dashboard, to open in a browser: {service}/dashboard/")
     lines += ["A hit, to paste into another terminal; its enriched event appears here:"]
     lines += [_curl(settings, service, datetime.now(UTC))]  # noqa: TID251 - the edge
     if store.url is not None and settings.stats_target == store.url:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.runtime.env_names import misspelled
 from traffic_analytics.runtime.env_values import (
+    access_key,
     google_id,
     http_url,
     is_loopback,
@@ -86,6 +87,20 @@ class Settings:
         secret,
         "The workspace's admin token, Ghost's `tinybird__adminToken`. With it Ghost's tokens are checked here, and "
         "tokens of equal access share cached responses; without it each token has its own.",
+    )
+    tinybird_workspace_id: str = variable(
+        "TINYBIRD_WORKSPACE_ID",
+        str,
+        "Ghost's `tinybird__workspaceId`, which the dashboard's tokens name; the store needs none.",
+        default="self-hosted",
+    )
+    dashboard: bool = variable(
+        "DASHBOARD", yes_or_no, "Serve `/dashboard/`. Needs STATS_TARGET and TINYBIRD_ADMIN_TOKEN.", default=False
+    )
+    dashboard_key: str | None = variable(
+        "DASHBOARD_KEY",
+        access_key,
+        "Key to log in to the dashboard, at least 32 characters. Without it the dashboard serves this machine only.",
     )
     port: int = variable("PORT", whole_number(1, 65535), "Port to listen on.", default=3000)
     listen_host: str = variable("LISTEN_HOST", listen_host, "Address to listen on.", default="0.0.0.0")  # noqa: S104
@@ -360,6 +375,12 @@ def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
         yield "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process has salts of its own"
     if settings.metrics_token is not None and not settings.metrics:
         yield "METRICS_TOKEN: has no effect without METRICS=true"
+    if settings.dashboard:
+        for name in ("STATS_TARGET", "TINYBIRD_ADMIN_TOKEN"):
+            if name not in given:
+                yield f"DASHBOARD: needs {name}"
+        if "DASHBOARD_KEY" not in given and not is_loopback(settings.listen_host):
+            yield "DASHBOARD_KEY: must be set, or LISTEN_HOST must be a loopback address such as 127.0.0.1"
 
 
 def _need_tracker_token(settings: Settings) -> Iterator[str]:

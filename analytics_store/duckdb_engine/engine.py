@@ -24,6 +24,7 @@ PIECES_IN_MEMORY = 16
 TINYBIRD_TYPES = {
     "VARCHAR": "String",
     "BIGINT": "Int64",
+    "BIGINT[]": "Array(Int64)",
     "HUGEINT": "Int128",
     "INTEGER": "Int32",
     "DOUBLE": "Float64",

@@ -57,6 +57,7 @@ def as_event(hit: dict[str, Any]) -> dict[str, Any]:
     payload = {name: value or None for name, value in hit.items() if name in CHOICES and name != "source"}
     payload["device"] = None if hit["device"] == "unknown" else hit["device"]
     payload |= {"site_uuid": hit["site_uuid"], "referrerSource": hit["source"]}
+    payload["href"] = f"https://{hit['site_uuid']}.example{hit['pathname']}"
     stamp = hit["at"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{hit['at'].microsecond // 1000:03d}Z"
     return {
         "timestamp": stamp, "action": "page_hit", "version": "1", "session_id": hit["session_id"], "payload": payload,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import ROOT, free_port, wait_until
+from tests.support.processes import PATIENCE, ROOT, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +118,18 @@ def test_the_printed_commands_work(development: Development) -> None:
     assert "device: desktop" in development.output.partition("EventAccepted")[2]
     assert development.interrupt() == 0
     assert not any(map(is_alive, development.pids()))
+
+
+def test_the_address_of_the_dashboard_is_printed_before_anything_else_to_try(development: Development) -> None:
+    development.start()
+
+    url = re.search(
+        r"^The dashboard, to open in a browser: (http://\S+/dashboard/)\n\nTraffic", development.output, re.MULTILINE
+    )
+    assert url is not None
+    with urllib.request.urlopen(url[1], timeout=PATIENCE) as page:
+        assert b"<title>Traffic Analytics</title>" in page.read()
+    assert development.interrupt() == 0
 
 
 def test_tokens_are_made_once_and_readable_by_their_owner_only(development: Development) -> None:

@@ -77,6 +77,21 @@ def test_the_store_answers_queries_with_the_sql_files_of_the_wheel(wheel: Path, 
         assert request(port, pipe, Authorization="Bearer t") == 200
 
 
+def test_the_dashboard_is_served_with_the_files_of_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    port = free_port()
+    variables = {"PORT": str(port), "LISTEN_HOST": "127.0.0.1", "PROXY_TARGET": "http://127.0.0.1:9"}
+    variables |= {"DASHBOARD": "true", "STATS_TARGET": "http://127.0.0.1:9", "TINYBIRD_ADMIN_TOKEN": "a"}
+    variables |= {"TINYBIRD_TRACKER_TOKEN": "t"}
+    files = ("main.js", "dashboard.css", "vendor/uplot/uPlot.esm.js", "vendor/world-map/countries.json")
+    with serving(wheel, tmp_path, port, "traffic-analytics", **variables):
+        assert request(port, "/dashboard/") == 200
+        assert [request(port, f"/dashboard/static/any/{file}") for file in files] == [200] * len(files)
+
+    packages = next(wheel.glob("lib/python3*/site-packages"))
+    vendor = packages / "traffic_analytics" / "dashboard" / "static" / "vendor"
+    assert all((folder / "LICENSE").exists() for folder in vendor.iterdir() if folder.is_dir())
+
+
 def test_type_checkers_find_both_packages_typed(wheel: Path) -> None:
     typed = {file.parent.name for file in wheel.glob("lib/python3*/site-packages/*/py.typed")}
 

@@ -152,6 +152,31 @@ class Reference:
         ]
         return [{"active_visitors": sum(active)}]
 
+    def api_sites(self, params: dict[str, str]) -> list[Row]:
+        zone = ZoneInfo(params.get("timezone", "Etc/UTC"))
+        today, week = self.now.astimezone(zone).date(), timedelta(days=7)
+        days = [today - timedelta(days=n) for n in reversed(range(14))]
+        rows = []
+        for site in {hit["site_uuid"] for hit in self.hits} & {params["site_uuid"]}:
+            visits = list(self.sessions(site).values())
+            first = [hits[0]["at"] for hits in visits]
+            last_hit = max(hits[-1]["at"] for hits in visits)
+            # Of a visit that ended before the 14 days nothing is counted; hits of the future count as the last day's.
+            begun = Counter(min(at.astimezone(zone).date(), today) for at in first)
+            rows.append(
+                {
+                    "site_uuid": site,
+                    "host": f"{site}.example",
+                    "active_visitors": sum(hits[-1]["at"] >= self.now - timedelta(minutes=5) for hits in visits),
+                    "visits_today": sum(at.astimezone(zone).date() >= today for at in first),
+                    "visits_week": sum(at >= self.now - week for at in first),
+                    "visits_week_before": sum(self.now - 2 * week <= at < self.now - week for at in first),
+                    "daily_visits": [begun[day] for day in days],
+                    "last_hit": last_hit.strftime("%Y-%m-%dT%H:%M:%S.") + f"{last_hit.microsecond // 1000:03d}Z",
+                }
+            )
+        return rows
+
     def api_post_visitor_counts(self, params: dict[str, str]) -> list[Row]:
         rows = []
         for post in sorted(set(params["post_uuids"].split(","))):

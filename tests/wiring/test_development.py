@@ -25,6 +25,22 @@ def test_without_anything_given_the_service_finds_the_store(tmp_path: Path) -> N
     assert complete(tmp_path) == filled
 
 
+@pytest.mark.parametrize(
+    ("given", "is_on"),
+    [
+        ({}, True),
+        ({"DASHBOARD": "false"}, False),
+        ({"LISTEN_HOST": "0.0.0.0"}, False),
+        ({"LISTEN_HOST": "0.0.0.0", "DASHBOARD_KEY": "k" * 32}, True),
+        ({"PROXY_TARGET": "https://tinybird.example/v0/events", "TINYBIRD_TRACKER_TOKEN": "p.token"}, False),
+    ],
+)
+def test_the_dashboard_is_on_where_the_store_answers_and_access_is_limited(
+    tmp_path: Path, given: dict[str, str], is_on: bool
+) -> None:
+    assert complete(tmp_path, **given).get("DASHBOARD", "false") == str(is_on).lower()
+
+
 def test_given_variables_are_left_as_they_are(tmp_path: Path) -> None:
     given = {"LOG_FORMAT": "json", "WEB_CONCURRENCY": "7", "STORE_BIND": "127.0.0.1:9", "STATS_CACHE_SECONDS": "30"}
     filled = complete(tmp_path, **given)

@@ -41,6 +41,11 @@ COMPANIONS: dict[tuple[str, str], dict[str, str]] = {
     ("SALT_STORE_TYPE", "redis"): {"REDIS_URL": "redis://redis"},
     ("SALT_STORE_TYPE", "firestore"): ON_GOOGLE,
     ("METRICS_TOKEN", "token"): {"METRICS": "true"},
+    ("DASHBOARD", "true"): {
+        "LISTEN_HOST": "127.0.0.1",
+        "STATS_TARGET": "http://127.0.0.1:7181",
+        "TINYBIRD_ADMIN_TOKEN": "p.admin",
+    },
 }
 """Variables that a value needs beside it."""
 UUIDS = ("940b73e9-4952-4752-b23d-9486f999c47e", "4c1dd2c0-63b3-4d35-ad1b-9b40e15f9f0e")
@@ -61,6 +66,9 @@ GOOD: list[tuple[str, str, Any]] = [
     ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
     ("FIRESTORE_DATABASE_ID", "(default)", "(default)"),
     ("FIRESTORE_CLEANUP_BATCH_SIZE", "500", 500),
+    ("TINYBIRD_WORKSPACE_ID", "a-workspace", "a-workspace"),
+    ("DASHBOARD", "true", True),
+    ("DASHBOARD_KEY", "k" * 32, "k" * 32),
     ("METRICS", "true", True),
     ("METRICS_TOKEN", "token", "token"),
     ("OTEL_TRACES_EXPORTER", "otlp", "otlp"),
@@ -179,7 +187,8 @@ BAD: list[tuple[str, tuple[str, ...]]] = [
     ("REDIS_URL", ("redis", "http://redis", "redis://", "redis://x:port")),
     ("SALT_STORE_TYPE", ("postgres", "SQLITE")),
     ("FIRESTORE_CLEANUP_BATCH_SIZE", ("0", "501")),
-    *((name, NO_ANSWERS) for name in ("WORKER_MODE", "METRICS")),
+    *((name, NO_ANSWERS) for name in ("WORKER_MODE", "METRICS", "DASHBOARD")),
+    ("DASHBOARD_KEY", ("two words " * 4, "é" * 32)),
     *((name, ("two words", "a\nb", "x" * 256)) for name in NAMED_BY_GOOGLE),
     *((name, NO_PUBSUB_NAMES) for name in NAMED_BY_GOOGLE if name.startswith("PUBSUB_")),
     *((name, ("projects/p/subscriptions/hits",)) for name in NAMED_BY_GOOGLE if name.startswith("PUBSUB_TOPIC_")),
@@ -269,6 +278,7 @@ def test_every_variable_is_in_the_tables_above() -> None:
         "SALT_STORE_FILE_PATH",
         "OTEL_SERVICE_NAME",
         "BUILD_LABEL",
+        "TINYBIRD_WORKSPACE_ID",
         "PUBSUB_EMULATOR_HOST",
     }
     assert {name for name, _ in BAD} == set(VARIABLES) - free_text

@@ -16,6 +16,8 @@ import requests
 
 from traffic_analytics.runtime.env_file import read_env_file
 
+SHORTEST_ACCESS_KEY = 32
+"""Length of the shortest key to log in with, in characters."""
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Read = Callable[[str], Any]
@@ -51,9 +53,9 @@ def mistakes_of_file(environment: Mapping[str, str]) -> list[str]:
 def variable(name: str, read: Read, meaning: str, *, default: Any = None) -> Any:
     """Declare one environment variable: its name, its reader, its meaning, its value if it is not set.
 
-    A variable whose reader is `secret`, `redis_url` or `networks` is left out of the settings' representation.
+    A variable whose reader is `secret`, `access_key`, `redis_url` or `networks` is left out of the representation.
     """
-    is_secret = read in (secret, redis_url, networks)
+    is_secret = read in (secret, access_key, redis_url, networks)
     metadata = {"name": name, "read": read, "meaning": meaning, "is_secret": is_secret}
     return field(default=default, repr=not is_secret, metadata=metadata)
 
@@ -194,6 +196,15 @@ def secret(text: str) -> str:
     """Read a token or key: anything that fits in a header."""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be printable ASCII without spaces")
+    return text
+
+
+def access_key(text: str) -> str:
+    """Read a key that a person enters and that no one may guess."""
+    if len(secret(text)) < SHORTEST_ACCESS_KEY:
+        raise ValueError(
+            f"must have at least {SHORTEST_ACCESS_KEY} characters, for example from `openssl rand -hex 32`"
+        )
     return text
 
 

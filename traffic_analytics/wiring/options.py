@@ -1,21 +1,23 @@
-"""Add the optional routes: metrics, statistics, Ghost's sync. Each is imported only if it is configured."""
+"""Add the optional routes: metrics, statistics, dashboard, Ghost's sync. Each is imported only if it is configured."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from traffic_analytics import wsgi
+from traffic_analytics import __version__, wsgi
 from traffic_analytics.tinybird.events import Tinybird
 from traffic_analytics.wiring import parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from flask import Flask
 
+    from traffic_analytics.counts.file import CountFile
     from traffic_analytics.delivery.spool import Spool
     from traffic_analytics.observability.instrumentation import Instrumentation
     from traffic_analytics.observability.metrics import Metrics
@@ -84,6 +86,68 @@ def register_statistics(
     answer = gateway.answer if counter is None else counter.count_answers(gateway.answer)
     parts.register_routes(app, routes.blueprint(answer))
     return [("GET", "/v0/pipes/NAME.json"), ("POST", "/v0/pipes/NAME.json")]
+
+
+def register_dashboard(
+    app: Flask,
+    settings: Settings,
+    target: str,
+    admin_token: str,
+    spool: Spool | None,
+    counts: CountFile,
+    clock: Callable[[], datetime],
+) -> None:
+    """Mount the dashboard, and add its command."""
+    from werkzeug.middleware.dispatcher import DispatcherMiddleware  # noqa: PLC0415
+
+    from traffic_analytics.dashboard import routes  # noqa: PLC0415
+    from traffic_analytics.dashboard.assets import Assets  # noqa: PLC0415
+    from traffic_analytics.dashboard.attempts import Attempts  # noqa: PLC0415
+    from traffic_analytics.dashboard.commands import dashboard_commands  # noqa: PLC0415
+    from traffic_analytics.dashboard.health import Health  # noqa: PLC0415
+    from traffic_analytics.dashboard.sessions import Sessions  # noqa: PLC0415
+    from traffic_analytics.dashboard.tokens import Tokens  # noqa: PLC0415
+    from traffic_analytics.tinybird.pipes import Pipes  # noqa: PLC0415
+
+    def seconds() -> float:
+        return clock().timestamp()
+
+    def todays_outcomes() -> Mapping[tuple[str, str], int]:
+        total: Counter[tuple[str, str]] = Counter()
+        for kinds in counts.read(clock().date()).today.values():
+            total.update(kinds)
+        return total
+
+    sessions = None if settings.dashboard_key is None else Sessions(settings.dashboard_key)
+    tokens = Tokens(admin_token, settings.tinybird_workspace_id)
+    health = Health(
+        spool=spool,
+        spool_max_mb=settings.spool_max_mb,
+        data_dir=settings.data_dir,
+        versions={
+            "version": f"{__version__} {settings.build_label}".strip(),
+            "worker processes": str(settings.web_concurrency),
+        },
+        pipes=Pipes(target, connections=1, monotonic=time.monotonic),
+        tokens=tokens,
+        admin_token=admin_token,
+        clock=seconds,
+        monotonic=time.monotonic,
+        outcomes=todays_outcomes,
+    )
+    dashboard = routes.create_dashboard(
+        Assets(),
+        sessions,
+        Attempts(time.monotonic),
+        tokens,
+        health,
+        sites=sorted(settings.allowed_sites or ()),
+        clock=seconds,
+    )
+    app.wsgi_app = DispatcherMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"/dashboard": dashboard.wsgi_app, f"{wsgi.PREFIX}/dashboard": dashboard.wsgi_app}
+    )
+    app.cli.add_command(dashboard_commands(sessions, seconds))
 
 
 def register_sync(app: Flask, settings: Settings, key: str, instrumentation: Instrumentation) -> list[tuple[str, str]]:

@@ -110,6 +110,10 @@ def create_service(
         traced_routes += options.register_sync(app, settings, settings.tinybird_sync_auth, instrumentation)
     if instrumentation.metrics is not None:
         options.register_metrics(app, settings, instrumentation.metrics, spool, clock)
+    if settings.dashboard and settings.stats_target is not None and settings.tinybird_admin_token is not None:
+        options.register_dashboard(
+            app, settings, settings.stats_target, settings.tinybird_admin_token, spool, counts, clock
+        )
     if settings.local_proxy:
         app.register_blueprint(local_proxy())
     wsgi_app = hit_routes.HitMiddleware(app.wsgi_app, hits)
