@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import Running, read_answer, wait_until
+from tests.support.processes import read_answer, wait_until
+from tests.support.worker_app import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.processes import Running
 
 THREADS = 3
 CLIENTS = 20
@@ -86,22 +89,11 @@ def app(environ, start_response):
         waiting.append(deferred)
     return deferred
 """
-CONF = f"""
-import os
-from traffic_analytics.runtime import logs
-
-bind = f"127.0.0.1:{{os.environ['PORT']}}"
-worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
-threads = {THREADS}
-logconfig_dict = logs.configuration("info", "json", None)
-"""
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "gunicorn.conf.py").write_text(CONF)
-    with Running(tmp_path, "", "-c", "gunicorn.conf.py") as service:
+    with serve(tmp_path, APP, THREADS) as service:
         yield service
 
 

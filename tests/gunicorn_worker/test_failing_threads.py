@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import Running, head
+from tests.support.processes import head
+from tests.support.worker_app import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.processes import Running
 
 THREADS = 2
 APP = """
@@ -19,22 +22,11 @@ def app(environ, start_response):
     start_response("200 OK", [("content-length", "0")])
     return []
 """
-CONF = f"""
-import os
-from traffic_analytics.runtime import logs
-
-bind = f"127.0.0.1:{{os.environ['PORT']}}"
-worker_class = "traffic_analytics.gunicorn_worker.buffering_worker.BufferingWorker"
-threads = {THREADS}
-logconfig_dict = logs.configuration("info", "json", None)
-"""
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "gunicorn.conf.py").write_text(CONF)
-    with Running(tmp_path, "", "-c", "gunicorn.conf.py") as service:
+    with serve(tmp_path, APP, THREADS) as service:
         yield service
 
 

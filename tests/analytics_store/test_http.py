@@ -1,4 +1,4 @@
-"""Requests that gunicorn itself refuses are answered as JSON, like all others."""
+"""HTTP that the server itself reads: refused requests are answered as JSON, and connections kept or closed."""
 
 from __future__ import annotations
 
@@ -56,3 +56,26 @@ def test_a_url_of_the_longest_length_is_read(port: int) -> None:
         sock.sendall(head + b"x" * (PARAMETERS_LIMIT - len(head + tail) - 2) + tail + b"\r\nConnection: close\r\n\r\n")
 
         assert read_answer(stream).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_kept"),
+    [
+        ("", True),
+        ("Connection: TE\r\n", True),
+        ("Connection: closed\r\n", True),
+        ("Connection: close\r\n", False),
+        ("Connection: TE, close\r\n", False),
+        ("Connection: Close\t,TE\r\n", False),
+        ("Connection: keep-alive\r\nConnection: close\r\n", False),
+    ],
+)
+def test_a_connection_is_kept_as_its_options_say(headers: str, is_kept: bool, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=15) as sock, sock.makefile("rb") as stream:
+        sock.sendall(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
+        answer = read_answer(stream)
+
+        assert answer.status == 200
+        assert answer.headers["connection"] == ("keep-alive" if is_kept else "close")
+        if not is_kept:
+            assert stream.read() == b""
