@@ -37,8 +37,7 @@ def export() -> Response:
     store = _administered_store()
     name, site = request.args.get("name", ""), request.args.get("site")
     site = None if site is None else _site(site)
-    rows = maintenance.count(store, name, site)
-    lines: Iterator[bytes] = maintenance.export(store, name, site)
+    rows, lines = maintenance.export(store, name, site)
     first = next(lines, b"")  # an error before any line is a response of its own
     return Response(_log_failure(first, lines), mimetype="application/x-ndjson", headers={"x-store-rows": str(rows)})
 

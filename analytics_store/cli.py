@@ -241,12 +241,14 @@ def export_rows(name: str, site: str | None, file: Path) -> None:
     response = request_store("GET", f"/v0/store/export?name={name}" + (f"&site={site}" if site else ""))
     if response.status >= 400:
         response.json()
-    write = parquet.write if file.suffix == ".parquet" else _write_lines
     # A new file has the mode 0600, whatever the older one had. A pipe or a device cannot be replaced.
     replaceable = file.is_file() or not file.exists()
     target = file.resolve().with_name(f"{PARTIAL}{file.name}") if replaceable else file
     try:
-        written = write(target, response.body)
+        if file.suffix == ".parquet":
+            written = parquet.write(target, response.body, current_app.extensions["store"].settings.memory_mb)
+        else:
+            written = _write_lines(target, response.body)
         if written != response.rows:
             raise click.ClickException(f"the export broke off: {written} of {response.rows} rows")
         if replaceable:
@@ -267,7 +269,8 @@ def export_rows(name: str, site: str | None, file: Path) -> None:
 def import_rows(name: str, file: Path) -> None:
     """Add the rows of FILE (.ndjson, .ndjson.gz or .parquet); hits that the store already has count once."""
     total: Counter[str] = Counter()
-    chunks = parquet.read(file) if file.suffix == ".parquet" else _read_chunks(file)
+    memory_mb = current_app.extensions["store"].settings.memory_mb
+    chunks = parquet.read(file, memory_mb) if file.suffix == ".parquet" else _read_chunks(file)
     for body in _bodies(chunks):
         total.update(request_store("POST", f"/v0/store/import?name={name}", body).json())
     click.echo(f"new: {total['new']}\nalready there: {total['known']}\nquarantined: {total['quarantined']}")

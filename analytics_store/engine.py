@@ -62,14 +62,12 @@ class Engine(Protocol):
         RefusedRowsError if a row would be refused again.
         """
 
-    def export(self, name: str, site: str | None = None) -> Iterator[bytes]:
-        """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded.
+    def export(self, name: str, site: str | None = None) -> tuple[int, Iterator[bytes]]:
+        """Count the rows of a data source, and write them as NDJSON, page hits in the order of time; memory is bounded.
 
-        With `site`, a UUID in lower case, write the rows of that site only.
+        Both are of one snapshot, which stays until the lines have been iterated or closed; iterate at least the first.
+        With `site`, a UUID in lower case, it holds the rows of that site only.
         """
-
-    def count(self, name: str, site: str | None = None) -> int:
-        """Return the number of rows in an export of a data source."""
 
     def sites(self) -> list[dict[str, Any]]:
         """Return each site with its host and the counts of its content, that with most hits first."""

@@ -3,6 +3,8 @@
 - An append returns when its rows are synced in the journal; appends in flight together share one sync.
 - At least every SECONDS_BETWEEN the rows are written to the engine, in one transaction with the journal's position. So
   each row is written once, at whatever moment the process is killed.
+- Rows that need too much memory, or that the engine refuses, are written in halves. The position within a frame is its
+  start plus the number of its rows that are written; a frame has more bytes than rows.
 - `apply` returns when all rows that were accepted before its call can be queried.
 - Parsed rows stay in memory until they are written, up to ROWS_IN_MEMORY; beyond, the journal is read again.
 """
@@ -14,13 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from analytics_store import events
 from analytics_store.disk import DiskLimit
 from analytics_store.engine import Engine
-from analytics_store.errors import RefusedRowsError, UnavailableError
+from analytics_store.errors import OverMemoryError, RefusedRowsError, StoreError, UnavailableError
 from analytics_store.events import QuarantinedRow, Row
 from analytics_store.journal import Batch, Journal
 from traffic_analytics.runtime.joiner import Joiner
@@ -31,6 +33,10 @@ SECONDS_BETWEEN = 0.75
 """Pause between writes to the engine, in seconds: rows can be queried within a second."""
 ROWS_PER_COMMIT = 5_000
 """Rows from which no further frame of the journal is added to a transaction."""
+BYTES_PER_COMMIT = 16_000_000
+"""The same in bytes: ROWS_PER_COMMIT of the widest rows need more than the least STORE_MEMORY_MB."""
+PATIENCE = 60.0
+"""Seconds after which a row that alone needs too much memory goes to quarantine; queries may have used the memory."""
 ROWS_IN_MEMORY = 10_000
 """Most parsed rows that wait in memory, apart from the last append's."""
 LONGEST_WAIT = 15.0
@@ -47,12 +53,16 @@ class Arrival:
 
 @dataclass(slots=True)
 class Waiting:
-    """A frame of the journal that the engine does not have yet; `rows` is None if it must be read again."""
+    """A frame of the journal that the engine does not have yet; `rows` is None if it must be read again.
+
+    The engine has the first `written` rows of it.
+    """
 
     start: int
     end: int
     at: float
     rows: list[Row] | None
+    written: int = 0
 
 
 class Hits:
@@ -76,6 +86,8 @@ class Hits:
         self._rows_written = 0
         self._applied = 0
         self._in_doubt = False
+        # The position of a row that alone needs too much memory, and the time at which it first did.
+        self._too_wide = (-1, 0.0)
 
     def open(self) -> None:
         """Read the journal's frames that the engine does not have. Raises DamagedFile, or UnavailableError."""
@@ -87,7 +99,7 @@ class Hits:
                 self._applied = self._engine.position()
                 # Only their places: there may be more rows than fit in memory.
                 self._waiting = deque(
-                    Waiting(frame.start, frame.end, frame.batches[0].at, None)
+                    Waiting(frame.start, frame.end, frame.batches[0].at, None, max(0, self._applied - frame.start))
                     for frame in self._journal.open(self._applied)
                 )
                 self._opened = True
@@ -179,44 +191,54 @@ class Hits:
         if self._in_doubt:
             self._remove(self._engine.position())
             self._in_doubt = False
+        most: int | None = None
         while self._waiting and self._waiting[0].end <= end:
-            rows, position = self._next_rows(ROWS_PER_COMMIT)
+            rows, position = self._next_rows(most)
             # After an error the engine may have committed all the same; its position tells.
             self._in_doubt = True
             try:
                 self._engine.append(rows, position)
-            except RefusedRowsError:
-                position = self._apply_first()
+            except (RefusedRowsError, OverMemoryError) as error:
+                if self._engine.position() < position:
+                    # Recent rows use memory until they are in their final form.
+                    self._engine.checkpoint()
+                    if len(rows) > 1:
+                        most = len(rows) // 2
+                        continue
+                    self._engine.append([self._quarantine_first(error)], position)
             self._in_doubt = False
             self._remove(position)
+            if most is not None:
+                most = 2 * most if 2 * most < ROWS_PER_COMMIT else None
 
-    def _apply_first(self) -> int:
-        """Write the first frame alone; if the engine refuses it, its rows go to quarantine. Returns its end."""
-        rows, position = self._next_rows(1)
-        try:
-            self._engine.append(rows, position)
-        except RefusedRowsError as error:
-            # A defect of the store; the rows of later frames must not wait for its repair.
-            _log.error("rows were quarantined: %s", error, extra={"event": "RowsQuarantined", "rows": len(rows)})
-            self._engine.append(self._quarantine_first(str(error)), position)
-        return position
-
-    def _quarantine_first(self, reason: str) -> list[Row]:
+    def _quarantine_first(self, error: StoreError) -> Row:
+        """Return the first row for the quarantine. Raises the error if it may be stored later."""
         waiting = self._waiting[0]
-        return [
-            events.quarantine(batch.name, line, reason, _to_datetime(batch.at))
-            for batch in self._journal.read(waiting.start, waiting.end)
-            for line in batch.lines
-        ]
+        if isinstance(error, OverMemoryError):
+            place = waiting.start + waiting.written
+            if self._too_wide[0] != place:
+                self._too_wide = (place, self._clock())
+            if self._clock() - self._too_wide[1] < PATIENCE:
+                raise error
+        _log.error("a row was quarantined: %s", error, extra={"event": "RowsQuarantined", "rows": 1})
+        batches = self._journal.read(waiting.start, waiting.end)
+        lines = ((batch, line) for batch in batches for line in batch.lines)
+        batch, line = next(islice(lines, waiting.written, None))
+        return events.quarantine(batch.name, line, str(error), _to_datetime(batch.at))
 
-    def _next_rows(self, enough: int) -> tuple[list[Row], int]:
-        """Return the rows of the first frames, until there are `enough`, and the end of the last of these frames."""
+    def _next_rows(self, most: int | None) -> tuple[list[Row], int]:
+        """Return the first rows, and the position behind them: those of whole frames, or at most `most`."""
         rows: list[Row] = []
-        position = 0
+        first, position = self._waiting[0], 0
         for waiting in self._waiting.copy():
-            rows += self._parse(waiting) if waiting.rows is None else waiting.rows
+            of_frame = (self._parse(waiting) if waiting.rows is None else waiting.rows)[waiting.written :]
+            if most is not None and len(rows) + len(of_frame) > most:
+                taken = most - len(rows)
+                rows += of_frame[:taken]
+                return rows, waiting.start + waiting.written + taken if taken else position
+            rows += of_frame
             position = waiting.end
-            if len(rows) >= enough:
+            if len(rows) >= ROWS_PER_COMMIT or position - first.start >= BYTES_PER_COMMIT:
                 break
         return rows, position
 
@@ -227,6 +249,8 @@ class Hits:
     def _remove(self, position: int) -> None:
         while self._waiting and self._waiting[0].end <= position:
             self._rows_written += len(self._waiting.popleft().rows or ())
+        if self._waiting:
+            self._waiting[0].written = max(0, position - self._waiting[0].start)
         self._applied = position
         self._journal.release(position)
 

@@ -80,7 +80,7 @@ class Journal:
     def open(self, position: int) -> Iterator[Frame]:
         """Read the frames behind a position, and delete the files before it. Raises DamagedFile, UnavailableError.
 
-        Nothing may be appended before the last frame is read.
+        The first frame may begin before the position. Nothing may be appended before the last frame is read.
         """
         self._close()
         try:
@@ -177,7 +177,7 @@ class Journal:
     def _read_file(self, start: int, stop: int | None, position: int) -> Iterator[Frame]:
         data = self._path(start).read_bytes()
         length = len(data) if stop is None else stop - start
-        at = max(0, position - start)
+        at = _start_of_frame(data, position - start, start)
         while at < length:
             read = _unpack(data, at, start + at)
             if read is None and stop is None and not _holds_frame(data, at + 1, start):
@@ -215,6 +215,21 @@ def _unpack(data: bytes, at: int, position: int) -> tuple[int, list[Batch]] | No
     if mark != MARK or len(content) < length or _checksum(content, position) != checksum:
         return None
     return end, _decode(content)
+
+
+def _start_of_frame(data: bytes, place: int, start: int) -> int:
+    """Return the start of the frame that holds a place of a file; the place itself if it cannot be found."""
+    if place >= len(data) or (place > 0 and _unpack(data, place, start + place) is not None):
+        return place
+    at = 0
+    while at + HEADER.size <= place:
+        mark, length, _ = HEADER.unpack_from(data, at)
+        if mark != MARK:
+            return place
+        if at + HEADER.size + length > place:
+            break
+        at += HEADER.size + length
+    return at
 
 
 def _holds_frame(data: bytes, at: int, start: int) -> bool:

@@ -54,16 +54,11 @@ def sites(store: Store) -> list[dict[str, Any]]:
     return [site | {"bytes_estimated": in_use * site["hits"] // hits} for site in found]
 
 
-def count(store: Store, name: str, site: str | None = None) -> int:
-    """Return the number of rows in an export of a data source, or of one site of it."""
+def export(store: Store, name: str, site: str | None = None) -> tuple[int, Iterator[bytes]]:
+    """Count the rows of a data source, or of one site, and write them as NDJSON, as `engine.Engine.export` does."""
     if name not in DATA_SOURCES:
         raise DataSourceError("there is no data source of this name")
     store.hits.apply()
-    return store.engine.count(name, site)
-
-
-def export(store: Store, name: str, site: str | None = None) -> Iterator[bytes]:
-    """Write a data source as NDJSON, page hits in the order of time, from one snapshot; memory use is bounded."""
     return store.engine.export(name, site)
 
 

@@ -21,7 +21,7 @@ from analytics_store import file_modes
 from analytics_store.duckdb_engine.failures import translate_errors
 from analytics_store.duckdb_engine.statements import list_parameters, read_sql
 from analytics_store.engine import Result
-from analytics_store.errors import UnavailableError, explain_system
+from analytics_store.errors import OverMemoryError, UnavailableError, explain_system
 from analytics_store.settings import Settings
 from traffic_analytics.errors import AnalyticsError
 
@@ -136,7 +136,7 @@ class Database:
 
     def checkpoint(self) -> None:
         """Write the log to the file; while another transaction is open, DuckDB refuses, and the log stays."""
-        with suppress(UnavailableError), self.cursor() as cursor:
+        with suppress(OverMemoryError, UnavailableError), self.cursor() as cursor:
             cursor.execute("CHECKPOINT")
 
     def _connect(self) -> duckdb.DuckDBPyConnection:

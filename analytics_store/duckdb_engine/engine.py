@@ -1,6 +1,7 @@
 """Keep the rows of a store in one DuckDB file, and answer its queries."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
@@ -10,13 +11,13 @@ import duckdb
 from analytics_store.duckdb_engine.append import Appender
 from analytics_store.duckdb_engine.compaction import compact
 from analytics_store.duckdb_engine.database import Database
-from analytics_store.duckdb_engine.export import export
+from analytics_store.duckdb_engine.export import count, export
 from analytics_store.duckdb_engine.pipes import AUTOMATIONS, statement
 from analytics_store.duckdb_engine.settling import Settling, check
 from analytics_store.duckdb_engine.statements import read_sql, run
 from analytics_store.engine import Quarantined, Result
 from analytics_store.errors import RefusedRowsError
-from analytics_store.events import PAGE_HITS, Row
+from analytics_store.events import Row
 from analytics_store.settings import Settings
 
 PIECES_IN_MEMORY = 16
@@ -74,19 +75,13 @@ class DuckDbEngine:
             except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
                 raise RefusedRowsError(f"DuckDB refused a value: {type(error).__name__}") from error
 
-    def export(self, name: str, site: str | None = None) -> Iterator[bytes]:
-        """Write a data source as NDJSON, from one snapshot."""
-        with self.database.cursor() as cursor:
-            yield from export(cursor, name, self._piece_bytes, site)
-
-    def count(self, name: str, site: str | None = None) -> int:
-        """Return the number of rows in an export of a data source."""
-        of_site = "($site IS NULL OR lower(site_uuid) = $site)"
-        values = {"name": name, "site": site}
-        rows = self._count(f"SELECT count(*) FROM whole WHERE name = $name AND {of_site}", values)  # noqa: S608
-        if name == PAGE_HITS:
-            rows += self._count(f"SELECT count(*) FROM hits WHERE {of_site}", values)  # noqa: S608
-        return rows
+    def export(self, name: str, site: str | None = None) -> tuple[int, Iterator[bytes]]:
+        """Count the rows of a data source, and write them as NDJSON, in one transaction."""
+        with ExitStack() as opened:
+            cursor = opened.enter_context(self.database.cursor())
+            cursor.execute("BEGIN")
+            rows = count(cursor, name, site)
+            return rows, _close_after(opened.pop_all(), export(cursor, name, self._piece_bytes, site))
 
     def sites(self) -> list[dict[str, Any]]:
         """Return each site with its host and the counts of its content."""
@@ -171,6 +166,11 @@ class DuckDbEngine:
         deleted: int = before - after
         return deleted
 
-    def _count(self, sql: str, values: Mapping[str, Any] | None = None) -> int:
-        count: int = self.database.query(sql, values or {}).rows[0][0]
-        return count
+    def _count(self, sql: str) -> int:
+        found: int = self.database.query(sql, {}).rows[0][0]
+        return found
+
+
+def _close_after(opened: ExitStack, lines: Iterator[bytes]) -> Iterator[bytes]:
+    with opened:
+        yield from lines

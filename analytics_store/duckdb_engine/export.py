@@ -1,4 +1,4 @@
-"""Export a data source as NDJSON, piece by piece, from one snapshot."""
+"""Export a data source as NDJSON, piece by piece, in the transaction of the caller."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,18 @@ from analytics_store.events import PAGE_HITS
 
 LINES_AT_ONCE = 200
 """Lines that an export reads at once."""
+OF_SITE = "($site IS NULL OR lower(site_uuid) = $site)"
+
+
+def count(cursor: duckdb.DuckDBPyConnection, name: str, site: str | None = None) -> int:
+    """Return the number of rows that `export` writes."""
+    values = {"name": name, "site": site}
+    (whole,) = cursor.execute(f"SELECT count(*) FROM whole WHERE name = $name AND {OF_SITE}", values).fetchall()  # noqa: S608
+    rows: int = whole[0]
+    if name == PAGE_HITS:
+        (hits,) = cursor.execute(f"SELECT count(*) FROM hits WHERE {OF_SITE}", {"site": site}).fetchall()  # noqa: S608
+        rows += hits[0]
+    return rows
 
 
 def export(cursor: duckdb.DuckDBPyConnection, name: str, piece_bytes: int, site: str | None = None) -> Iterator[bytes]:
@@ -17,7 +29,6 @@ def export(cursor: duckdb.DuckDBPyConnection, name: str, piece_bytes: int, site:
 
     With `site`, write the rows of that site only, one spelling of its UUID after the other.
     """
-    cursor.execute("BEGIN")
     rows = [Piece()] if site is None else [Piece({"site_uuid": (each, each)}) for each in _spellings(cursor, site)]
     if name == PAGE_HITS:
         for whole in rows:

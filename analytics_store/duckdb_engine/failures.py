@@ -14,6 +14,8 @@ from traffic_analytics.errors import AnalyticsError, DamagedFile
 CAUSES = (*DISK_IS_FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.EMFILE, errno.EIO)
 """Errors of the system that DuckDB's messages quote."""
 DAMAGE = ("Corrupt database file", "Could not read enough bytes", "not a valid DuckDB database file")
+OUT_OF_MEMORY = ("failed to pin block", "failed to allocate")
+"""Words of a commit that failed at the memory limit; it has an error of another type than a statement."""
 RESTORE = "It is left as it is; restore it from an export, or move it away to start with a new one"
 
 
@@ -41,6 +43,8 @@ def _explain(file: Path, error: duckdb.Error) -> AnalyticsError:
     if any(words in message for words in DAMAGE):
         is_empty = file.is_file() and file.stat().st_size == 0
         return DamagedFile(f"{file} is {'empty' if is_empty else 'damaged, or not a DuckDB database'}. {RESTORE}")
+    if any(words in message for words in OUT_OF_MEMORY):
+        return _explain_memory(file, error)
     if "lock on file" in message:
         return UnavailableError(f"another process has {file} open: only one store may use a directory; stop the other")
     if "version number" in message:

@@ -298,27 +298,6 @@ def test_any_accepted_row_can_be_written_and_is_exported_as_it_was_sent(client: 
             assert stored["payload"][field] == (value or empty)
 
 
-def test_rows_that_the_engine_refuses_go_to_quarantine_with_their_frame_only(
-    client: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    start_logging()
-    write = store.engine.append
-
-    def refuse(rows: list[Row], position: int | None) -> int:
-        if any(getattr(row, "session_id", "") == "refused" for row in rows):
-            raise RefusedRowsError("DuckDB refused a value")
-        return write(rows, position)
-
-    monkeypatch.setattr(store.engine, "append", refuse)
-    for session_ids in (["a", "b"], ["c"], ["d", "refused", "e"], ["f"]):
-        client.post(URL, data=ndjson([hit(session_id=session_id) for session_id in session_ids]))
-    facts = client.get("/v0/store/info").get_json()
-    assert (facts["hits"], facts["rows_in_quarantine"], facts["journal_bytes"] > 0) == (4, 3, True)
-    (record,) = read_log(capsys)
-    assert (record["event"], record["level"], record["rows"]) == ("RowsQuarantined", "error", 3)
-    assert client.post(WAIT, json=hit()).status_code == 200
-
-
 @pytest.mark.parametrize("change", [{"event_key": "no-uuid"}, {"received_at": "no-time"}, {"rest": None}])
 def test_the_engine_tells_an_error_of_a_value_from_one_of_the_disk(store: Store, change: dict[str, Any]) -> None:
     (row,) = events.parse("analytics_events", [ndjson([hit()])], NOW.replace(tzinfo=None))

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from analytics_store import maintenance as maintenance_module
 from analytics_store.duckdb_engine import database as database_module
+from analytics_store.duckdb_engine import engine as engine_module
 from analytics_store.duckdb_engine.statements import list_parameters
 from analytics_store.maintenance import delete_expired
 from analytics_store.settings import Settings
@@ -157,7 +157,7 @@ def test_an_export_that_breaks_off_leaves_the_older_file(
     (tmp_path / f"link-{name}").symlink_to(file)
     for path in (file, tmp_path / f"link-{name}"):
         with monkeypatch.context() as patched:
-            patched.setattr(maintenance_module, "count", lambda *_: 1_000_000)
+            patched.setattr(engine_module, "count", lambda *_: 1_000_000)
             done = app.test_cli_runner().invoke(args=["store", "export", str(path)])
         assert "broke off" in done.output
         assert file.read_bytes() == b"older"
