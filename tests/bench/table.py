@@ -58,6 +58,8 @@ MANY = 32
 """Connections of a row without a number."""
 SETTLE = 2.0
 """Time after a load of the service whose work counts as well, in seconds."""
+DRAIN = 5.0
+"""Time after a load in which the forwarder sends what is left and shortens the file, in seconds; not idle yet."""
 IDLE = 10.0
 """Time for which an idle worker is measured, in seconds."""
 
@@ -148,7 +150,7 @@ class Bench:
         with self._server(row) as (master, port):
             start = time.monotonic() - started
             self._load(port, 3, MANY)
-            time.sleep(SETTLE)
+            time.sleep(DRAIN)
             memory = memory_mb(master)
             before = cpu_seconds(master)
             time.sleep(IDLE)

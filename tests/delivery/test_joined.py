@@ -224,6 +224,14 @@ def test_a_batch_that_fails_for_another_reason_is_sent_once(unspooled: Any, tiny
     assert tinybird.call_count == 1
 
 
+def test_a_refused_batch_is_not_halved_further_once_a_post_fails(unspooled: Any, tinybird: Any) -> None:
+    tinybird.post(TARGET, [{"status_code": 400}, {"status_code": 503}])
+
+    hits = [with_token(f"/{number}") for number in range(8)]
+    assert [each.status for each in serve_together(unspooled.app, hits)] == [502] * 8
+    assert [len(each) for each in posted(tinybird)] == [8, 4]
+
+
 class SlowRefusing:
     """A target that refuses every post after a while."""
 

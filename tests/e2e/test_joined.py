@@ -91,6 +91,37 @@ def test_many_hits_need_few_requests_and_no_browser_waits_longer_than_two_of_the
         assert all(each.event_id in delivered for each in answered)
 
 
+def test_hits_with_different_tokens_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    blogs = 6
+    at_upstream = threading.Barrier(blogs, timeout=3)  # shorter than the service's own timeout
+
+    def behave(request: Request) -> Answer:
+        at_upstream.wait()
+        return taken(request)
+
+    with running(tmp_path / "data", DELIVERY="direct", WEB_CONCURRENCY="1", TINYBIRD_TRACKER_TOKEN="") as (
+        service,
+        fake,
+    ):
+        (worker,) = service.workers()
+        fake.fail(behave)
+        with contextlib.ExitStack() as stack:
+            clients = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
+                for _ in range(blogs)
+            ]
+            os.kill(worker, signal.SIGSTOP)  # they are there together
+            try:
+                for number, sock in enumerate(clients):
+                    sock.sendall(raw_hit(f"blog-{number}", f"&token=p.blog-{number}"))
+            finally:
+                os.kill(worker, signal.SIGCONT)
+            answers = [sock.recv(65536).split()[1] for sock in clients]
+
+        assert answers == [b"202"] * blogs
+        assert len(fake.requests) == blogs
+
+
 def test_a_lone_hit_is_sent_at_once(tmp_path: Path) -> None:
     with running(tmp_path / "data", DELIVERY="direct", WEB_CONCURRENCY="1") as (service, fake):
         fake.fail(slow())
@@ -197,10 +228,10 @@ def test_a_client_that_goes_away_takes_no_event_along(tmp_path: Path, delivery: 
         assert set(fake.delivered.values()) == {1}
 
 
-def raw_hit(event_id: str) -> bytes:
+def raw_hit(event_id: str, query: str = "") -> bytes:
     body = json.dumps(page_hit(event_id=event_id))
     lines = [
-        "POST /api/v1/page_hit?name=analytics_events HTTP/1.1",
+        f"POST /api/v1/page_hit?name=analytics_events{query} HTTP/1.1",
         "Host: test",
         "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
         "Content-Type: application/json",

@@ -27,6 +27,7 @@ import json, threading
 
 waiting, batches, held, released, closed = [], [], [], threading.Event(), []
 lock = threading.Lock()
+meeting = threading.Barrier(THREADS, timeout=10)
 
 class Deferred:
     def __init__(self, path, query, start_response):
@@ -40,6 +41,9 @@ class Deferred:
             callback()
         if self.path in ("/thread", "/slowly"):
             threading.Timer(2.0 if self.path == "/slowly" else 0.05, callback).start()
+        elif self.path == "/meet":
+            meeting.wait()
+            callback()
         elif self.path == "/held":
             held.append(callback)
         elif self.path == "/together":
@@ -88,7 +92,7 @@ def app(environ, start_response):
     if path == "/together":
         waiting.append(deferred)
     return deferred
-"""
+""".replace("THREADS", str(THREADS))
 
 
 @pytest.fixture
@@ -255,6 +259,16 @@ def test_a_request_that_blocks_holds_no_other_that_came_with_it_or_later(running
         assert state(running)["held"] == 1  # it still blocks
         running.get("/release")
         assert bodies([blocked])
+
+
+def test_a_response_that_blocks_before_it_is_ready_holds_no_other_that_came_with_it(running: Running) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = connect(running, stack, THREADS)
+        with stopped_worker(running):
+            for sock in clients:
+                sock.sendall(get("/meet?met"))
+
+        assert bodies(clients) == [b"met"] * THREADS
 
 
 def test_requests_that_wait_while_all_threads_block_are_served_as_soon_as_one_is_free(running: Running) -> None:

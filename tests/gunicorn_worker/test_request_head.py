@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.request_heads import head_parser, parse_head
 from traffic_analytics.gunicorn_worker import request_head
-from traffic_analytics.gunicorn_worker.request_head import NAMES_LIMIT, Head, HeadParser
+from traffic_analytics.gunicorn_worker.request_head import NAME_LENGTH, NAMES_LIMIT, Head, HeadParser
 
 parse_with_gunicorn = head_parser(header_map="drop", proxy_protocol="off", casefold_http_method=True).parse
 """The parser with a setting that the short path does not support; methods in capitals stay as they are."""
@@ -237,6 +237,14 @@ def test_names_that_clients_choose_are_remembered_up_to_a_limit() -> None:
         assert environ[f"HTTP_X_{number}"] == "y"
 
     assert len(parser._keys) <= NAMES_LIMIT
+
+
+def test_a_long_name_is_not_remembered() -> None:
+    parser = head_parser()
+    name = "X" * (NAME_LENGTH + 1)
+
+    assert parser.parse(f"GET / HTTP/1.1\r\n{name}: y\r\n\r\n".encode()).environ[f"HTTP_{name}"] == "y"
+    assert not parser._keys
 
 
 def test_an_application_cannot_change_the_environment_of_the_next_request() -> None:

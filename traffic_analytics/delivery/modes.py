@@ -136,7 +136,7 @@ class UnspooledDelivery:
             return joiner
 
     def _deliver(self, data_source: str, token: str | None, events: list[bytes]) -> list[Outcome | Exception]:
-        """Post events; halve a refused batch until each refused event is alone."""
+        """Post events; halve a refused batch until each refused event is alone, or until a post fails."""
         give_up = self._monotonic() + HALVING_TIMEOUT
         batches, outcomes = [events], list[Outcome | Exception]()
         while batches:
@@ -145,15 +145,19 @@ class UnspooledDelivery:
             if reply.verdict is Verdict.TAKEN:
                 warn_of_quarantine(data_source, reply)
                 outcomes += _replies_to_each(reply, len(batch))
-            elif (
-                reply.verdict in (Verdict.REFUSED, Verdict.TOO_LARGE) and len(batch) > 1 and self._monotonic() < give_up
-            ):
+                continue
+            is_refused = reply.verdict in (Verdict.REFUSED, Verdict.TOO_LARGE)
+            if is_refused and len(batch) > 1 and self._monotonic() < give_up:
                 half = len(batch) // 2
                 batches += [batch[half:], batch[:half]]
             else:
+                failed = len(batch)
+                if not is_refused:  # the rest would fail as well, and its browsers wait
+                    failed = len(events) - len(outcomes)
+                    batches.clear()
                 if reply.verdict is Verdict.TOO_FAST:
                     self._joiner(data_source, token).pace_for(PACED_FOR)
-                outcomes += [UpstreamFailed(reply.reason) for _ in batch]
+                outcomes += [UpstreamFailed(reply.reason) for _ in range(failed)]
         return outcomes
 
 

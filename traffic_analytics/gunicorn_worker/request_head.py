@@ -33,6 +33,8 @@ CHUNKS_PIECE = 1024
 """Data passed to the parser for the chunks of a body, in bytes; the parser copies it once for each chunk."""
 NAMES_LIMIT = 1000
 """Names of headers whose key in the environment is remembered; clients choose them."""
+NAME_LENGTH = 64
+"""Length of the longest name that is remembered, in bytes."""
 SHORT_PATH_SETTINGS = {
     "proxy_protocol": "off",
     "header_map": "drop",
@@ -189,7 +191,7 @@ class HeadParser:
         key = upper.replace(b"-", b"_").decode("ascii")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = "HTTP_" + key
-        if len(self._keys) < NAMES_LIMIT:
+        if len(self._keys) < NAMES_LIMIT and len(name) <= NAME_LENGTH:
             self._keys[name] = key
         return key
 

@@ -6,6 +6,7 @@
   thread becomes the server. The first one finishes its request and waits again.
 - Requests whose responses are not ready are deferred: their waiting starts once all requests that were there have been
   served. So an application can do the work of many requests at once, and those that arrive meanwhile are the next.
+- Deferred responses belong to no thread. Each of them may block, and then the next server waits for the others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 BLOCKED_AFTER = 0.002
 """Time after which the thread that serves counts as blocked if other requests wait, in seconds."""
 MAX_DEFERRED = 64
-"""Responses that one thread defers before it waits for them."""
+"""Responses that are deferred before the server waits for them."""
 STOP_PATIENCE = 1.0
 """Time for which each thread may finish its request at the end, in seconds."""
 
@@ -39,6 +40,9 @@ class ServingThreads(Generic[Request]):
         self._serve = serve
         self._lock = threading.Lock()
         self._requests: deque[Request] = deque()
+        self._deferred: deque[Callable[[], None]] = (
+            deque()
+        )  # a thread that adds to it does not sleep before it is empty
         self._threads: list[threading.Thread] = []
         self._idle: list[threading.Lock] = []  # each thread waits for its own lock; the last is woken first
         self._server: threading.Lock | None = None
@@ -57,8 +61,8 @@ class ServingThreads(Generic[Request]):
         self.check()
 
     def check(self) -> bool:
-        """Wake a thread if requests wait and none serves; returns whether to check again after BLOCKED_AFTER."""
-        if not self._requests:
+        """Wake a thread if there is work and none serves; returns whether to check again after BLOCKED_AFTER."""
+        if not self._requests and not self._deferred:
             return False
         now = time.monotonic()
         with self._lock:
@@ -66,8 +70,8 @@ class ServingThreads(Generic[Request]):
                 return True
             self._server = None
             self._wake_one(now)
-            # Without an idle thread, the first that has finished its request becomes the server.
-            return self._server is not None and len(self._requests) > 1
+            # Without an idle thread, the first that has finished its request becomes the server, and may block at once.
+            return self._server is None or len(self._requests) + len(self._deferred) > 1
 
     def stop(self) -> None:
         """End the threads once they have finished their requests."""
@@ -106,8 +110,7 @@ class ServingThreads(Generic[Request]):
     def _be_server(self, me: threading.Lock) -> None:
         """Serve until no request is there, or until another thread is the server."""
         while self._server is me:
-            deferred: list[Callable[[], None]] = []
-            while self._server is me and len(deferred) < MAX_DEFERRED:
+            while self._server is me and len(self._deferred) < MAX_DEFERRED:
                 try:
                     request = self._requests.popleft()
                 except IndexError:
@@ -115,9 +118,19 @@ class ServingThreads(Generic[Request]):
                 self._taken_at = time.monotonic()
                 wait = self._serve(request)
                 if wait is not None:
-                    deferred.append(wait)
-            for wait in deferred:
-                wait()
+                    self._deferred.append(wait)
+            self._wait_for_deferred(me)
             with self._lock:
                 if self._server is me and not self._requests:
                     self._server = None
+
+    def _wait_for_deferred(self, me: threading.Lock) -> None:
+        """Wait for all deferred responses, also as a thread that is no longer the server."""
+        while True:
+            try:
+                wait = self._deferred.popleft()
+            except IndexError:
+                return
+            if self._server is me:
+                self._taken_at = time.monotonic()
+            wait()

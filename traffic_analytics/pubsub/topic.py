@@ -50,8 +50,8 @@ class PubsubTopic:
     """Topic over one gRPC connection for each process, opened with the first event.
 
     This is Google's generated transport without Google's client. That client waits to fill batches, starts a thread
-    for each, and retries after its caller has given up. Here hits that arrive during a request share
-    the next one, and failed events go to the spool, which retries.
+    for each, and retries after its caller has given up. Here hits that arrive during a request share the next one, and
+    failed events go to the spool, which retries.
     """
 
     NAME = "Pub/Sub"
