@@ -40,9 +40,8 @@ class ServingThreads(Generic[Request]):
         self._serve = serve
         self._lock = threading.Lock()
         self._requests: deque[Request] = deque()
-        self._deferred: deque[Callable[[], None]] = (
-            deque()
-        )  # a thread that adds to it does not sleep before it is empty
+        # A thread that adds to it does not sleep before it is empty.
+        self._deferred: deque[Callable[[], None]] = deque()
         self._threads: list[threading.Thread] = []
         self._idle: list[threading.Lock] = []  # each thread waits for its own lock; the last is woken first
         self._server: threading.Lock | None = None
