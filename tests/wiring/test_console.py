@@ -102,6 +102,7 @@ def test_the_service_imports_no_command_that_it_does_not_run(tmp_path: Path) -> 
 
 
 def test_the_commands_of_the_store_run_in_any_directory(tmp_path: Path) -> None:
+    (tmp_path / "data" / "store").mkdir(parents=True)
     done = run(tmp_path, "analytics_store", "info", STORE_BIND=f"unix:{tmp_path}/socket")
 
     assert done.returncode == 0, done.stderr
