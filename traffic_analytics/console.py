@@ -54,7 +54,8 @@ class AppCommands(AppGroup):
         if cmd_name in WITHOUT_SETTINGS:
             return WITHOUT_SETTINGS[cmd_name]()
         if self._mistake is not None:
-            raise click.ClickException(self._mistake)
+            elsewhere = f"\nThere is no .env in {Path.cwd()}. If it is elsewhere, run the command there."
+            raise click.ClickException(self._mistake + ("" if Path(".env").exists() else elsewhere))
         return super().get_command(ctx, cmd_name)
 
 

@@ -48,6 +48,10 @@ def test_a_command_of_the_app_reports_the_mistakes_in_the_settings(console: tupl
     assert done.returncode == 1
     assert done.stderr.startswith("Error: Traffic Analytics cannot start, the settings hold mistakes:\n")
     assert "PROXY_TARGET: must be set" in done.stderr
+    assert f"There is no .env in {tmp_path}. If it is elsewhere, run the command there." in done.stderr
+
+    (tmp_path / ".env").touch()
+    assert "There is no .env" not in run(tmp_path, *console, "check").stderr
 
 
 @pytest.mark.parametrize("console", CONSOLES, ids=" ".join)
