@@ -1,22 +1,14 @@
 """Offer the store's commands as `analytics-store`, or `python -m analytics_store`, from any directory."""
 
-import os
 import sys
 from pathlib import Path
 
-import click
 from flask import Flask
 from flask.cli import ScriptInfo
 
-_CONFIGURATION = Path(__file__).parent / "gunicorn.conf.py"
+from traffic_analytics.runtime.serve_command import serve_command
 
-
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def serve(options: tuple[str, ...]) -> None:
-    """Start the store; OPTIONS are passed to gunicorn."""
-    # gunicorn replaces this process, so that a supervisor's signals reach it.
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(_CONFIGURATION), *options])  # noqa: S606
+serve = serve_command(Path(__file__).parent / "gunicorn.conf.py", "Start the store; OPTIONS are passed to gunicorn.")
 
 
 def _load_app() -> Flask:

@@ -8,6 +8,7 @@ import gzip
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +44,11 @@ SECONDS = 3_600
 SUFFIXES = (".ndjson", ".ndjson.gz", ".parquet")
 CONTENT_TYPES = {"application/json", "application/x-ndjson"}
 """Content types of the store's responses to commands."""
+IMPORT = "/v0/store/import"
+"""The one request of a command that makes a store where there is none."""
+WRONG_KEY = ": STORE_ADMIN_TOKEN, or TINYBIRD_ADMIN_TOKEN, must be the one of the running store"
+ELSEWHERE = "run the command in the directory that holds .env, or set STORE_DATA_DIR"
+"""Advice where a command finds no store; a new one would be empty."""
 
 
 class StoreCommands(AppGroup):
@@ -93,7 +99,8 @@ class StoreResponse(NamedTuple):
         """Read a short body, or end the command with the error that it names."""
         content = msgspec.json.decode(b"".join(self.body))
         if self.status >= 400:
-            raise click.ClickException(content.get("error", str(self.status)))
+            advice = WRONG_KEY if self.status == HTTPStatus.FORBIDDEN else ""
+            raise click.ClickException(content.get("error", str(self.status)) + advice)
         return content
 
 
@@ -102,7 +109,7 @@ def request_store(method: str, path: str, body: bytes | None = None) -> StoreRes
     settings: Settings = current_app.extensions["store"].settings
     headers = {"Authorization": f"Bearer {settings.admin_token}"} if settings.admin_token else {}
     if not settings.open_to_all and not settings.admin_token:
-        raise click.ClickException("STORE_ADMIN_TOKEN must be set")
+        raise click.ClickException("STORE_ADMIN_TOKEN, or TINYBIRD_ADMIN_TOKEN, must be set")
     if settings.url is not None:
         try:
             response = requests.request(
@@ -111,10 +118,13 @@ def request_store(method: str, path: str, body: bytes | None = None) -> StoreRes
         except requests.ConnectionError as error:
             _require_no_answer(error, settings)
         else:
-            if response.headers.get("Content-Type", "").partition(";")[0] not in CONTENT_TYPES:
+            content_type = response.headers.get("Content-Type", "").partition(";")[0]
+            if content_type not in CONTENT_TYPES or response.status_code == HTTPStatus.NOT_FOUND:
                 raise click.ClickException(_another_program(settings))
             chunks = response.iter_content(chunk_size=1_048_576)
             return StoreResponse(response.status_code, int(response.headers.get("x-store-rows", 0)), chunks)
+    if not path.startswith(IMPORT) and not settings.data_dir.exists():
+        raise click.ClickException(f"there is no store in {settings.data_dir.absolute()}: {ELSEWHERE}")
     local = current_app.test_client().open(path, method=method, data=body, headers=headers)
     return StoreResponse(local.status_code, int(local.headers.get("x-store-rows", 0)), local.iter_encoded())
 
@@ -222,6 +232,8 @@ def retry_quarantined(ids: tuple[str, ...], everything: bool) -> None:
     if bool(ids) == everything:
         raise click.UsageError("give the numbers of rows, or --all")
     counts = request_store("POST", "/v0/store/quarantine/retry?" + urlencode([("id", each) for each in ids])).json()
+    if ids and not counts["stored"] + counts["refused"]:
+        raise click.ClickException("no row has this number; `store quarantine list` shows them")
     click.echo(f"rows: {counts['stored']}\nquarantined: {counts['refused']}")
 
 
@@ -272,7 +284,7 @@ def import_rows(name: str, file: Path) -> None:
     memory_mb = current_app.extensions["store"].settings.memory_mb
     chunks = parquet.read(file, memory_mb) if file.suffix == ".parquet" else _read_chunks(file)
     for body in _bodies(chunks):
-        total.update(request_store("POST", f"/v0/store/import?name={name}", body).json())
+        total.update(request_store("POST", f"{IMPORT}?name={name}", body).json())
     click.echo(f"new: {total['new']}\nalready there: {total['known']}\nquarantined: {total['quarantined']}")
     if total["quarantined"] and not total["new"] + total["known"]:
         raise click.ClickException("no row of the file fits the data source; `store quarantine list` has the reasons")

@@ -41,7 +41,7 @@ ALLOWED = {
     ],
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
     "setup": ["settings", "runtime", "errors"],
-    "console": ["setup"],
+    "console": ["setup", "runtime"],
     "__main__": ["console"],
     "cli": ["delivery", "salts", "hits", "health", "tinybird", "settings", "errors"],
     "observability": [

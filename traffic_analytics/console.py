@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,18 +10,15 @@ import click
 from flask import Flask
 from flask.cli import AppGroup, ScriptInfo
 
+from traffic_analytics.runtime.serve_command import serve_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_CONFIGURATION = Path(__file__).parent / "gunicorn.conf.py"
-
-
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def serve(options: tuple[str, ...]) -> None:
-    """Start the service, or a worker with WORKER_MODE=true; OPTIONS are passed to gunicorn."""
-    # gunicorn replaces this process, so that a supervisor's signals reach it.
-    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "-c", str(_CONFIGURATION), *options])  # noqa: S606
+serve = serve_command(
+    Path(__file__).parent / "gunicorn.conf.py",
+    "Start the service, or a worker with WORKER_MODE=true; OPTIONS are passed to gunicorn.",
+)
 
 
 def _setup() -> click.Command:
@@ -54,7 +50,8 @@ class AppCommands(AppGroup):
         if cmd_name in WITHOUT_SETTINGS:
             return WITHOUT_SETTINGS[cmd_name]()
         if self._mistake is not None:
-            raise click.ClickException(self._mistake)
+            elsewhere = f"\nThere is no .env in {Path.cwd()}. If it is elsewhere, run the command there."
+            raise click.ClickException(self._mistake + ("" if Path(".env").exists() else elsewhere))
         return super().get_command(ctx, cmd_name)
 
 

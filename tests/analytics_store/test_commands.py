@@ -135,6 +135,49 @@ def test_another_program_on_the_port_is_named(arguments: list[str], directory: P
     assert not (directory / "out.ndjson").exists()
 
 
+class AnotherService(QuietHandler):
+    """Answer in JSON, as the service does on its port."""
+
+    status, content = 404, b'{"error":"Not Found"}'
+
+    def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+
+class OtherToken(AnotherService):
+    """Answer as a store with another token."""
+
+    status, content = 403, b'{"error":"the token is not valid"}'
+
+
+@pytest.mark.parametrize(
+    ("answers", "advice"),
+    [
+        (AnotherService, "another program answers at "),
+        (OtherToken, "the token is not valid: STORE_ADMIN_TOKEN, or TINYBIRD_ADMIN_TOKEN, must be the one of"),
+    ],
+)
+def test_what_refuses_a_command_is_named(answers: type[QuietHandler], advice: str, directory: Path) -> None:
+    with LocalServer(answers) as server:
+        code, output = store_command(directory, "info", bind=server.url.removeprefix("http://"))
+
+    assert code == 1
+    assert advice in output
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["sites"], ["compact"], ["export", "out.ndjson"]])
+def test_a_command_in_another_directory_makes_no_store(arguments: list[str], directory: Path) -> None:
+    code, output = store_command(directory, *arguments)
+
+    assert code == 1
+    assert f"there is no store in {directory}/data/store: run the command in the directory that holds .env" in output
+    assert [file.name for file in directory.iterdir()] == ["hits.ndjson"]
+
+
 class BreaksOff(QuietHandler):
     """Announce more than is sent."""
 

@@ -28,6 +28,11 @@ def test_only_the_owner_may_read_what_the_store_and_its_commands_write(tmp_path:
         requests.post(
             f"http://127.0.0.1:{port}{URL}", data=ndjson([hit()]), headers=HEADERS, timeout=30
         ).raise_for_status()
+        assert modes(tmp_path / "new") == {
+            "store": 0o700, "store/store.duckdb": 0o600, "store/store.duckdb.wal": 0o600, "store/beside": 0o700,
+            "store/journal": 0o700, "store/journal/00000000000000000000": 0o600,
+        }  # fmt: skip
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
         for suffix in ("ndjson", "ndjson.gz", "parquet"):
             (exports / f"older.{suffix}").touch()
             (exports / f"older.{suffix}").chmod(0o644)
@@ -36,11 +41,6 @@ def test_only_the_owner_may_read_what_the_store_and_its_commands_write(tmp_path:
                 [*command, "store", "export", exports / name],
                 cwd=ROOT, env=environment(tmp_path / "new" / "store", port), check=True,
             )  # fmt: skip
-        assert modes(tmp_path / "new") == {
-            "store": 0o700, "store/store.duckdb": 0o600, "store/store.duckdb.wal": 0o600, "store/beside": 0o700,
-            "store/journal": 0o700, "store/journal/00000000000000000000": 0o600,
-        }  # fmt: skip
-        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
     assert set(modes(exports).values()) == {0o600}
     assert len(modes(exports)) == 6
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError, SSLError
 
 from tests.support.app import run
 from traffic_analytics.cli.tracker_script import TrackerScript, find_tracker_script
@@ -22,6 +23,11 @@ PAGES = re.compile(re.escape(f"{BASE}/v0/pipes/api_top_pages.json"))
 
 def page(host: str = HITS, more: str = "") -> str:
     return f'<head><script src="/public/ghost-stats.min.js" data-host="{host}" {more} tb_site_uuid="{SITE}"></script>'
+
+
+def failed(reason: Exception) -> requests.ConnectionError:
+    """Return the error that requests raises for one of urllib3."""
+    return requests.ConnectionError(MaxRetryError(None, BLOG, reason))  # type: ignore[arg-type] # a pool
 
 
 class Way:
@@ -79,6 +85,9 @@ def test_a_hit_is_followed_to_the_statistics_and_marked_as_no_blogs(start: Any, 
     [
         (BLOG, {"status_code": 503}, "page blog.example: is answered 503: is Ghost running"),
         (BLOG, {"exc": requests.ConnectTimeout}, "page blog.example: cannot be reached ("),
+        (BLOG, {"exc": failed(NameResolutionError("blog.example", None, OSError()))}, "(DNS has no address"),  # type: ignore[arg-type]
+        (BLOG, {"exc": failed(NewConnectionError(None, "refused"))}, "(nothing accepts the connection): are"),  # type: ignore[arg-type]
+        (BLOG, {"exc": failed(SSLError())}, "(the certificate is not accepted): are the address"),
         (BLOG, {"text": page(more="data-datasource='other'")}, "names the data source other"),
         (BLOG, {"text": page("http://blog.example/api/v1/page_hit")}, "browsers block http on a page of https"),
         (BLOG, {"text": page("https://api.tinybird.co/v0/events")}, f"set tinybird__tracker__endpoint to {HITS}"),

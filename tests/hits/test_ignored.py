@@ -79,6 +79,7 @@ def test_hits_of_ignored_paths_are_not_counted(paths: str, pathname: str, is_own
     ("referrer", "is_spam"),
     [
         ({"url": "https://semalt.com/"}, True),
+        ({"url": "https://semalt.com./"}, True),
         ({"url": "HTTP://www.SEMALT.com:80/crawler.php?u=x"}, True),
         ({"url": "semalt.com"}, True),
         ({"url": "https://холодныйобзвон.рф/"}, True),

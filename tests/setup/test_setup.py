@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from analytics_store.settings import Settings as StoreSettings
 from tests.support.processes import ROOT
+from traffic_analytics.runtime.env_file import read_env_file
 from traffic_analytics.settings import Settings
-from traffic_analytics.setup import env_file
 from traffic_analytics.setup.command import setup
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_each_kind_of_installation_gets_its_files_and_variables(
 
     assert done.exit_code == 0, done.output
     assert set(content(directory)) == {".env", *files}
-    written = env_file.read(directory / ".env")
+    written = read_env_file(directory / ".env")[0]
     assert set(written) == variables
     assert (directory / ".env").stat().st_mode & 0o777 == 0o600
     if "PROXY_TARGET" in written:
@@ -107,13 +107,13 @@ def test_secrets_are_new_each_time_and_printed_only_if_asked_for(directory: Path
     done = run(directory, BLOG, "--target=store", "--runs=systemd")
     other = tmp_path / "other"
     run(other, BLOG, "--target=store", "--runs=systemd")
-    tokens = [env_file.read(each / ".env")[name] for each in (directory, other) for name in TINYBIRD_TOKENS]
+    tokens = [read_env_file(each / ".env")[0][name] for each in (directory, other) for name in TINYBIRD_TOKENS]
     shown = run(directory, "--show-secrets")
 
     assert len(set(tokens)) == 4
     assert all(len(token) == 64 for token in tokens)
     assert not any(token in done.output for token in tokens)
-    admin = env_file.read(directory / ".env")["TINYBIRD_ADMIN_TOKEN"]
+    admin = read_env_file(directory / ".env")[0]["TINYBIRD_ADMIN_TOKEN"]
     section = json.loads("{" + shown.output.partition("other sections:")[2].partition("or as Ghost's")[0] + "}")
     assert section == {
         "tinybird": {
@@ -146,7 +146,7 @@ def test_an_existing_environment_is_completed_only_with_permission(directory: Pa
     assert added.exit_code == 0, added.output
     assert "completed" in added.output
     assert file.read_text().startswith("DOMAIN=blog.example\nTINYBIRD_ADMIN_TOKEN=mine\n")
-    written = env_file.read(file)
+    written = read_env_file(file)[0]
     assert written["TINYBIRD_ADMIN_TOKEN"] == "mine"
     assert set(written) == {"DOMAIN", "TINYBIRD_WORKSPACE_ID", *TINYBIRD_TOKENS}
 
@@ -197,7 +197,7 @@ def test_what_differs_is_named_and_left(directory: Path) -> None:
     assert ".env: TRUST_PROXY is not 2" in done.output
     assert ".env: other users can read it: chmod 600" in done.output
     assert block.read_text() == "# mine\n"
-    assert env_file.read(directory / ".env")["TRUST_PROXY"] == "1"
+    assert read_env_file(directory / ".env")[0]["TRUST_PROXY"] == "1"
 
 
 def test_without_options_it_asks(directory: Path) -> None:
@@ -205,7 +205,7 @@ def test_without_options_it_asks(directory: Path) -> None:
     done = run(directory, answers=answers)
 
     assert done.exit_code == 0, done.output
-    assert env_file.read(directory / ".env")["DATA_DIR"] == str(directory / "data")
+    assert read_env_file(directory / ".env")[0]["DATA_DIR"] == str(directory / "data")
     assert (directory / "data").stat().st_mode & 0o777 == 0o700
 
 
@@ -214,7 +214,7 @@ def test_tokens_of_tinybird_are_typed_unseen(directory: Path) -> None:
     done = run(directory, answers=answers)
 
     assert done.exit_code == 0, done.output
-    assert TINYBIRD_TOKENS.items() <= env_file.read(directory / ".env").items()
+    assert TINYBIRD_TOKENS.items() <= read_env_file(directory / ".env")[0].items()
     assert "p.tracker" not in done.output
     assert "p.admin" not in done.output
     assert '"workspaceId": "the-workspace"' in done.output
@@ -253,15 +253,24 @@ def test_systemd_needs_the_installed_package(directory: Path) -> None:
     assert not directory.exists()
 
 
-def test_an_environment_that_cannot_be_read_is_named_and_left(directory: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (b"NAME=\xff\n", "is not UTF-8 text"),
+        (b'A=1\nTINYBIRD_TRACKER_TOKEN="p.secret\nPORT=3001\n', "line 2 cannot be read"),
+        (b"DOMAIN=blog.example\nMY-PORT=3001\n", "line 2 must begin with the name of a variable"),
+    ],
+)
+def test_an_environment_with_a_mistake_is_named_and_left(text: bytes, mistake: str, directory: Path) -> None:
     directory.mkdir()
-    (directory / ".env").write_bytes(b"NAME=\xff\n")
+    (directory / ".env").write_bytes(text)
 
     done = run(directory, BLOG, *DOCKER, "--add")
 
     assert done.exit_code == 1
-    assert f"{directory}/.env cannot be read: " in done.output
-    assert content(directory) == {".env": b"NAME=\xff\n"}
+    assert f"{directory}/.env: {mistake}" in done.output
+    assert "p.secret" not in done.output
+    assert content(directory) == {".env": text}
 
 
 def test_a_directory_that_cannot_be_written_is_named(directory: Path) -> None:

@@ -48,6 +48,10 @@ def test_a_command_of_the_app_reports_the_mistakes_in_the_settings(console: tupl
     assert done.returncode == 1
     assert done.stderr.startswith("Error: Traffic Analytics cannot start, the settings hold mistakes:\n")
     assert "PROXY_TARGET: must be set" in done.stderr
+    assert f"There is no .env in {tmp_path}. If it is elsewhere, run the command there." in done.stderr
+
+    (tmp_path / ".env").touch()
+    assert "There is no .env" not in run(tmp_path, *console, "check").stderr
 
 
 @pytest.mark.parametrize("console", CONSOLES, ids=" ".join)
@@ -102,6 +106,7 @@ def test_the_service_imports_no_command_that_it_does_not_run(tmp_path: Path) -> 
 
 
 def test_the_commands_of_the_store_run_in_any_directory(tmp_path: Path) -> None:
+    (tmp_path / "data" / "store").mkdir(parents=True)
     done = run(tmp_path, "analytics_store", "info", STORE_BIND=f"unix:{tmp_path}/socket")
 
     assert done.returncode == 0, done.stderr

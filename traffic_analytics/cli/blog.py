@@ -8,6 +8,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from uuid import uuid4
 
 import requests
+from urllib3.exceptions import MaxRetryError, NameResolutionError, NewConnectionError, SSLError
 
 from traffic_analytics.cli.installation import TIMEOUT, explain_clock, explain_statistics, read_message
 from traffic_analytics.cli.marked_hit import BROWSER, PATH, marked_hit, sign_for_test_site
@@ -39,6 +40,13 @@ NO_PROXY = (
     "none adds X-Forwarded-For, so that all visitors have one address: let the proxy add it (nginx: proxy_set_header"
     " X-Forwarded-For $proxy_add_x_forwarded_for), or set TRUST_PROXY=false if there is no proxy"
 )
+
+CAUSES: dict[type, str] = {
+    NameResolutionError: "DNS has no address for the name",
+    NewConnectionError: "nothing accepts the connection",
+    SSLError: "the certificate is not accepted",
+}
+"""Causes in words; requests has one class of error for the first two."""
 
 
 class _Stop(Exception):
@@ -192,7 +200,13 @@ def _request(
             method, url, headers=headers, json=body, timeout=TIMEOUT, allow_redirects=method == "GET"
         )
     except (requests.RequestException, OSError) as error:
-        raise _Stop(f"cannot be reached ({failure_reason(error)}): {question}") from None
+        raise _Stop(f"cannot be reached ({_cause(error)}): {question}") from None
+
+
+def _cause(error: Exception) -> str:
+    retried = error.args[0] if error.args else None
+    reason = retried.reason if isinstance(retried, MaxRetryError) else None
+    return CAUSES.get(type(reason), failure_reason(error))
 
 
 def _origin(url: str) -> str:

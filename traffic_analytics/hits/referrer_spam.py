@@ -32,7 +32,7 @@ class ReferrerSpam:
         return bool(source and "." in source and self._has(source.lower()))
 
     def _has(self, host: str) -> bool:
-        host = host[-LONGEST_HOST:]
+        host = host[-LONGEST_HOST:].removesuffix(".")  # DNS ignores a final dot
         while host:
             if host in self._hosts:
                 return True

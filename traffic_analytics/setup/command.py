@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.runtime.env_values import http_url, read_environment
+from traffic_analytics.runtime.env_file import read_env_file
+from traffic_analytics.runtime.env_values import http_url, read_environment, set_variables
 from traffic_analytics.settings import Settings
 from traffic_analytics.setup import env_file
 from traffic_analytics.setup.next_steps import next_steps
@@ -65,10 +66,10 @@ def setup(directory: Path, *, add: bool, yes: bool, show_secrets: bool, **option
     TINYBIRD_TRACKER_TOKEN and TINYBIRD_ADMIN_TOKEN, in the environment or in .env.
     """
     file = directory.absolute() / ".env"
-    try:
-        given, recorded = env_file.read(file), env_file.recorded_options(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{file} cannot be read: {error}") from None
+    in_file, mistakes = read_env_file(file)
+    if mistakes:
+        raise click.ClickException("\n".join([*mistakes, "Correct this first. Nothing was written."]))
+    given, recorded = set_variables(in_file), env_file.recorded_options(file)
     chosen = {name.replace("_", "-"): str(value) for name, value in options.items() if value is not None}
     known = recorded | chosen
     answers = _Answers(known, may_ask=not yes)

@@ -1,12 +1,10 @@
-"""Read, create and complete a `.env` file; a line that is there is never changed."""
+"""Create and complete a `.env` file; a line that is there is never changed."""
 
 from __future__ import annotations
 
 import os
 import re
 from typing import TYPE_CHECKING
-
-from dotenv import dotenv_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,11 +13,6 @@ if TYPE_CHECKING:
 _HEADER = "# traffic-analytics setup"
 _OPTION = re.compile(r" --([a-z-]+)=(\S+)")
 _PLAIN = re.compile(r"[\w./:@%+=,~-]*")
-
-
-def read(file: Path) -> dict[str, str]:
-    """Return the variables of the file that are set; none if there is no file."""
-    return {name: value for name, value in dotenv_values(file, interpolate=False).items() if value}
 
 
 def recorded_options(file: Path) -> dict[str, str]:
