@@ -13,6 +13,9 @@ SHORTEST_NAME = 8
 WIDEST_SLIP = 2
 """Most characters by which a misspelled name differs, all in one place: PROXY_TARGTE, PROXYTARGET."""
 
+OTHER_PROGRAMS = frozenset({"META_DIR", "REDIS_URI"})
+"""Names that are near known ones, and that other programs use."""
+
 
 def misspelled(given: Set[str], known: Set[str]) -> Iterator[str]:
     """Yield a mistake for each given name that is nearly a known one which is not given.
@@ -21,7 +24,7 @@ def misspelled(given: Set[str], known: Set[str]) -> Iterator[str]:
     the known variable is set too.
     """
     missing = sorted(name for name in known - given if len(name) >= SHORTEST_NAME)
-    for name in sorted(given - known):
+    for name in sorted(given - known - OTHER_PROGRAMS):
         meant = next((each for each in missing if _differs_little(name.upper(), each)), None)
         if meant is not None:
             yield f"{name}: is not a known variable; rename it to {meant}, or set {meant} too"
