@@ -460,7 +460,7 @@ def test_hostile_values_of_hits_are_shown_and_saved_as_text(tab: Tab, world: Wor
     page = tab.open(f"?site={HOSTILE_SITE}&range=7d")
 
     for card, (_, column) in PIPES.items():
-        names = page.locator(f"#{card} tbody th").all_inner_texts()
+        names = page.locator(f"#{card} tbody th").all_text_contents()
         assert sorted(map(str.lower, names)) == sorted(map(str.lower, HOSTILE)), column
     with page.expect_download() as download:
         page.get_by_role("button", name="Download Sources as CSV").click()
