@@ -5,6 +5,8 @@ import { formatSlot, formatTick } from "./format.js";
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 
 const HEIGHT = 260;
+/** Steps between whole numbers of an axis: 1, 2, 5, 10, 20 and so on. */
+const WHOLE_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 /**
  * A chart's content: a value for each label, and for each the value of the period before.
@@ -71,6 +73,7 @@ export class Chart {
     const isDotted = series.isOpen && this.#last > 0;
     const closed = series.current.map((value, place) => (isDotted && place === this.#last ? null : value));
     const open = series.current.map((value, place) => (isDotted && place >= this.#last - 1 ? value : null));
+    const steps = series.current.every(Number.isInteger) ? { incrs: WHOLE_STEPS } : {};
     this.plot?.destroy();
     const style = getComputedStyle(this.canvas);
     const color = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
@@ -93,7 +96,7 @@ export class Chart {
             incrs: [1, 2, 3, 4, 6, 7, 14, 30, 60, 90, 180],
             values: (_, splits) => splits.map((place) => formatTick(series.labels[place] ?? "")),
           },
-          { ...axis, size: 56, values: (_, splits) => splits.map((value) => series.format(value)) },
+          { ...axis, ...steps, size: 56, values: (_, splits) => splits.map((value) => series.format(value)) },
         ],
         series: [
           {},

@@ -120,6 +120,7 @@ export class SitesPage {
 
   #show() {
     if (this.#rows.length === 0) {
+      this.found.textContent = "";
       this.content.replaceChildren(
         h(
           "div",
