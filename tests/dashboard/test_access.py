@@ -213,6 +213,10 @@ def test_without_a_key_this_machine_needs_no_login(tmp_path: Path, upstream: req
         {"X-Forwarded-For": "203.0.113.7"},
         {"Forwarded": "for=203.0.113.7"},
         {"Via": "1.1 proxy"},
+        {"X-Forwarded-Port": "443"},
+        {"X-Client-Ip": "203.0.113.7"},
+        {"X-Original-Host": "blog.example"},
+        {"CF-Connecting-IP": "203.0.113.7"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Origin": "https://evil.example"},
     ],
@@ -224,6 +228,19 @@ def test_without_a_key_other_machines_and_their_pages_see_nothing(
     local = Dashboard(tmp_path, upstream, key=None)
 
     assert local.get(path, **headers).status_code == HTTPStatus.FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("target", "status"), [("http://evil.example/dashboard/token.json", 403), ("http://localhost/dashboard/", 200)]
+)
+def test_without_a_key_the_host_of_an_absolute_target_counts_too(
+    tmp_path: Path, upstream: requests_mock.Mocker, target: str, status: int
+) -> None:
+    local = Dashboard(tmp_path, upstream, key=None)
+
+    response = local.client.get("/dashboard/token.json", environ_overrides={"RAW_URI": target})
+
+    assert response.status_code == status
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.support.embedded_store import EmbeddedStore
     from tests.support.service import Service
 
+HOSTILE_SITE = "0f0f0f0f-e1de-4c2a-a9be-bc96c06dff2e"
+
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(find_chromium() is None, reason="needs a Chromium")]
 
 PIPES = {
@@ -432,6 +434,41 @@ def test_what_is_shown_can_be_saved(tab: Tab, world: World) -> None:
     assert chart_download.value.suggested_filename == "blog.example.csv"
 
 
+HOSTILE = [
+    '"><img src=x onerror=alert(1)>',
+    "</script><script>alert(1)</script>",
+    "constructor",
+    "__proto__",
+    "=1+1",
+    "a;=1+1",
+    'a"\t=1+1',
+    "A" * 200,
+]
+
+
+def test_hostile_values_of_hits_are_shown_and_saved_as_text(tab: Tab, world: World) -> None:
+    columns = [column for _, column in PIPES.values()]
+    hits = [
+        hit | dict.fromkeys(columns, value) | {"session_id": f"hostile-{number}"}
+        for number, value in enumerate(HOSTILE)
+        for hit in draw_visits(HOSTILE_SITE, world.now, days=1, visits=1)[:1]
+    ]
+    store_visits(world.store.url, hits, "<b>hostile</b>.example")
+
+    page = tab.open(f"?site={HOSTILE_SITE}&range=7d&metric=constructor&source=__proto__")
+    assert page.get_by_role("list", name="Filters").inner_text() == "Source: __proto__ ✕"
+    page = tab.open(f"?site={HOSTILE_SITE}&range=7d")
+
+    for card, (_, column) in PIPES.items():
+        names = page.locator(f"#{card} tbody th").all_text_contents()
+        assert sorted(map(str.lower, names)) == sorted(map(str.lower, HOSTILE)), column
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download Sources as CSV").click()
+    text = download.value.path().read_text(encoding="utf-8-sig")
+    # Apostrophes before formulas; quotes where any language's spreadsheet separates cells.
+    assert {"'=1+1,1", '"a;=1+1",1', '"a""\t=1+1",1'} <= set(text.splitlines())
+
+
 def read_csv(path: Path) -> list[list[str]]:
     return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
 
@@ -451,6 +488,36 @@ def test_a_range_is_chosen_and_gone_back_from(tab: Tab, world: World) -> None:
     page.go_back()
     tab.loaded()
     agree(page, world, world.days(29, 0))
+
+
+def test_a_value_that_still_grows_is_read_as_such(tab: Tab) -> None:
+    page = tab.open(f"?site={SITE}&range=7d")
+    chart = page.get_by_role("slider")
+
+    chart.press("End")
+    assert " so far (" in (chart.get_attribute("aria-valuetext") or "")
+    chart.press("ArrowLeft")
+    assert "so far" not in (chart.get_attribute("aria-valuetext") or "")
+
+
+FOCUSED = "document.activeElement.innerText"
+
+
+def test_the_focus_remains_when_what_has_it_is_shown_again(tab: Tab, world: World) -> None:
+    page = tab.open(f"?site={SITE}")
+    page.locator("#pages .more").press("Enter")
+    assert page.evaluate(FOCUSED) == "Show fewer"
+    page.locator("#campaigns").get_by_role("button", name="Mediums").press("Enter")
+    tab.loaded()
+    assert page.evaluate(FOCUSED) == "Mediums"
+
+    page = tab.open()
+    page.get_by_role("link", name="other.example").focus()
+    today = page.locator(f"[data-site='{OTHER_SITE}'] .today")
+    visits = int(today.inner_text())
+    world.send_hit()
+    expect(today).to_have_text(str(visits + 1))
+    assert page.evaluate(FOCUSED) == "other.example"
 
 
 # Looks
@@ -473,6 +540,7 @@ def test_axe_finds_nothing_in_any_view_scheme_and_width(
 
     assert tab.violations() == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.querySelectorAll('.blogs')].every(each => each.offsetWidth <= innerWidth)")
     assert tab.faults == []
     tab.context.close()
 

@@ -388,7 +388,7 @@ def test_the_exporter_of_traces_follows_from_any_of_its_variables(
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("traffic_analytics.settings.find_spec", lambda _name: None)
+    monkeypatch.setattr("traffic_analytics.settings.optional_packages.find_spec", lambda _name: None)
 
     with pytest.raises(ConfigurationError) as caught:
         read(**WORKS, SALT_STORE_TYPE="redis", REDIS_URL="redis://x", METRICS="true", OTEL_TRACES_EXPORTER="gcp")

@@ -15,7 +15,7 @@ from flask import Flask, Response, abort, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from traffic_analytics.dashboard.sessions import SESSION_SECONDS, SITE_UUID, Visitor
-from traffic_analytics.runtime.local_requests import is_local, is_of_own_page
+from traffic_analytics.runtime.local_requests import has_passed_proxy, is_of_own_page, names_this_machine
 from traffic_analytics.wsgi import JSON, answer_to
 
 if TYPE_CHECKING:
@@ -99,9 +99,14 @@ def create_dashboard(
 
     @app.before_request
     def check_origin() -> None:
-        if sessions is None and not is_local(dict(request.headers)):
+        headers = dict(request.headers)
+        if sessions is None and not (
+            names_this_machine(request.headers.get("Host", ""), request.environ.get("RAW_URI", "/"))
+            and is_of_own_page(headers)
+            and not has_passed_proxy(headers)
+        ):
             abort(HTTPStatus.FORBIDDEN, "Without DASHBOARD_KEY the dashboard serves this machine only.")
-        if request.method == "POST" and not is_of_own_page(dict(request.headers)):
+        if request.method == "POST" and not is_of_own_page(headers):
             abort(HTTPStatus.FORBIDDEN, "A page of another host may not log in or out.")
 
     @app.after_request

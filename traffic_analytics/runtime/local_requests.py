@@ -16,15 +16,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _AUTHORITY = re.compile(r"(\[[^\]]+\]|[^:\[\]@]+)(:[0-9]*)?")
-_OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
+_OF_PROXIES = re.compile(
+    r"forwarded|via|x-forwarded.*|x-original-.*|x-real-ip|x-client-ip|x-cluster-client-ip|cf-connecting-ip"
+    r"|true-client-ip",
+    re.IGNORECASE,
+)
 
 
-def is_local(headers: Mapping[str, str]) -> bool:
-    """Return whether the request names this machine and passed no proxy, as far as its headers show."""
-    authority = _AUTHORITY.fullmatch(headers.get("Host", ""))
-    if authority is None or not is_loopback(authority[1].strip("[]").lower()):
+def names_this_machine(host: str, target: str) -> bool:
+    """Return whether the Host header, and the request's target if it is a whole URL, name this machine."""
+    return _is_this_machine(host) and (target.startswith("/") or target == "*" or is_url_of_this_machine(target))
+
+
+def is_url_of_this_machine(url: str) -> bool:
+    """Return whether a URL or an origin names this machine."""
+    try:
+        return _is_this_machine(urlsplit(url).netloc)
+    except ValueError:
         return False
-    return is_of_own_page(headers) and not any(name in headers for name in _OF_PROXIES)
+
+
+def has_passed_proxy(headers: Mapping[str, str]) -> bool:
+    """Return whether a header shows a proxy; a proxy that adds none cannot be recognised."""
+    return any(_OF_PROXIES.fullmatch(name) for name in headers)
 
 
 def is_of_own_page(headers: Mapping[str, str]) -> bool:
@@ -42,3 +56,8 @@ def is_of_own_page(headers: Mapping[str, str]) -> bool:
         return urlsplit(origin).netloc in {headers.get("Host"), headers.get("X-Forwarded-Host")}
     except ValueError:
         return False
+
+
+def _is_this_machine(authority: str) -> bool:
+    parsed = _AUTHORITY.fullmatch(authority)
+    return parsed is not None and is_loopback(parsed[1].strip("[]").lower())

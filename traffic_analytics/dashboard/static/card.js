@@ -1,7 +1,7 @@
 // Show lists of values as a card with a table, and let the reader choose between them.
 
 import { saveCsv } from "./csv.js";
-import { h } from "./elements.js";
+import { h, refill } from "./elements.js";
 import { formatNumber, formatPercent } from "./format.js";
 import { worldMap } from "./map.js";
 import { errorNotice } from "./notices.js";
@@ -49,26 +49,23 @@ export class Card {
             {
               type: "button",
               class: "tab",
+              "data-key": list.name,
               "aria-pressed": String(list === this.list),
               onclick: () => this.#choose(list),
             },
             list.name,
           ),
     );
-    const save = h("button", { type: "button", class: "csv", onclick: () => this.#save() }, "CSV");
+    const save = h("button", { type: "button", class: "csv", "data-key": "csv", onclick: () => this.#save() }, "CSV");
     save.setAttribute("aria-label", `Download ${this.list.name} as CSV`);
-    this.head.replaceChildren(h("div", { class: "tabs" }, ...names), save);
+    refill(this.head, h("div", { class: "tabs" }, ...names), save);
   }
 
   /** @param {List} list */
   #choose(list) {
     this.list = list;
     this.isLong = false;
-    const wasFocused = this.head.contains(document.activeElement);
     this.#fillHead();
-    if (wasFocused) {
-      /** @type {HTMLElement | null} */ (this.head.querySelector("button[aria-pressed=true]"))?.focus();
-    }
     this.element.setAttribute("aria-label", list.name);
     if (this.#query !== null) {
       this.load(this.#query);
@@ -144,13 +141,13 @@ export class Card {
         this.#show();
       };
       const name = this.isLong ? "Show fewer" : `Show all ${formatNumber(this.#rows.length)}`;
-      parts[0]?.append(h("button", { type: "button", class: "more", onclick: toggle }, name));
+      parts[0]?.append(h("button", { type: "button", class: "more", "data-key": "more", onclick: toggle }, name));
     }
     if (list.filter === "location") {
       const visits = new Map(this.#rows.map((row) => [row.location, row.visits]));
       parts.unshift(h("div", {}, await worldMap(visits, (country) => this.onPick("location", country))));
     }
-    this.body.replaceChildren(...parts);
+    refill(this.body, ...parts);
   }
 
   /**
@@ -165,7 +162,7 @@ export class Card {
     bar.style.width = `${(row.visits / most) * 100}%`;
     const pick = h(
       "button",
-      { type: "button", title: name, onclick: () => this.onPick(this.list.filter, value) },
+      { type: "button", title: name, "data-key": `=${value}`, onclick: () => this.onPick(this.list.filter, value) },
       name,
     );
     pick.setAttribute("aria-label", `${name}: filter by it`);

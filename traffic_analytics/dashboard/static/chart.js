@@ -5,6 +5,8 @@ import { formatSlot, formatTick } from "./format.js";
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 
 const HEIGHT = 260;
+/** Steps between whole numbers of an axis: 1, 2, 5, 10, 20 and so on. */
+const WHOLE_STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 /**
  * A chart's content: a value for each label, and for each the value of the period before.
@@ -15,6 +17,7 @@ const HEIGHT = 260;
  * @property {(number | null)[]} before
  * @property {(value: number) => string} format
  * @property {string} legend
+ * @property {boolean} isOpen The last value still grows.
  */
 
 export class Chart {
@@ -66,6 +69,11 @@ export class Chart {
     if (series === null) {
       return;
     }
+    // The step to a value that still grows is dotted: it would look like a fall.
+    const isDotted = series.isOpen && this.#last > 0;
+    const closed = series.current.map((value, place) => (isDotted && place === this.#last ? null : value));
+    const open = series.current.map((value, place) => (isDotted && place >= this.#last - 1 ? value : null));
+    const steps = series.current.every(Number.isInteger) ? { incrs: WHOLE_STEPS } : {};
     this.plot?.destroy();
     const style = getComputedStyle(this.canvas);
     const color = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
@@ -83,20 +91,22 @@ export class Chart {
         axes: [
           {
             ...axis,
+            size: 30,
             space: 64,
             incrs: [1, 2, 3, 4, 6, 7, 14, 30, 60, 90, 180],
             values: (_, splits) => splits.map((place) => formatTick(series.labels[place] ?? "")),
           },
-          { ...axis, size: 56, values: (_, splits) => splits.map((value) => series.format(value)) },
+          { ...axis, ...steps, size: 56, values: (_, splits) => splits.map((value) => series.format(value)) },
         ],
         series: [
           {},
           { stroke: color("--before"), width: 2, dash: [4, 4], points },
           { stroke: color("--accent"), width: 2, fill: color("--accent-faint"), points },
+          { stroke: color("--accent"), width: 2, fill: color("--accent-faint"), dash: [2, 4], points },
         ],
         hooks: { setCursor: [(plot) => this.#onCursor(plot.cursor.idx ?? null)] },
       },
-      [series.labels.map((_, place) => place), series.before, series.current],
+      [series.labels.map((_, place) => place), series.before, closed, open],
       this.canvas,
     );
   }
@@ -145,7 +155,8 @@ export class Chart {
     }
     const before = series.before[place] ?? null;
     const compared = before === null ? "" : ` (${series.format(before)} in the period before)`;
-    const text = `${formatSlot(series.labels[place])}: ${series.format(series.current[place] ?? 0)}${compared}`;
+    const soFar = series.isOpen && place === this.#last ? " so far" : "";
+    const text = `${formatSlot(series.labels[place])}: ${series.format(series.current[place] ?? 0)}${soFar}${compared}`;
     this.canvas.setAttribute("aria-valuenow", String(place));
     this.canvas.setAttribute("aria-valuetext", text);
     return text;

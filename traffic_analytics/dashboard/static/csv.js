@@ -16,10 +16,11 @@ export function saveCsv(name, columns, rows) {
 }
 
 /**
- * Quote a cell; a text that a spreadsheet would run as a formula gets an apostrophe.
+ * Quote a cell; a text that a spreadsheet would run as a formula gets an apostrophe. Spreadsheets of some languages
+ * separate cells at semicolons or tabs.
  * @param {string | number} value
  */
 function cell(value) {
   const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

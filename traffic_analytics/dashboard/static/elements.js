@@ -32,6 +32,22 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
+ * Replace the children of an element. The focus remains on the control with the same `data-key`, if one had it.
+ * @param {Element} element
+ * @param {...Node} children
+ */
+export function refill(element, ...children) {
+  const { activeElement } = document;
+  const key =
+    activeElement instanceof HTMLElement && element.contains(activeElement) ? activeElement.dataset.key : undefined;
+  element.replaceChildren(...children);
+  if (key !== undefined) {
+    const again = element.querySelector(`[data-key="${CSS.escape(key)}"]`);
+    /** @type {HTMLElement | null} */ (again)?.focus({ preventScroll: true });
+  }
+}
+
+/**
  * @param {Element} element
  * @param {Attributes} attributes
  * @param {Child[]} children

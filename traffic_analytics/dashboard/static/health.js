@@ -12,8 +12,9 @@ const LIVE_SECONDS = 15;
 
 export class HealthPage {
   constructor() {
-    this.content = h("div", {}, h("p", { class: "quiet" }, "Loading…"));
-    this.element = h("div", { class: "health" }, h("h1", { tabindex: -1 }, "Health"), this.content);
+    this.summary = h("p", { class: "verdict", role: "status" }, "Loading…");
+    this.content = h("div", {});
+    this.element = h("div", { class: "health" }, h("h1", { tabindex: -1 }, "Health"), this.summary, this.content);
     this.end = () => {};
   }
 
@@ -33,6 +34,7 @@ export class HealthPage {
       }
       this.#show(await response.json());
     } catch (error) {
+      this.summary.textContent = "";
       this.content.replaceChildren(errorNotice(error, () => this.#load()));
     } finally {
       this.element.dataset.loaded = "true";
@@ -45,8 +47,11 @@ export class HealthPage {
     const open = groups.flatMap(({ facts }) => facts.filter((fact) => !fact.is_good));
     const summary =
       open.length === 0 ? "All is well." : open.length === 1 ? "One thing to do." : `${open.length} things to do.`;
+    if (this.summary.textContent !== summary) {
+      this.summary.textContent = summary;
+      this.summary.className = open.length ? "verdict bad" : "verdict good";
+    }
     this.content.replaceChildren(
-      h("p", { class: open.length ? "verdict bad" : "verdict good", role: "status" }, summary),
       h(
         "div",
         { class: "cards" },

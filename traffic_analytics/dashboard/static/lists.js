@@ -18,11 +18,16 @@ const orElse = (name) => (/** @type {string} */ value) => value || name;
 /** @param {string} value */
 const capitalized = (value) => (value ? value[0]?.toUpperCase() + value.slice(1) : "Unknown");
 
-/** @type {Record<string, string>} */
-const SYSTEMS = { macos: "macOS", ios: "iOS" };
+// Maps: values of hits may be names such as "constructor", which every object has.
+const SYSTEMS = new Map([
+  ["macos", "macOS"],
+  ["ios", "iOS"],
+]);
 
-/** @type {Record<string, string>} */
-const DEVICES = { "mobile-android": "Android", "mobile-ios": "iPhone or iPad" };
+const DEVICES = new Map([
+  ["mobile-android", "Android"],
+  ["mobile-ios", "iPhone or iPad"],
+]);
 
 /** @type {List[]} */
 const CAMPAIGNS = [
@@ -56,9 +61,9 @@ export const CARDS = [
   single("Sources", "api_top_sources", "source", orElse("Direct")),
   single("Locations", "api_top_locations", "location", formatCountry),
   { id: "campaigns", lists: CAMPAIGNS },
-  single("Devices", "api_top_devices", "device", (value) => DEVICES[value] ?? capitalized(value)),
+  single("Devices", "api_top_devices", "device", (value) => DEVICES.get(value) ?? capitalized(value)),
   single("Browsers", "api_top_browsers", "browser", capitalized),
-  single("Systems", "api_top_os", "os", (value) => SYSTEMS[value] ?? capitalized(value)),
+  single("Systems", "api_top_os", "os", (value) => SYSTEMS.get(value) ?? capitalized(value)),
 ];
 
 /** Filters whose values are shown as in their list. @type {Record<string, (value: string) => string>} */

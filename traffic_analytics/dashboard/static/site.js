@@ -4,7 +4,7 @@ import { FILTERS, writeAddress } from "./address.js";
 import { Card } from "./card.js";
 import { Chart } from "./chart.js";
 import { saveCsv } from "./csv.js";
-import { h } from "./elements.js";
+import { h, refill } from "./elements.js";
 import { formatChange, formatDays, formatDuration, formatLarge, formatNumber, formatPercent } from "./format.js";
 import { CARDS, SHOWN } from "./lists.js";
 import { whileVisible } from "./live.js";
@@ -199,8 +199,7 @@ export class SitePage {
         this.#showActive(active);
       }
       const hasChanged = known !== null && (this.#active !== known || this.#lastHit !== lastHit);
-      const isCurrent = daysOf(this.address.range, this.address.from, this.address.to).to === today();
-      if ((hasChanged && isCurrent) || (this.#hasTrouble && (await this.#hasRecovered()))) {
+      if ((hasChanged && this.#isCurrent()) || (this.#hasTrouble && (await this.#hasRecovered()))) {
         this.#load();
       }
     } catch {
@@ -319,6 +318,7 @@ export class SitePage {
         {
           type: "button",
           "aria-pressed": String(each === chosen),
+          "data-key": each.id,
           "data-metric": each.id,
           onclick: () => this.#choose(each.id),
         },
@@ -329,17 +329,16 @@ export class SitePage {
     });
     const save = h(
       "button",
-      { type: "button", class: "csv", "aria-label": "Download the chart as CSV", onclick: () => this.#save() },
+      {
+        type: "button",
+        class: "csv",
+        "data-key": "csv",
+        "aria-label": "Download the chart as CSV",
+        onclick: () => this.#save(),
+      },
       "CSV",
     );
-    const focused =
-      document.activeElement instanceof HTMLElement && this.metrics.contains(document.activeElement)
-        ? document.activeElement.dataset.metric
-        : null;
-    this.metrics.replaceChildren(...buttons, save);
-    if (focused) {
-      /** @type {HTMLElement | null} */ (this.metrics.querySelector(`[data-metric=${focused}]`))?.focus();
-    }
+    refill(this.metrics, ...buttons, save);
     if (chosen) {
       this.chart.show({
         name: chosen.name,
@@ -348,14 +347,20 @@ export class SitePage {
         before: this.#rows.map((_, place) => this.#rowsBefore[place]?.[chosen.id] ?? null),
         format: FORMATS[chosen.id] ?? String,
         legend: this.#legend(),
+        isOpen: this.#isCurrent(),
       });
     }
+  }
+
+  /** Return whether the range includes today. */
+  #isCurrent() {
+    return daysOf(this.address.range, this.address.from, this.address.to).to === today();
   }
 
   #legend() {
     const days = daysOf(this.address.range, this.address.from, this.address.to);
     const before = daysBefore(this.address.range, days);
-    return formatDays(days) + (before === null ? "" : `; dashed: ${formatDays(before)}`);
+    return formatDays(days) + (before === null ? "" : `; grey, dashed: ${formatDays(before)}`);
   }
 
   /** @param {string} metric */

@@ -1,7 +1,7 @@
 // Show all blogs.
 
 import { grantFor } from "./access.js";
-import { h } from "./elements.js";
+import { h, refill } from "./elements.js";
 import { formatAgo, formatChange, formatNumber } from "./format.js";
 import { whileVisible } from "./live.js";
 import { errorNotice, staleNotice } from "./notices.js";
@@ -21,7 +21,7 @@ const COLUMNS = [
   { id: "active", name: "Now", value: (row) => row.active_visitors },
   { id: "today", name: "Today", value: (row) => row.visits_today },
   { id: "week", name: "7 days", value: (row) => row.visits_week },
-  { id: "change", name: "Change", value: (row) => row.visits_week - row.visits_week_before },
+  { id: "trend", name: "Change", value: (row) => row.visits_week - row.visits_week_before },
   { id: "days", name: "14 days", value: (row) => row.visits_week + row.visits_week_before },
   { id: "last", name: "Last hit", value: (row) => Date.parse(row.last_hit) },
 ];
@@ -35,11 +35,13 @@ export class SitesPage {
       "aria-label": "Search blogs",
       oninput: () => this.#show(),
     });
-    this.content = h("div", { "aria-live": "off" });
+    this.found = h("p", { class: "quiet", role: "status" });
+    this.table = h("table", { class: "blogs" });
+    this.content = h("div", {});
     this.element = h(
       "div",
       { class: "sites" },
-      h("div", { class: "site-head" }, h("h1", { tabindex: -1 }, "Blogs"), this.search),
+      h("div", { class: "site-head" }, h("div", {}, h("h1", { tabindex: -1 }, "Blogs"), this.found), this.search),
       this.notices,
       this.content,
     );
@@ -49,6 +51,7 @@ export class SitesPage {
 
   /** @type {Row[]} */
   #rows = [];
+  #shown = "";
   #sortedBy = "week";
   #isAscending = false;
 
@@ -62,9 +65,14 @@ export class SitesPage {
     try {
       const { rows, staleSeconds } = await queryPipe("api_sites", null, { timezone });
       this.notices.replaceChildren(...(staleSeconds ? [staleNotice(staleSeconds)] : []));
-      this.#rows = rows;
-      this.search.hidden = rows.length < SEARCH_FROM;
-      this.#show();
+      // Rows that say the same stay: a selection or a screen reader's place in them would be lost.
+      const content = JSON.stringify(rows.map((row) => [row, formatAgo(row.last_hit)]));
+      if (content !== this.#shown) {
+        this.#shown = content;
+        this.#rows = rows;
+        this.search.hidden = rows.length < SEARCH_FROM;
+        this.#show();
+      }
       return LIVE_SECONDS;
     } catch (error) {
       if (error instanceof PipeError && error.isMissing) {
@@ -108,11 +116,11 @@ export class SitesPage {
     this.#isAscending = this.#sortedBy === id ? !this.#isAscending : id === "host";
     this.#sortedBy = id;
     this.#show();
-    /** @type {HTMLElement | null} */ (this.content.querySelector(`[data-sort=${id}]`))?.focus();
   }
 
   #show() {
     if (this.#rows.length === 0) {
+      this.found.textContent = "";
       this.content.replaceChildren(
         h(
           "div",
@@ -138,30 +146,28 @@ export class SitesPage {
         { scope: "col", "aria-sort": sort, class: id },
         h(
           "button",
-          { type: "button", "data-sort": id, onclick: () => this.#sortBy(id) },
+          { type: "button", "data-key": id, onclick: () => this.#sortBy(id) },
           name,
           h("span", { "aria-hidden": "true" }, mark),
         ),
       );
     });
-    const found =
-      rows.length === this.#rows.length
-        ? `${formatNumber(rows.length)} blogs`
-        : `${formatNumber(rows.length)} of ${formatNumber(this.#rows.length)} blogs`;
-    this.content.replaceChildren(
-      h(
-        "div",
-        { class: "card wide scroll", role: "region", "aria-label": "Blogs", tabindex: 0 },
-        h(
-          "table",
-          { class: "blogs" },
-          h("caption", { class: "unseen" }, found),
-          h("thead", {}, h("tr", {}, ...heads)),
-          h("tbody", {}, ...rows.map(siteRow)),
-        ),
-      ),
-      h("p", { class: "quiet", role: "status" }, found),
+    const all = `${formatNumber(this.#rows.length)} ${this.#rows.length === 1 ? "blog" : "blogs"}`;
+    const found = rows.length === this.#rows.length ? all : `${formatNumber(rows.length)} of ${all}`;
+    if (this.found.textContent !== found) {
+      this.found.textContent = found;
+    }
+    refill(
+      this.table,
+      h("caption", { class: "unseen" }, "Blogs with their visitors"),
+      h("thead", {}, h("tr", {}, ...heads)),
+      h("tbody", {}, ...rows.map(siteRow)),
     );
+    if (!this.content.contains(this.table)) {
+      this.content.replaceChildren(
+        h("div", { class: "card scroll", role: "region", "aria-label": "Blogs", tabindex: 0 }, this.table),
+      );
+    }
   }
 }
 
@@ -175,7 +181,11 @@ function siteRow(row) {
     h(
       "th",
       { scope: "row", class: "host" },
-      h("a", { href: `?site=${encodeURIComponent(row.site_uuid)}` }, nameOf(row)),
+      h(
+        "a",
+        { href: `?site=${encodeURIComponent(row.site_uuid)}`, "data-key": row.site_uuid, title: nameOf(row) },
+        nameOf(row),
+      ),
     ),
     h(
       "td",
@@ -187,7 +197,7 @@ function siteRow(row) {
     h("td", { class: "week" }, formatNumber(row.visits_week)),
     h(
       "td",
-      { class: "change-cell" },
+      { class: "trend" },
       change === null
         ? h("span", { class: "quiet" }, "–")
         : h("span", { class: `change ${sign > 0 ? "better" : sign < 0 ? "worse" : "same"}` }, changeText(change)),

@@ -1,33 +1,23 @@
-"""Read the settings of the service once, into a frozen object; report all mistakes together."""
+"""List every variable of the service with its default and its meaning."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, fields, replace
-from importlib.util import find_spec
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from traffic_analytics.errors import ConfigurationError
-from traffic_analytics.runtime.env_names import misspelled
 from traffic_analytics.runtime.env_values import (
     access_key,
     google_id,
     http_url,
-    is_loopback,
     listen_host,
-    mistakes_of_file,
     networks,
     one_of,
     path_globs,
     pubsub_name,
-    read_variables,
     redis_url,
     secret,
-    set_variables,
     site_uuids,
     statistics_url,
     trusted_proxies,
@@ -37,12 +27,11 @@ from traffic_analytics.runtime.env_values import (
 )
 from traffic_analytics.runtime.list_files import bot_list, referrer_list
 from traffic_analytics.runtime.logs import FORMATS, LEVELS
-from traffic_analytics.runtime.worker_count import WorkerCount, choose_worker_count, read_limits
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """All settings of the service; docs/operate/configuration.md repeats their descriptions for operators."""
+class Variables:
+    """All variables of the service; docs/operate/configuration.md repeats their descriptions for operators."""
 
     proxy_target: str = variable(
         "PROXY_TARGET",
@@ -293,24 +282,6 @@ class Settings:
     )
     threads: int = variable("THREADS", whole_number(1, 512), "Threads of each worker process.", default=16)
 
-    @classmethod
-    def from_env(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the settings from a mapping like os.environ; raises ConfigurationError with every mistake.
-
-        A variable that is set to the empty string counts as not set.
-        """
-        given = set_variables(environment)
-        values, mistakes = read_variables(cls, given)
-        known = {each.metadata["name"] for each in fields(cls)}
-        mistakes = [*mistakes_of_file(environment), *mistakes, *misspelled(given.keys(), known)]
-        _settle(values, given.keys())
-        settings = cls(**values)
-        settings = replace(settings, web_concurrency=settings.web_concurrency or default_worker_count(settings).number)
-        mistakes += [*_contradictions(settings, given.keys()), *_missing_packages(settings)]
-        if mistakes:
-            raise ConfigurationError(mistakes)
-        return settings
-
     @property
     def salt_file(self) -> Path:
         """Path of the salts' file."""
@@ -321,125 +292,3 @@ class Settings:
         """Host of the target, with its port, or the name of the topic."""
         publishes = self.delivery == "pubsub" and not self.worker_mode
         return str(self.pubsub_topic_page_hits_raw) if publishes else urlsplit(self.proxy_target).netloc
-
-
-def default_worker_count(settings: Settings) -> WorkerCount:
-    """Return the number of worker processes where WEB_CONCURRENCY is not set."""
-    if settings.worker_mode:
-        return WorkerCount(1, "WORKER_MODE is set")
-    if settings.salt_store_type == "memory":
-        return WorkerCount(1, "the salts are in memory")
-    return choose_worker_count(len(os.sched_getaffinity(0)), read_limits())
-
-
-def _settle(values: dict[str, Any], given: Set[str]) -> None:
-    """Set the defaults that depend on other variables."""
-    if "pubsub_topic_page_hits_raw" in values:
-        values.setdefault("delivery", "pubsub")
-    if given & {"K_SERVICE", "GAE_SERVICE", "GOOGLE_CLOUD_PROJECT"}:
-        values.setdefault("log_format", "gcp")
-    if values.get("salt_store_type") in ("redis", "firestore"):
-        values.setdefault("max_new_sites_per_hour", 10_000)
-    if "otel_trace_exporter" in values:
-        named = "gcp" if values["otel_trace_exporter"] == "gcp" else "otlp"
-        values.setdefault("otel_traces_exporter", named)
-        if named == "otlp" and "otel_exporter_otlp_traces_endpoint" not in values:
-            values.setdefault("otel_exporter_otlp_endpoint", "http://jaeger:4318")
-    if {"otel_exporter_otlp_endpoint", "otel_exporter_otlp_traces_endpoint"} & set(values):
-        values.setdefault("otel_traces_exporter", "otlp")
-
-
-def _contradictions(settings: Settings, given: Set[str]) -> Iterator[str]:
-    """Yield contradictions. A variable that is given but invalid is not reported as missing."""
-    publishes = settings.delivery == "pubsub" and not settings.worker_mode
-    on_google = (
-        "DELIVERY=pubsub" if publishes else "",
-        "WORKER_MODE=true" if settings.worker_mode else "",
-        "SALT_STORE_TYPE=firestore" if settings.salt_store_type == "firestore" else "",
-    )
-    if not (publishes and settings.tinybird_sync_auth is None) and "PROXY_TARGET" not in given:
-        yield "PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events"
-    if "TINYBIRD_TRACKER_TOKEN" not in given:
-        yield from _need_tracker_token(settings)
-    elif settings.request_tokens:
-        yield "REQUEST_TOKENS: has no effect with TINYBIRD_TRACKER_TOKEN"
-    if publishes and "PUBSUB_TOPIC_PAGE_HITS_RAW" not in given:
-        yield "PUBSUB_TOPIC_PAGE_HITS_RAW: must be set with DELIVERY=pubsub"
-    if settings.worker_mode and "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW" not in given:
-        yield "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW: must be set with WORKER_MODE=true"
-    if settings.salt_store_type == "redis" and "REDIS_URL" not in given:
-        yield "REDIS_URL: must be set with SALT_STORE_TYPE=redis"
-    if any(on_google) and "GOOGLE_CLOUD_PROJECT" not in given:
-        yield f"GOOGLE_CLOUD_PROJECT: must be set with {next(filter(None, on_google))}"
-    if settings.salt_store_type == "memory" and settings.web_concurrency > 1:
-        yield "WEB_CONCURRENCY: must be 1 with SALT_STORE_TYPE=memory, or each process has salts of its own"
-    if settings.metrics_token is not None and not settings.metrics:
-        yield "METRICS_TOKEN: has no effect without METRICS=true"
-    if settings.dashboard:
-        for name in ("STATS_TARGET", "TINYBIRD_ADMIN_TOKEN"):
-            if name not in given:
-                yield f"DASHBOARD: needs {name}"
-        if "DASHBOARD_KEY" not in given and not is_loopback(settings.listen_host):
-            yield "DASHBOARD_KEY: must be set, or LISTEN_HOST must be a loopback address such as 127.0.0.1"
-
-
-def _need_tracker_token(settings: Settings) -> Iterator[str]:
-    """Yield what cannot work without a tracker token."""
-    target, statistics = urlsplit(settings.proxy_target), urlsplit(settings.stats_target or "")
-    # A target that checks Ghost's tokens also checks those of events.
-    checks_tokens = settings.tinybird_admin_token is not None and target.netloc == statistics.netloc
-    if settings.delivery == "spool":
-        yield "DELIVERY: spool needs TINYBIRD_TRACKER_TOKEN, since the tokens of requests are not stored"
-    if settings.worker_mode:
-        yield "WORKER_MODE: needs TINYBIRD_TRACKER_TOKEN, since messages hold no token"
-    if settings.tinybird_sync_auth is not None:
-        yield "TINYBIRD_SYNC_AUTH: needs TINYBIRD_TRACKER_TOKEN, to send the rows to Tinybird"
-    elif settings.request_tokens or settings.delivery != "direct" or settings.worker_mode or not target.hostname:
-        return
-    elif checks_tokens or not is_loopback(target.hostname):
-        yield (
-            "TINYBIRD_TRACKER_TOKEN: must be set, or every hit is answered 502; REQUEST_TOKENS=true instead if "
-            "each request brings its own, as Ghost's script does in development only"
-        )
-
-
-def _missing_packages(settings: Settings) -> Iterator[str]:
-    """Yield the optional packages that the settings need and that are not installed."""
-    publishes = settings.delivery == "pubsub" and not settings.worker_mode
-    pubsub = ("google.cloud.pubsub_v1", "google-cloud-pubsub", "gcp")
-    traces = "OTEL_TRACES_EXPORTER"
-    for needed, name, (module, package, extra) in (
-        (settings.stats_target and settings.tinybird_admin_token, "TINYBIRD_ADMIN_TOKEN", ("jwt", "PyJWT", "stats")),
-        (settings.worker_mode, "WORKER_MODE", pubsub),
-        (publishes, "DELIVERY", pubsub),
-        (
-            settings.salt_store_type == "firestore",
-            "SALT_STORE_TYPE",
-            ("google.cloud.firestore_v1", "google-cloud-firestore", "gcp"),
-        ),
-        (settings.salt_store_type == "redis", "SALT_STORE_TYPE", ("redis", "redis", "redis")),
-        (settings.metrics, "METRICS", ("prometheus_client", "prometheus-client", "metrics")),
-        (settings.otel_traces_exporter != "none", traces, ("opentelemetry.sdk", "opentelemetry-sdk", "otel")),
-        (
-            settings.otel_traces_exporter == "otlp",
-            traces,
-            ("opentelemetry.exporter.otlp.proto.http", "opentelemetry-exporter-otlp-proto-http", "otel"),
-        ),
-        (
-            settings.otel_traces_exporter == "gcp",
-            traces,
-            ("opentelemetry.exporter.cloud_trace", "opentelemetry-exporter-gcp-trace", "otel,gcp"),
-        ),
-    ):
-        if needed and not _is_installed(module):
-            yield (
-                f"{name}: needs {package} (extra {extra}): pip install -r requirements-full.txt, "
-                "or build the image with REQUIREMENTS=requirements-full.txt"
-            )
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the parent package is missing too
-        return False
