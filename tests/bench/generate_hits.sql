@@ -1,7 +1,9 @@
--- Generate the hits of a blog: sessions of 1 to 20 hits, 500 pages with a long tail, in the order of time.
+-- Generate the hits of blogs: sessions of 1 to 20 hits, 500 pages with a long tail. The macro site_of names the site of a
+-- session, and lies_by_site tells whether rows of a time lie by site as in a settled day, or in the order of time.
 CREATE OR REPLACE TEMP TABLE visits AS
 SELECT
     i AS session_no,
+    site_of(i) AS site_uuid,
     sha256(i::VARCHAR) AS session_id,
     $start::TIMESTAMP + to_milliseconds(($span * 1000.0 * (i + random()) / $sessions)::BIGINT) AS began,
     least(20, 1 + floor(20 * pow(random(), 3)))::INT AS hits,
@@ -17,7 +19,7 @@ WITH exploded AS (
     SELECT *, unnest(range(hits)) AS nth, (500 * pow(random(), 3))::INT AS page, random() AS noise FROM visits
 )
 SELECT
-    $site AS site_uuid,
+    site_uuid,
     began + to_milliseconds((nth * 40000 + noise * 39000)::BIGINT) AS ts,
     session_no,
     uuid() AS event_key,
@@ -48,13 +50,13 @@ SELECT
     '"parsedReferrer":{"source":null,"medium":null,"url":"'
     || if(referrer < 60, '', 'https://source-' || referrer || '.example/a/path') || '"}' AS rest
 FROM exploded
-ORDER BY ts;
+ORDER BY if(lies_by_site(ts), ts::DATE, ts), if(lies_by_site(ts), site_uuid, ''), ts;
 
 INSERT INTO sessions BY NAME
 SELECT
     session_no,
     md5(session_no::VARCHAR)::UUID AS session_key,
-    $site AS site_uuid,
+    any_value(hits.site_uuid) AS site_uuid,
     any_value(session_id) AS session_id,
     min(ts) AS first_ts,
     max(ts) AS last_ts,
@@ -65,8 +67,12 @@ SELECT
     arg_min(utm_medium, ts) AS utm_medium,
     arg_min(utm_campaign, ts) AS utm_campaign,
     '' AS utm_term,
-    '' AS utm_content
+    '' AS utm_content,
+    bit_or(status_bit(member_status)) AS statuses,
+    any_value(location) AS location,
+    any_value(os) AS os,
+    any_value(browser) AS browser
 FROM hits JOIN visits USING (session_no)
 WHERE ts >= (SELECT min(began) FROM visits)
 GROUP BY session_no
-ORDER BY first_ts
+ORDER BY if(lies_by_site(first_ts), first_ts::DATE, first_ts), if(lies_by_site(first_ts), any_value(hits.site_uuid), ''), first_ts

@@ -65,9 +65,10 @@ def load(directory: Path, hits: int, days: int) -> None:
     sessions = int(hits / HITS_PER_SESSION)
     with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "1GB", "threads": 2}) as connection:
         connection.execute(read_sql("sql/schema.sql"))
+        connection.execute(f"CREATE TEMP MACRO site_of(i) AS '{SITE}'")
+        connection.execute("CREATE TEMP MACRO lies_by_site(ts) AS false")
         for first in range(0, sessions, SESSIONS_AT_ONCE):
             values = {
-                "site": SITE,
                 "start": datetime.combine(LAST - timedelta(days=days - 1), datetime.min.time()),
                 "span": days * 86_400,
                 "sessions": sessions,

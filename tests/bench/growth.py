@@ -1,0 +1,154 @@
+"""Measure a store of a year of hits of 1 000 sites of very different size.
+
+    python -m tests.bench.growth DIRECTORY --hits 32000000 [--seconds 5] [--only-load]
+
+The hits of the largest site are a fifth of all; one site has 46 000 hits however many the others have. Rows of settled
+days are written as the store leaves them, but for the last month, which it sorts itself. Prints the figures of a start,
+appends, queries, memory and disk. DIRECTORY is filled at the first run.
+"""
+
+import argparse
+import time
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import requests
+
+from analytics_store.duckdb_engine.engine import DuckDbEngine
+from analytics_store.duckdb_engine.sorting import LEAST_HITS
+from analytics_store.duckdb_engine.statements import list_parameters, read_sql
+from analytics_store.settings import Settings
+from tests.bench.store import HITS_PER_SESSION, SITE, Server
+from tests.bench.store_appends import KINDS, send
+
+SITES = 1_000
+EXPONENT = 1.35
+"""Of the law by which sites have hits: the n-th as many as the first by n to this power."""
+SMALL_SITE = "5a11b109-0000-4000-8000-000000000001"
+SMALL_HITS = 46_000
+DAYS = 365
+LAST = datetime.now().date()
+SETTLED = LAST - timedelta(days=2)
+SORTED_BY_STORE = timedelta(days=30)
+HITS_AT_ONCE = 1_000_000
+MEMBERS = "member_status=undefined,free,paid"
+POSTS = "post_uuids=8f14e45f-ceea-467f-ab87-1d4b0ac6e0a6,c4ca4238-a0b9-2382-0dcc-509a6f75849b"
+QUERIES = (
+    ("api_kpis", MEMBERS),
+    ("api_top_pages", MEMBERS),
+    ("api_top_sources", MEMBERS),
+    ("api_top_locations", MEMBERS),
+    ("api_kpis", ""),
+    ("api_top_pages", ""),
+    ("api_top_sources", ""),
+    ("api_kpis", "pathname=/a-post-with-a-long-slug-number-7/"),
+    ("api_top_pages", "source=source-100.example"),
+    ("api_post_visitor_counts", POSTS),
+    ("api_active_visitors", ""),
+)
+MACROS = f"""
+CREATE TEMP MACRO site_of(i) AS CASE
+    WHEN (hash(i + 17) % $sessions) < {SMALL_HITS / HITS_PER_SESSION:.0f} THEN '{SMALL_SITE}'
+    WHEN place(i) = 1 THEN '{SITE}'
+    ELSE md5(place(i)::VARCHAR)::UUID::VARCHAR
+END;
+CREATE TEMP MACRO lies_by_site(ts) AS ts < '$sorted'::TIMESTAMP;
+"""
+PLACE = f"""
+CREATE TEMP MACRO place(i) AS
+    floor(pow(1 - (1 - pow({SITES + 1}, {1 - EXPONENT})) * (hash(i) % 1000000007 / 1000000007), 1 / {1 - EXPONENT}))::INT;
+"""
+
+
+def load(directory: Path, hits: int) -> None:
+    """Fill the tables, then let the store settle the days."""
+    generate = Path(__file__).with_name("generate_hits.sql").read_text()
+    sessions = int(hits / HITS_PER_SESSION)
+    first_day = LAST - timedelta(days=DAYS - 1)
+    is_sorted = hits / DAYS >= LEAST_HITS
+    sorted_until = SETTLED - SORTED_BY_STORE if is_sorted else first_day
+    started = time.perf_counter()
+    with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "3GB", "threads": 2}) as connection:
+        connection.execute(read_sql("sql/schema.sql"))
+        connection.execute(PLACE)
+        connection.execute(MACROS.replace("$sessions", str(sessions)).replace("$sorted", str(sorted_until)))
+        parts = max(1, hits // HITS_AT_ONCE)
+        days = [round(DAYS * n / parts) for n in range(parts + 1)]
+        for begin, end in zip(days, days[1:], strict=False):
+            values = {
+                "start": datetime.combine(first_day, datetime.min.time()),
+                "span": DAYS * 86_400,
+                "sessions": sessions,
+                "first": sessions * begin // DAYS,
+                "last": sessions * end // DAYS,
+            }
+            for part in connection.extract_statements(generate):
+                connection.execute(part, {name: values[name] for name in list_parameters(part.query)})
+            print(f"  {end} days, {time.perf_counter() - started:.0f} s", flush=True)
+        connection.execute(
+            "INSERT INTO sorted_days SELECT range::DATE FROM range($first::TIMESTAMP, $last::TIMESTAMP, INTERVAL 1 DAY)",
+            {"first": first_day, "last": sorted_until},
+        )
+        connection.execute("CHECKPOINT")
+    print(f"hits written in {time.perf_counter() - started:.0f} s", flush=True)
+    engine = DuckDbEngine(Settings(data_dir=directory))
+    engine.open()
+    started, cpu = time.perf_counter(), time.process_time()
+    while engine.has_unsettled(SETTLED):
+        engine.settle(SETTLED)
+    engine.close()
+    print(f"settled in {time.perf_counter() - started:.0f} s, {time.process_time() - cpu:.0f} of CPU", flush=True)
+
+
+def ask(server: Server, site: str, days: int, repeat: int) -> None:
+    """Print the least CPU milliseconds of each query."""
+    session = requests.Session()
+    first: date = LAST - timedelta(days=days - 1)
+    for pipe, filters in QUERIES:
+        query = f"site_uuid={site}&date_from={first}&date_to={LAST}&timezone=Europe/Berlin&{filters}"
+        times = []
+        for _ in range(repeat):
+            started = server.cpu_ms()
+            response = session.get(f"{server.url}/v0/pipes/{pipe}.json?{query}", timeout=120)
+            times.append(server.cpu_ms() - started)
+            assert response.status_code == 200, response.text
+        rows = response.json()["statistics"]["rows_read"]
+        print(f"  {pipe:<26}{filters[:14]:<16}{days:>4} d{min(times):>8.0f} ms   {rows} rows", flush=True)
+
+
+def main() -> None:
+    """Load, start, ask and send."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--hits", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only-load", action="store_true")
+    arguments = parser.parse_args()
+    arguments.directory.mkdir(exist_ok=True)
+    if not (arguments.directory / "store.duckdb").exists():
+        load(arguments.directory, arguments.hits)
+    size = sum(path.stat().st_size for path in arguments.directory.glob("store.duckdb*"))
+    print(f"{arguments.hits} hits, {size / arguments.hits:.1f} bytes each", flush=True)
+    if arguments.only_load:
+        return
+    started = time.perf_counter()
+    server = Server(arguments.directory)
+    try:
+        print(f"start {time.perf_counter() - started:.1f} s, {server.cpu_ms():.0f} ms of the worker")
+        for name, site in (("largest site", SITE), ("site of 46 000 hits", SMALL_SITE)):
+            print(name)
+            for days in (30, 365):
+                ask(server, site, days, arguments.repeat)
+        print(f"memory after the queries: {server.memory_mb():.0f} MB", flush=True)
+        for kind in KINDS:
+            measured = send(server, kind, arguments.seconds)
+            print(f"  {kind.name:<44}{measured.rate:>8.0f} events/s{measured.cpu_ms:>8.3f} ms CPU", flush=True)
+        print(f"memory after the appends: {server.memory_mb():.0f} MB")
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
