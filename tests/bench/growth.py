@@ -1,6 +1,6 @@
 """Measure a store of a year of hits of 1 000 sites of very different size.
 
-    python -m tests.bench.growth DIRECTORY --hits 32000000 [--seconds 5] [--only-load]
+    python -m tests.bench.growth DIRECTORY --hits 32000000 [--seconds 5] [--more-days 205] [--only-load]
 
 The hits of the largest site are a fifth of all; one site has 46 000 hits however many the others have. Rows of settled
 days are written as the store leaves them, but for the last month, which it sorts itself. Prints the figures of a start,
@@ -9,7 +9,8 @@ appends, queries, memory and disk. DIRECTORY is filled at the first run.
 
 import argparse
 import time
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -28,7 +29,7 @@ EXPONENT = 1.35
 SMALL_SITE = "5a11b109-0000-4000-8000-000000000001"
 SMALL_HITS = 46_000
 DAYS = 365
-LAST = datetime.now().date()
+LAST = datetime.now(UTC).date()
 SETTLED = LAST - timedelta(days=2)
 SORTED_BY_STORE = timedelta(days=30)
 HITS_AT_ONCE = 1_000_000
@@ -57,7 +58,9 @@ CREATE TEMP MACRO lies_by_site(ts) AS ts < '$sorted'::TIMESTAMP;
 """
 PLACE = f"""
 CREATE TEMP MACRO place(i) AS
-    floor(pow(1 - (1 - pow({SITES + 1}, {1 - EXPONENT})) * (hash(i) % 1000000007 / 1000000007), 1 / {1 - EXPONENT}))::INT;
+    floor(pow(
+        1 - (1 - pow({SITES + 1}, {1 - EXPONENT})) * (hash(i) % 1000000007 / 1000000007), 1 / {1 - EXPONENT}
+    ))::INT;
 """
 
 
@@ -75,7 +78,7 @@ def load(directory: Path, hits: int) -> None:
         connection.execute(MACROS.replace("$sessions", str(sessions)).replace("$sorted", str(sorted_until)))
         parts = max(1, hits // HITS_AT_ONCE)
         days = [round(DAYS * n / parts) for n in range(parts + 1)]
-        for begin, end in zip(days, days[1:], strict=False):
+        for begin, end in pairwise(days):
             values = {
                 "start": datetime.combine(first_day, datetime.min.time()),
                 "span": DAYS * 86_400,
@@ -87,7 +90,8 @@ def load(directory: Path, hits: int) -> None:
                 connection.execute(part, {name: values[name] for name in list_parameters(part.query)})
             print(f"  {end} days, {time.perf_counter() - started:.0f} s", flush=True)
         connection.execute(
-            "INSERT INTO sorted_days SELECT range::DATE FROM range($first::TIMESTAMP, $last::TIMESTAMP, INTERVAL 1 DAY)",
+            "INSERT INTO sorted_days SELECT range::DATE"
+            " FROM range($first::TIMESTAMP, $last::TIMESTAMP, INTERVAL 1 DAY)",
             {"first": first_day, "last": sorted_until},
         )
         connection.execute("CHECKPOINT")
@@ -99,6 +103,33 @@ def load(directory: Path, hits: int) -> None:
         engine.settle(SETTLED)
     engine.close()
     print(f"settled in {time.perf_counter() - started:.0f} s, {time.process_time() - cpu:.0f} of CPU", flush=True)
+
+
+def add_days(directory: Path, days: int) -> None:
+    """Copy the rows of the last days to the year before, with identifiers of their own."""
+    shift = f"INTERVAL {DAYS} DAY"
+    first = LAST - timedelta(days=days - 1)
+    with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "2GB", "threads": 2}) as connection:
+        ((least, numbers),) = connection.execute(
+            "SELECT min(session_no), max(session_no) + 1 FROM sessions WHERE first_ts >= $first", {"first": first}
+        ).fetchall()
+        connection.execute(f"""
+            INSERT INTO hits SELECT * REPLACE (
+                session_no - {numbers} AS session_no, uuid() AS event_key, ts - {shift} AS ts,
+                received_at - {shift} AS received_at, inserted_at - {shift} AS inserted_at
+            ) FROM hits WHERE session_no >= {least};
+            INSERT INTO sessions SELECT * REPLACE (
+                session_no - {numbers} AS session_no, uuid() AS session_key,
+                sha256((session_no - {numbers})::VARCHAR) AS session_id,
+                first_ts - {shift} AS first_ts, last_ts - {shift} AS last_ts
+            ) FROM sessions WHERE session_no >= {least};
+        """)
+        for table in ("settled_days", "page_days", "examined_days", "sorted_days"):
+            connection.execute(
+                f"INSERT INTO {table} SELECT * REPLACE (day - {DAYS} AS day) FROM {table} WHERE day >= $first",
+                {"first": first},
+            )
+        connection.execute("CHECKPOINT")
 
 
 def ask(server: Server, site: str, days: int, repeat: int) -> None:
@@ -124,13 +155,17 @@ def main() -> None:
     parser.add_argument("--hits", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--more-days", type=int, default=0, help="hold the hits of the last days a year before, too")
     parser.add_argument("--only-load", action="store_true")
     arguments = parser.parse_args()
     arguments.directory.mkdir(exist_ok=True)
     if not (arguments.directory / "store.duckdb").exists():
         load(arguments.directory, arguments.hits)
+    if arguments.more_days:
+        add_days(arguments.directory, arguments.more_days)
+    hits = arguments.hits * (DAYS + arguments.more_days) // DAYS
     size = sum(path.stat().st_size for path in arguments.directory.glob("store.duckdb*"))
-    print(f"{arguments.hits} hits, {size / arguments.hits:.1f} bytes each", flush=True)
+    print(f"{hits} hits, {size / hits:.1f} bytes each", flush=True)
     if arguments.only_load:
         return
     started = time.perf_counter()
