@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from traffic_analytics.console import app_without_settings
+from traffic_analytics.app_commands import app_without_settings
 from traffic_analytics.errors import ConfigurationError, DamagedFile
 from traffic_analytics.runtime.env_values import read_environment
 from traffic_analytics.settings import Settings

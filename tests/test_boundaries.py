@@ -41,7 +41,8 @@ ALLOWED = {
     ],
     "pubsub": ["hits", "delivery", "salts.cache", "runtime", "errors"],
     "setup": ["settings", "runtime", "errors"],
-    "console": ["setup", "runtime"],
+    "app_commands": ["setup", "runtime"],
+    "console": ["app_commands"],
     "__main__": ["console"],
     "cli": ["delivery", "salts", "hits", "health", "tinybird", "settings", "errors"],
     "observability": [
@@ -61,6 +62,7 @@ ALLOWED = {
         "automation_sync",
         "pubsub",
         "setup",
+        "app_commands",
         "console",
         "__main__",
         "cli",
@@ -84,7 +86,7 @@ ALLOWED_TO_ENGINE = [
 ]
 WITH_ENGINE = {"cli", "wiring"}
 ALLOWED_TO_ENTRY = {
-    "app.py": ["wiring", "console", "settings", "runtime", "errors"],
+    "app.py": ["wiring", "app_commands", "settings", "runtime", "errors"],
     "gunicorn.conf.py": ["settings", "runtime", "salts.circuit_breaker", "gunicorn_worker", "observability", "errors"],
 }
 WITH_FLASK = {
@@ -96,6 +98,7 @@ WITH_FLASK = {
     "automation_sync",
     "observability",
     "tinybird",
+    "app_commands",
     "console",
     "cli",
     "wiring",

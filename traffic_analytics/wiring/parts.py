@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from traffic_analytics import wsgi
-from traffic_analytics.console import AppCommands
+from traffic_analytics.app_commands import AppCommands
 from traffic_analytics.delivery.forwarder import Forwarder
 from traffic_analytics.delivery.modes import (
     DirectDelivery,
