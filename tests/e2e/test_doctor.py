@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.support.service import Service
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(NGINX is None, reason="nginx is not installed")]
 
 INSTALLATION = {"TRUST_PROXY": "1", "ALLOWED_SITES": SITE}
 SECRET = "p.not-the-token-of-the-store"
