@@ -119,7 +119,7 @@ class Journal:
                 written += os.write(self._file, frame[written:])
             os.fdatasync(self._file)
         except OSError as error:
-            # What reached the disk is unknown, so the next frame begins a new file, whose name ends this one.
+            # It is unknown how much reached the disk. The next frame begins a new file, whose name ends this one.
             self._close()
             raise explain_system(self._directory, error.errno or 0) from error
         start, self.end = self.end, self.end + len(frame)

@@ -111,7 +111,7 @@ def test_damage_before_the_last_frame_names_file_position_and_remedy(tmp_path: P
     with pytest.raises(DamagedFile, match=rf"journal/{file.name} .* at byte {frames[frame].start}: .* move it out"):
         reopened(tmp_path)
     assert file.read_bytes() == content
-    # What the tables have already is not read.
+    # Rows that are in the tables already are not read.
     assert reopened(tmp_path, frames[frame].end)[1] == frames[frame + 1 :]
 
 

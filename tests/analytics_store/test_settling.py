@@ -1,4 +1,4 @@
-"""Whatever happens to a store, its answers are those computed from its hits, whether days are settled or not."""
+"""Answers are those computed from the hits after any sequence of operations, whether days are settled or not."""
 
 import gzip
 import random

@@ -57,7 +57,7 @@ SITE_OF_GHOST_CLI = """server {
 
 
 class Installation:
-    """What `setup` writes into a directory of its own, and the processes that it describes."""
+    """Files that `setup` writes into a directory of its own, and the processes that they describe."""
 
     def __init__(self, wheel: Path, directory: Path, *options: str, **tokens: str) -> None:
         self.directory = directory

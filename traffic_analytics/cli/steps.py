@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was tried. It is good without advice. Neither text holds a token."""
+    """Result of one attempt, good if it has no advice. Neither text holds a token."""
 
     name: str
     advice: str | None = None
