@@ -12,7 +12,7 @@ from analytics_store.duckdb_engine.append import Appender
 from analytics_store.duckdb_engine.compaction import compact
 from analytics_store.duckdb_engine.database import Database
 from analytics_store.duckdb_engine.export import count, export
-from analytics_store.duckdb_engine.pipes import AUTOMATIONS, statement
+from analytics_store.duckdb_engine.pipes import AUTOMATIONS, SITES, select, statement
 from analytics_store.duckdb_engine.settling import Settling, check
 from analytics_store.duckdb_engine.statements import read_sql, run
 from analytics_store.engine import Quarantined, Result
@@ -85,7 +85,7 @@ class DuckDbEngine:
 
     def sites(self) -> list[dict[str, Any]]:
         """Return each site with its host and the counts of its content."""
-        result = self.database.query(read_sql("sql/sites.sql"), {})
+        result = self.database.query(select(read_sql(SITES) + read_sql("sql/sites.sql"), frozenset()), {})
         names = [name for name, _ in result.columns]
         return [dict(zip(names, row, strict=True)) for row in result.rows]
 

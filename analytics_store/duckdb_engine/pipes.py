@@ -11,10 +11,12 @@ from analytics_store.duckdb_engine.statements import read_sql
 
 WEB = "pipes/_web.sql"
 AUTOMATIONS = "pipes/_automations.sql"
-SHARED = {"api_kpis": WEB, "api_top_": WEB, "api_automation_": AUTOMATIONS}
+SITES = "pipes/_sites.sql"
+SHARED = {"api_kpis": WEB, "api_top_": WEB, "api_automation_": AUTOMATIONS, "api_sites": SITES}
 """Beginnings of names, and definitions in front of their statements.
 
 WEB: the hits and sessions that meet the filters of a web endpoint. AUTOMATIONS: the version of a row that counts.
+SITES: the sites and their hosts.
 """
 PAGES = "api_top_pages"
 PAGES_BY_DAY = "pipes/api_top_pages_by_day.sql"

@@ -109,16 +109,14 @@ class Ghost:
             | {"payload": json.dumps(event["payload"]), "site_uuid": event["payload"]["site_uuid"]})
             for event in events
         ]  # fmt: skip
-        columns = "timestamp String, session_id String, action String, version String, inserted_at String"
-        with tempfile.NamedTemporaryFile("w", suffix=".ndjson") as file:
-            file.write("\n".join(rows))
-            file.flush()
-            self._session.query(
-                "INSERT INTO analytics_events (timestamp, session_id, action, version, payload, site_uuid, inserted_at)"
-                " SELECT parseDateTime64BestEffort(timestamp, 3, 'UTC'), session_id, action, version, payload,"
-                " site_uuid, parseDateTime64BestEffort(inserted_at, 3, 'UTC')"
-                f" FROM file('{file.name}', 'JSONEachRow', '{columns}, payload String, site_uuid String')"
-            )
+        self._insert(
+            rows,
+            "timestamp String, session_id String, action String, version String, inserted_at String, payload String,"
+            " site_uuid String",
+            "INSERT INTO analytics_events (timestamp, session_id, action, version, payload, site_uuid, inserted_at)"
+            " SELECT parseDateTime64BestEffort(timestamp, 3, 'UTC'), session_id, action, version, payload,"
+            " site_uuid, parseDateTime64BestEffort(inserted_at, 3, 'UTC')",
+        )
 
     def load_automation(self, name: str, events: list[Event]) -> None:
         """Store rows of Ghost's automations."""
@@ -127,16 +125,20 @@ class Ghost:
             | {"payload": json.dumps(event["payload"])})
             for event in events
         ]  # fmt: skip
-        columns = "site_uuid String, id String, updated_at String, inserted_at String, payload String"
+        self._insert(
+            rows,
+            "site_uuid String, id String, updated_at String, inserted_at String, payload String",
+            f"INSERT INTO {name} (site_uuid, id, updated_at, inserted_at, payload) SELECT toUUID(site_uuid), id,"
+            " parseDateTime64BestEffort(updated_at, 3),"
+            " if(inserted_at = '', now64(3), parseDateTime64BestEffort(inserted_at, 3)), payload",
+        )
+
+    def _insert(self, rows: list[str], columns: str, statement: str) -> None:
+        """Run a statement that selects from rows of JSON."""
         with tempfile.NamedTemporaryFile("w", suffix=".ndjson") as file:
             file.write("\n".join(rows))
             file.flush()
-            self._session.query(
-                f"INSERT INTO {name} (site_uuid, id, updated_at, inserted_at, payload) SELECT toUUID(site_uuid), id,"
-                " parseDateTime64BestEffort(updated_at, 3),"
-                " if(inserted_at = '', now64(3), parseDateTime64BestEffort(inserted_at, 3)), payload"
-                f" FROM file('{file.name}', 'JSONEachRow', '{columns}')"
-            )
+            self._session.query(f"{statement} FROM file('{file.name}', 'JSONEachRow', '{columns}')")
 
     def ask(self, pipe: str, params: Mapping[str, str], now: datetime | None = None) -> list[Row]:
         """Return the rows of a pipe, as of a time if one is given."""

@@ -1,21 +1,9 @@
 -- Sites, most visited first. A week is the 7 × 24 hours until now, so that it compares with the one before.
-WITH sites AS (
-    SELECT site_uuid, max(last_ts) AS last_hit
-    FROM sessions
-    WHERE $site_uuid IS NULL OR site_uuid = $site_uuid
-    GROUP BY site_uuid
-),
--- The most frequent host of the last day with hits: a single hit through a translator or proxy renames no site.
-hosts AS (
-    SELECT site_uuid, mode(lower(regexp_extract(href, '^https?://([^/?#]+)', 1, 'i'))) AS host
-    FROM hits JOIN sites USING (site_uuid)
-    WHERE ts >= last_hit - INTERVAL 1 DAY
-    GROUP BY site_uuid
-),
-recent AS (
+, recent AS (
     SELECT site_uuid, first_ts, last_ts
     FROM sessions
-    WHERE last_ts >= $since AND ($site_uuid IS NULL OR site_uuid = $site_uuid)
+    WHERE last_ts >= $since
+    AND site_uuid = $site_uuid  -- if site_uuid
 ),
 counts AS (
     SELECT
