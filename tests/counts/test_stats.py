@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from datetime import timedelta
@@ -131,6 +132,20 @@ def test_a_damaged_file_begins_anew_and_stops_nothing(damage: bytes, start: Any,
 
     assert listed(stats(again, "--json")["start"]) == {(SITE, "accepted", None): 1}
     assert "CountsLost" in log.text or not damage
+
+
+def test_the_database_of_another_program_stays_as_it_is(start: Any, tmp_path: Any, log: Any) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "counts.sqlite3")) as other, other:
+        other.execute("CREATE TABLE start (ours TEXT)")
+        other.execute("INSERT INTO start VALUES ('kept')")
+    service = start()
+
+    assert service.hit().status_code == 202
+    record(service)
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "counts.sqlite3")) as other:
+        assert other.execute("SELECT ours FROM start").fetchall() == [("kept",)]
+    assert "CountsUnavailable" in log.text
 
 
 def test_a_file_that_cannot_be_made_stops_nothing(start: Any, tmp_path: Any, log: Any) -> None:

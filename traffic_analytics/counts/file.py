@@ -15,7 +15,7 @@ import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
 from traffic_analytics.counts.tally import OTHER_SITES, Kind
-from traffic_analytics.errors import DamagedFile
+from traffic_analytics.errors import DamagedFile, ForeignFile
 from traffic_analytics.hits.outcomes import ACCEPTED, Counted
 from traffic_analytics.hits.page_hit import is_uuid
 from traffic_analytics.runtime.sqlite_file import SqliteFile
@@ -66,26 +66,31 @@ class CountFile:
     """File of counts, shared by all processes of a machine."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._file = SqliteFile(path, SCHEMA, PRAGMAS, busy_timeout=2.0)
         self._is_usable = True
 
     def prepare(self) -> None:
-        """Create the file; a damaged one is deleted first. Without a file, nothing is stored."""
+        """Create the file; a damaged one is replaced, another program's is not. Without a file, nothing is stored."""
+        try:
+            self._prepare()
+        except (DamagedFile, OSError) as failure:
+            _log.error("hits are not counted: %s", failure, extra={"event": "CountsUnavailable"})
+            self._is_usable = False
+
+    def _prepare(self) -> None:
         try:
             self._file.prepare()
+        except ForeignFile:
+            raise
         except DamagedFile as error:
             _log.warning("the counts of hits begin anew: %s", error, extra={"event": "CountsLost"})
-            try:
-                for suffix in ("", "-wal", "-shm"):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-                self._file.prepare()
-            except (DamagedFile, OSError) as failure:
-                _log.error("hits are not counted: %s", failure, extra={"event": "CountsUnavailable"})
-                self._is_usable = False
+            self._file.discard()
+            self._file.prepare()
 
     def begin(self, now: datetime) -> None:
         """Begin the period since the start anew. Call it once, before the worker processes start."""
+        if not self._is_usable:
+            return
         with contextlib.suppress(sqlite3.Error), contextlib.closing(self._file.open_another()) as connection:
             connection.executescript("BEGIN; DELETE FROM start; DELETE FROM hits WHERE period = 'start';")
             connection.execute("INSERT INTO start VALUES (?)", (f"{now:%Y-%m-%dT%H:%M:%SZ}",))
