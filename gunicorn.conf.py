@@ -63,7 +63,7 @@ timeout = 30
 graceful_timeout = 25  # seconds; Kubernetes kills after 30, Docker after 10 unless stop_grace_period is longer
 message.MAX_REQUEST_LINE = PARAMETERS_LIMIT
 limit_request_line = PARAMETERS_LIMIT if _settings.stats_target else 4094
-# Readers' browsers send the cookies of the blog; gunicorn_worker/exchange.py limits all headers together.
+# Readers' browsers send the cookies of the blog; gunicorn_worker/request_head.py limits all headers together.
 limit_request_fields = 100
 limit_request_field_size = 16_384
 

@@ -178,6 +178,7 @@ class Silent:
 
 
 def standalone(data_dir: Path, **parts: Any) -> Any:
+    parts = {"outcomes": dict[tuple[str, str], int]} | parts
     return Health(
         spool=None,
         spool_max_mb=1,
@@ -192,7 +193,7 @@ def standalone(data_dir: Path, **parts: Any) -> Any:
     )
 
 
-def test_hits_are_shown_by_outcome_if_they_are_counted(tmp_path: Path) -> None:
+def test_hits_are_shown_by_outcome(tmp_path: Path) -> None:
     outcomes = {("accepted", ""): 1200, ("bot", ""): 7, ("invalid", "body.payload.href"): 2, ("refused", "site"): 1}
 
     (hits, *_) = standalone(tmp_path, outcomes=lambda: outcomes)()["groups"]

@@ -17,6 +17,7 @@ from traffic_analytics.cli.tracker_script import TrackerScript, find_tracker_scr
 from traffic_analytics.delivery.target import DATA_SOURCES
 from traffic_analytics.health import FORWARDED_ENTRIES
 from traffic_analytics.hits.page_hit import TEST_SITE
+from traffic_analytics.hits.routes import HIT_PATH
 from traffic_analytics.tinybird.transport import failure_reason
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from traffic_analytics.settings import Settings
 
-HIT_PATH = "/api/v1/page_hit"
 PREFIX = "/.ghost/analytics"
 FORGED_ADDRESS = "192.0.2.1"
 """Address for documentation; a proxy that appends leaves it in X-Forwarded-For."""
@@ -111,7 +111,7 @@ def _find_script(settings: Settings, page: requests.Response) -> TrackerScript:
 def _find_service(settings: Settings, page: str, script: TrackerScript) -> int:
     """Check that hits reach this service; return the number of proxies that add to X-Forwarded-For."""
     blog = urlsplit(page)
-    own = f"{blog.scheme}://{blog.netloc}{PREFIX}{HIT_PATH}"
+    own = f"{_origin(page)}{PREFIX}{HIT_PATH}"
     elsewhere = f"is not this service: set tinybird__tracker__endpoint to {own} in Ghost and restart it"
     if not script.host.endswith(HIT_PATH):
         raise _Stop(elsewhere)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import msgspec
 
-from traffic_analytics.hits.enrich import enrich
+from traffic_analytics.hits.enrich import enrich, iso_milliseconds
 from traffic_analytics.hits.page_hit import TEST_SITE, Payload, Query, RawHit
 from traffic_analytics.hits.user_agent import UNKNOWN, UserAgent
 from traffic_analytics.tinybird.jwt import sign_claims
@@ -62,7 +62,7 @@ def marked_hit(page: str, pathname: str) -> dict[str, object]:
         "member_uuid": "undefined",
         "member_status": "undefined",
     }
-    timestamp = _now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    timestamp = iso_milliseconds(_now())
     return {"timestamp": timestamp, "action": "page_hit", "version": "1", "payload": payload}
 
 

@@ -88,10 +88,10 @@ class Health:
         admin_token: str,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
-        outcomes: Callable[[], Mapping[tuple[str, str], int]] | None = None,
+        outcomes: Callable[[], Mapping[tuple[str, str], int]],
         disk_usage: Callable[[Path], DiskUsage] = shutil.disk_usage,
     ) -> None:
-        """Store the parts. `outcomes` counts today's hits by outcome and rule, if hits are counted."""
+        """Store the parts. `outcomes` counts today's hits by outcome and rule."""
         self._spool = spool
         self._spool_max_bytes = spool_max_mb * 1024 * 1024
         self._data_dir = data_dir
@@ -130,8 +130,6 @@ class Health:
         yield "Machine", [*self._machine(), *(Fact(name, value) for name, value in self._versions.items())]
 
     def _hits(self) -> Iterator[Fact]:
-        if self._outcomes is None:
-            return
         try:
             counts = self._outcomes()
         except sqlite3.Error as error:
@@ -163,7 +161,7 @@ class Health:
             return
         age = 0.0 if backlog.oldest is None else max(0.0, self._clock() - backlog.oldest)
         yield Fact("waiting in the spool", f"{backlog.waiting:,}")
-        late = "The target does not accept events: see the log for DeliveryFailed and DeliveryMisconfigured."
+        late = "The target does not accept events: see the log for DeliveryDelayed and DeliveryMisconfigured."
         yield Fact("waiting for", _duration(age), late if age > LONGEST_WAIT else "")
         share = backlog.bytes_used / self._spool_max_bytes
         full = "Hits are refused once it is full: let the target accept events again, or raise SPOOL_MAX_MB."

@@ -116,11 +116,8 @@ class HeadParser:
         self._server = server
         self._keys: dict[bytes, str] = {}
         self._usual = self._make_template()
-        self._parse = self._make_short_path(cfg)
-
-    def parse(self, head: bytes) -> Head:
+        self.parse: Callable[[bytes], Head] = self._make_short_path(cfg)
         """Parse a head up to and with its blank line."""
-        return self._parse(head)
 
     def _make_template(self) -> dict[str, Any]:
         """Return what all requests have in common in gunicorn's environment."""

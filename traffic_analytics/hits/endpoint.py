@@ -61,7 +61,9 @@ class HitEndpoint:
         self._trust_proxy = settings.trust_proxy
         self._hmac_secret = settings.hmac_secret.encode() if settings.hmac_secret else None
         self._hmac_log_only = settings.hmac_validation_log_only
-        self._allowed_sites = settings.allowed_sites
+        self._allowed_sites: frozenset[str] | None = None
+        if settings.allowed_sites is not None:
+            self._allowed_sites = settings.allowed_sites | {page_hit.TEST_SITE}
         self._own_visits = OwnVisits(settings.ignore_addresses, settings.ignore_paths)
         self._spam = ReferrerSpam(settings.extra_referrers)
         self._bot_headers = (("x-ghost-bot-detected", "true"),) if settings.enable_bot_detection_header else ()
@@ -98,8 +100,7 @@ class HitEndpoint:
         if self._hmac_secret is not None:
             self._check_signature(environ, self._hmac_secret, now.timestamp())
         hit = page_hit.parse(environ, environ.get("QUERY_STRING", ""), body)
-        site = hit.site_uuid.lower()
-        if self._allowed_sites is not None and site not in self._allowed_sites and site != page_hit.TEST_SITE:
+        if self._allowed_sites is not None and hit.site_uuid.lower() not in self._allowed_sites:
             raise errors.SiteNotAllowed("headers.x-site-uuid: this service accepts no hits of this site")
         agent = self._parse_user_agent(hit.user_agent)
         address = visitor.client_address(

@@ -105,7 +105,6 @@ BROWSER_NAMES = {
     "firefox beta": "firefox",
     "firefox ios": "firefox",
     "firefox mobile": "firefox",
-    "headlesschrome": "chrome headless",
     "heytap browser": "heytap",
     "ie mobile": "iemobile",
     "miuibrowser": "miui browser",
@@ -134,7 +133,7 @@ BROWSER_NAMES = {
         "huawei browser", "ice browser", "iceape", "iceweasel", "icab", "ie", "instagram", "iron", "jasmine",
         "k-meleon", "kindle", "konqueror", "line", "links", "lunascape", "lynx", "maxthon", "midori", "minimo",
         "netfront", "netscape", "obigo", "oculus browser", "omniweb", "opera", "opera coast", "opera gx", "opera mini",
-        "opera tablet", "opera touch", "phantomjs", "phoenix", "polaris", "puffin", "qupzilla", "rekonq", "rockmelt",
+        "opera tablet", "opera touch", "phoenix", "polaris", "puffin", "qupzilla", "rekonq", "rockmelt",
         "sailfish browser", "samsung internet", "seamonkey", "skyfire", "sleipnir", "snapchat",
         "sogou explorer", "swiftfox", "tiktok", "twitter", "up.browser", "vivaldi", "waterfox", "whale",
     )

@@ -100,7 +100,7 @@ def whole_number(least: int, most: int) -> Read:
 
 def yes_or_no(text: str) -> bool:
     """Read true or false."""
-    return bool(("false", "true").index(one_of("true", "false")(text.lower())))
+    return bool(one_of("true", "false")(text.lower()) == "true")
 
 
 def one_of(*choices: str) -> Read:

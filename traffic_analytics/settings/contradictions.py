@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 def contradictions(settings: Variables, given: Set[str]) -> Iterator[str]:
     """Yield contradictions. A variable that is given but invalid is not reported as missing."""
-    publishes = settings.delivery == "pubsub" and not settings.worker_mode
     on_google = (
-        "DELIVERY=pubsub" if publishes else "",
+        "DELIVERY=pubsub" if settings.publishes else "",
         "WORKER_MODE=true" if settings.worker_mode else "",
         "SALT_STORE_TYPE=firestore" if settings.salt_store_type == "firestore" else "",
     )
-    if not (publishes and settings.tinybird_sync_auth is None) and "PROXY_TARGET" not in given:
+    if not (settings.publishes and settings.tinybird_sync_auth is None) and "PROXY_TARGET" not in given:
         yield "PROXY_TARGET: must be set, for example to https://api.tinybird.co/v0/events"
     if "TINYBIRD_TRACKER_TOKEN" not in given:
         yield from _need_tracker_token(settings)
     elif settings.request_tokens:
         yield "REQUEST_TOKENS: has no effect with TINYBIRD_TRACKER_TOKEN"
-    if publishes and "PUBSUB_TOPIC_PAGE_HITS_RAW" not in given:
+    if settings.publishes and "PUBSUB_TOPIC_PAGE_HITS_RAW" not in given:
         yield "PUBSUB_TOPIC_PAGE_HITS_RAW: must be set with DELIVERY=pubsub"
     if settings.worker_mode and "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW" not in given:
         yield "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW: must be set with WORKER_MODE=true"

@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 def missing_packages(settings: Variables) -> Iterator[str]:
     """Yield the optional packages that the settings need and that are not installed."""
-    publishes = settings.delivery == "pubsub" and not settings.worker_mode
     pubsub = ("google.cloud.pubsub_v1", "google-cloud-pubsub", "gcp")
     traces = "OTEL_TRACES_EXPORTER"
     for needed, name, (module, package, extra) in (
         (settings.stats_target and settings.tinybird_admin_token, "TINYBIRD_ADMIN_TOKEN", ("jwt", "PyJWT", "stats")),
         (settings.worker_mode, "WORKER_MODE", pubsub),
-        (publishes, "DELIVERY", pubsub),
+        (settings.publishes, "DELIVERY", pubsub),
         (
             settings.salt_store_type == "firestore",
             "SALT_STORE_TYPE",

@@ -288,7 +288,11 @@ class Variables:
         return self.salt_store_file_path or self.data_dir / "salts.sqlite3"
 
     @property
+    def publishes(self) -> bool:
+        """True if this process publishes hits to Pub/Sub."""
+        return self.delivery == "pubsub" and not self.worker_mode
+
+    @property
     def target_name(self) -> str:
         """Host of the target, with its port, or the name of the topic."""
-        publishes = self.delivery == "pubsub" and not self.worker_mode
-        return str(self.pubsub_topic_page_hits_raw) if publishes else urlsplit(self.proxy_target).netloc
+        return str(self.pubsub_topic_page_hits_raw) if self.publishes else urlsplit(self.proxy_target).netloc

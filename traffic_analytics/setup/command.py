@@ -16,7 +16,7 @@ import click
 
 from traffic_analytics.errors import ConfigurationError
 from traffic_analytics.runtime.env_file import read_env_file
-from traffic_analytics.runtime.env_values import http_url, read_environment, set_variables
+from traffic_analytics.runtime.env_values import http_url, one_of, read_environment, set_variables
 from traffic_analytics.settings import Settings
 from traffic_analytics.setup import env_file
 from traffic_analytics.setup.next_steps import next_steps
@@ -74,7 +74,8 @@ def setup(directory: Path, *, add: bool, yes: bool, show_secrets: bool, **option
     known = recorded | chosen
     answers = _Answers(known, may_ask=not yes)
     plan = _plan(answers, directory, given)
-    tokens = {name: text for name in SECRETS if (text := _environment().get(name))} | given
+    environment = read_environment()
+    tokens = {name: environment[name] for name in SECRETS if environment.get(name)} | given
     if plan.target == TINYBIRD:
         for name in SECRETS:
             tokens[name] = tokens.get(name) or answers.ask_secret(name)
@@ -94,13 +95,6 @@ def setup(directory: Path, *, add: bool, yes: bool, show_secrets: bool, **option
     for number, step in enumerate(next_steps(plan, given), 1):
         click.echo(f"\n{number}. {step}")
     _show_ghost(plan, (variables | given)["TINYBIRD_ADMIN_TOKEN"] if show_secrets else None)
-
-
-def _environment() -> dict[str, str]:
-    try:
-        return read_environment()
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from None
 
 
 class _Answers:
@@ -137,9 +131,9 @@ def _plan(answers: _Answers, directory: Path, given: Mapping[str, str]) -> Plan:
     domain = given.get("DOMAIN")
     blog = answers.ask("blog", "Address of the blog", blog_origin, f"https://{domain}" if domain else None)
     choices = f"{STORE} (on this machine) or {TINYBIRD}"
-    target = answers.ask("target", f"Where hits go: {choices}", _one_of(STORE, TINYBIRD), STORE)
+    target = answers.ask("target", f"Where hits go: {choices}", one_of(STORE, TINYBIRD), STORE)
     kinds = (GHOST_DOCKER, DOCKER, SYSTEMD, PROCFILE)
-    runs = answers.ask("runs", f"How the service is started: {', '.join(kinds)}", _one_of(*kinds))
+    runs = answers.ask("runs", f"How the service is started: {', '.join(kinds)}", one_of(*kinds))
     place = _read("--directory", unit_path, str(directory))
     has_volumes = runs in (GHOST_DOCKER, DOCKER)
     if has_volumes and "data-dir" in answers.known:
@@ -172,15 +166,6 @@ def _plan(answers: _Answers, directory: Path, given: Mapping[str, str]) -> Plan:
         tinybird=url,
         workspace=workspace,
     )
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
-        return text
-
-    return read
 
 
 def _read(name: str, read: Callable[[str], Path], text: str) -> Path:

@@ -133,7 +133,7 @@ def create_service(
 
     # Both read their lists now, before the fork, and not in the first hit.
     user_agent.parse("")
-    referrer.classify("https://example.com/", None, None, "")
+    referrer.classify("https://example.com/", "example", None, "")
     return app
 
 
