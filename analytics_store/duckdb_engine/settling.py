@@ -49,10 +49,11 @@ class Settling:
     def settle(self, cursor: duckdb.DuckDBPyConnection, last: date, piece_bytes: int) -> None:
         """Take one step."""
         cursor.execute("BEGIN")
-        day = self.find_day(cursor, last)
         if not self._learnt:
             run(cursor, "sql/learn_facts.sql", {"sessions": SESSIONS_AT_ONCE})
-        elif day is not None:
+        elif (day := self.find_day(cursor, last)) is not None:
+            # Set before the commit, which may take effect even if it fails. Late hits then leave the day to the hits.
+            self._last_day = max(day, self._last_day or day)
             sort_day(cursor, day, piece_bytes)
             sites = [site for (site,) in run(cursor, "sql/busy_sites.sql", {"day": day, "least": BUSY_SESSIONS})]
             if sites:

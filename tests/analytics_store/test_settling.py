@@ -2,7 +2,7 @@
 
 import gzip
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 
 from analytics_store import maintenance
 from analytics_store.duckdb_engine import pipes, settling, sorting
+from analytics_store.errors import UnavailableError
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
 from tests.support.store import GOLDEN, NOW, Clock, hit, ndjson
@@ -158,6 +159,27 @@ def test_a_late_hit_leaves_its_day_to_the_hits_until_it_is_settled_again(app: Fl
     # A session that began on the settled day goes on.
     post("a", "21T10:00")
     assert (settled_rows(app), visits()) == (0, 5)
+
+
+def test_a_late_hit_leaves_a_day_whose_settling_failed_after_its_commit(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise UnavailableError("the file cannot be read")
+
+    for session, day in (("first", 17), ("a", 18), ("b", 18)):
+        client.post(URL, json=hit(timestamp=f"2026-11-{day}T09:00:00.000Z", session_id=session))
+    engine = app.extensions["store"].engine
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._settling, "_learnt", True)
+        patch.setattr(settling.Settling, "load", fail)
+        with pytest.raises(UnavailableError):
+            engine.settle(date(2026, 11, 18))
+    assert settled_rows(app) == 1
+
+    client.post(URL, json=hit(timestamp="2026-11-18T08:00:00.000Z", session_id="late"))
+
+    assert settled_rows(app) == 0
 
 
 def test_the_rows_of_a_finished_day_are_sorted_once(app: Flask, client: FlaskClient) -> None:
