@@ -20,8 +20,6 @@ class Endpoint:
     read: parameters.Reader
     # A session is all of its hits, also those outside the days of the query, and counts only where it began.
     whole_sessions: bool = False
-    # Columns that a response holds only if the request names them.
-    on_request: frozenset[str] = frozenset()
 
 
 ENDPOINTS = {
@@ -42,8 +40,8 @@ ENDPOINTS = {
         Endpoint("api_active_visitors", parameters.active_visitors),
         Endpoint("api_post_visitor_counts", parameters.post_visitor_counts),
         Endpoint("api_gift_link_visits", parameters.gift_link_visits),
-        Endpoint("api_monitoring_ingestion", parameters.monitoring, on_request=frozenset({"site_uuid"})),
-        Endpoint("api_monitoring_ingestion_aggregated", parameters.monitoring, on_request=frozenset({"site_uuid"})),
+        Endpoint("api_monitoring_ingestion", parameters.monitoring),
+        Endpoint("api_monitoring_ingestion_aggregated", parameters.monitoring),
         Endpoint("api_sites", parameters.sites),
         Endpoint("api_automation_browse_stats", parameters.site),
     )
@@ -64,10 +62,4 @@ def run(endpoint: Endpoint, engine: Engine, args: Mapping[str, str], now: dateti
     values = endpoint.read(args, now)
     if endpoint.whole_sessions:
         values |= parameters.WHOLE_SESSIONS
-    result = engine.ask(endpoint.name, values)
-    hidden = endpoint.on_request - args.keys()
-    places = [place for place, (name, _) in enumerate(result.columns) if name not in hidden]
-    if len(places) == len(result.columns):
-        return result
-    columns = [result.columns[place] for place in places]
-    return replace(result, columns=columns, rows=[tuple(row[place] for place in places) for row in result.rows])
+    return engine.ask(endpoint.name, values)

@@ -55,7 +55,7 @@ class RefusedRowsError(StoreError):
 
 
 class UnavailableError(StoreError):
-    """The database cannot be used now; nothing of the request was stored."""
+    """The database cannot be used now; rows of the request that were accepted before stay."""
 
 
 def explain_system(file: Path, number: int) -> StoreError:

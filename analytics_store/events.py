@@ -216,7 +216,7 @@ def _timestamp(fields: Mapping[str, Any], name: str) -> datetime:
     text = _text(fields, name)
     try:
         return parse_timestamp(text)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise InvalidRowError(f"{name} must be a date and time") from None
 
 
@@ -228,7 +228,7 @@ def _readable_timestamp(value: object) -> datetime | None:
     """Return a timestamp that only the monitoring reads; an unreadable one must not cost the hit."""
     try:
         return parse_timestamp(value) if isinstance(value, str) else None
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
 
 

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
@@ -25,6 +24,7 @@ from analytics_store.engine import Engine
 from analytics_store.errors import OverMemoryError, RefusedRowsError, StoreError, UnavailableError
 from analytics_store.events import QuarantinedRow, Row
 from analytics_store.journal import Batch, Journal
+from analytics_store.timestamps import from_unix
 from traffic_analytics.runtime.joiner import Joiner
 
 _log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Hits:
     def append(self, name: str, lines: list[bytes]) -> tuple[int, int]:
         """Store the lines of a data source; return how many were accepted and how many quarantined, once synced."""
         at = self._clock()
-        rows = events.parse(name, lines, _to_datetime(at))
+        rows = events.parse(name, lines, from_unix(at))
         error = self._appends.submit(Arrival(Batch(at, name, lines), rows)).wait()
         if error is not None:
             raise error
@@ -123,7 +123,7 @@ class Hits:
     def add(self, name: str, lines: list[bytes]) -> dict[str, int]:
         """Write lines to the engine at once, without the journal; return how many were new, known, and quarantined."""
         self.open()
-        rows = events.parse(name, lines, _to_datetime(self._clock()))
+        rows = events.parse(name, lines, from_unix(self._clock()))
         quarantined = sum(isinstance(row, QuarantinedRow) for row in rows)
         with self._write_alone():
             self._disk.check()
@@ -224,7 +224,7 @@ class Hits:
         batches = self._journal.read(waiting.start, waiting.end)
         lines = ((batch, line) for batch in batches for line in batch.lines)
         batch, line = next(islice(lines, waiting.written, None))
-        return events.quarantine(batch.name, line, str(error), _to_datetime(batch.at))
+        return events.quarantine(batch.name, line, str(error), from_unix(batch.at))
 
     def _next_rows(self, most: int | None) -> tuple[list[Row], int]:
         """Return the first rows, and the position behind them: those of whole frames, or at most `most`."""
@@ -244,7 +244,7 @@ class Hits:
 
     def _parse(self, waiting: Waiting) -> list[Row]:
         batches = self._journal.read(waiting.start, waiting.end)
-        return [row for batch in batches for row in events.parse(batch.name, batch.lines, _to_datetime(batch.at))]
+        return [row for batch in batches for row in events.parse(batch.name, batch.lines, from_unix(batch.at))]
 
     def _remove(self, position: int) -> None:
         while self._waiting and self._waiting[0].end <= position:
@@ -253,7 +253,3 @@ class Hits:
             self._waiting[0].written = max(0, position - self._waiting[0].start)
         self._applied = position
         self._journal.release(position)
-
-
-def _to_datetime(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)

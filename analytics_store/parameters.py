@@ -195,7 +195,7 @@ def _date(args: Mapping[str, str], name: str, default: date) -> date:
 def _timestamp(text: str, name: str) -> datetime:
     try:
         return parse_timestamp(text)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise ParameterError(name, "must be a date and time as YYYY-MM-DD HH:MM:SS") from None
 
 

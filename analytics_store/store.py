@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from analytics_store import endpoints
 from analytics_store.engine import Engine, Result
 from analytics_store.hits import Hits
 from analytics_store.settings import Settings
+from analytics_store.timestamps import from_unix
 from analytics_store.tokens import Tokens
 
 CONCURRENT_QUERIES = 2
@@ -39,7 +40,7 @@ class Store:
 
     def now(self) -> datetime:
         """Return the time in UTC, without a zone as everywhere in the store."""
-        return datetime.fromtimestamp(self.clock(), UTC).replace(tzinfo=None)
+        return from_unix(self.clock())
 
     def query(self, pipe: str, args: Mapping[str, str]) -> Result:
         """Run a query of a pipe; the caller has checked the token."""

@@ -21,10 +21,18 @@ def parse_timestamp(text: str) -> datetime:
     else:
         timestamp = datetime.fromisoformat(text)
     if timestamp.tzinfo is not None:
-        timestamp = timestamp.astimezone(UTC).replace(tzinfo=None)
+        try:
+            timestamp = timestamp.astimezone(UTC).replace(tzinfo=None)
+        except OverflowError:
+            raise ValueError("out of range") from None
     if not EARLIEST <= timestamp <= LATEST:
         raise ValueError("out of range")
     return timestamp
+
+
+def from_unix(at: float) -> datetime:
+    """Convert a Unix time to UTC without a zone."""
+    return datetime.fromtimestamp(at, UTC).replace(tzinfo=None)
 
 
 def format_timestamp(timestamp: datetime) -> str:

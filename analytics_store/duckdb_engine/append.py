@@ -5,11 +5,11 @@
   sessions within SESSION_DAYS are searched for them.
 - So each look-up reads the days around the new hits, by the zone maps of the times, however many hits there are. There
   is no index to hold in memory or to rebuild at the start.
-- A row reaches DuckDB as one JSON text: binding a list for each column takes longer.
+- A hit or session reaches DuckDB as one JSON text: binding a list for each column takes longer.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -151,5 +151,5 @@ def _encode(rows: Iterable[Hit | sessions.Visit]) -> list[str]:
     return [_encoder.encode(row).decode() for row in rows]
 
 
-def _to_columns(rows: Iterable[Row | sessions.Visit], names: tuple[str, ...]) -> dict[str, Any]:
+def _to_columns(rows: Sequence[RawRow | QuarantinedRow], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: [getattr(row, name) for row in rows] for name in names}

@@ -26,12 +26,7 @@ TINYBIRD_TYPES = {
     "VARCHAR": "String",
     "BIGINT": "Int64",
     "BIGINT[]": "Array(Int64)",
-    "HUGEINT": "Int128",
-    "INTEGER": "Int32",
     "DOUBLE": "Float64",
-    "BOOLEAN": "Bool",
-    "DATE": "Date",
-    "TIMESTAMP": "DateTime64(6)",
 }
 
 
@@ -46,7 +41,6 @@ class DuckDbEngine:
 
     def open(self) -> None:
         """Open or create the file. Raises DamagedFile, or UnavailableError if another process has it."""
-        self.database.open()
         with self.database.cursor() as cursor:
             self._settling.load(cursor)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from analytics_store.columns import ENTRY, FACTS, HIT_FILTERS, STATUSES, TEXTS
+from analytics_store.columns import ENTRY, FACTS, HIT_FILTERS, OTHER_STATUS, STATUSES, TEXTS
 
 _PLACEHOLDERS = {
     "@field": tuple(TEXTS),
@@ -16,6 +16,7 @@ _PLACEHOLDERS = {
     "@fact": FACTS,
     "@status": tuple(STATUSES),
     "@bit": tuple(map(str, STATUSES.values())),
+    "@other": (str(OTHER_STATUS),),
     "@filter": HIT_FILTERS,
 }
 

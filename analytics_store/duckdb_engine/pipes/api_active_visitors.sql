@@ -2,5 +2,5 @@
 SELECT count(DISTINCT session_no) AS active_visitors
 FROM hits
 WHERE site_uuid = $site_uuid AND ts >= $since
-  AND ($post_uuid IS NULL OR post_uuid = $post_uuid)
-  AND ($has_gift_link IS NULL OR (gift_link <> '') = $has_gift_link)
+  AND post_uuid = $post_uuid  -- if post_uuid
+  AND (gift_link <> '') = $has_gift_link  -- if has_gift_link

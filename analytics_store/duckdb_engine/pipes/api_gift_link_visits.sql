@@ -6,7 +6,7 @@ SELECT
     strftime(max(ts), '%Y-%m-%d %H:%M:%S') AS last_seen
 FROM hits
 WHERE site_uuid = $site_uuid AND ts >= $since AND ts < $until AND gift_link <> ''
-  AND ($post_uuid IS NULL OR post_uuid = $post_uuid)
-  AND ($gift_link IS NULL OR gift_link = $gift_link)
+  AND post_uuid = $post_uuid  -- if post_uuid
+  AND gift_link = $gift_link  -- if gift_link
 GROUP BY gift_link
 ORDER BY visits DESC, gift_link

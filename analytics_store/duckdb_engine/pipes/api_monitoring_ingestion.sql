@@ -2,7 +2,7 @@
 -- later; the site is named only if the query names it.
 SELECT
     strftime(inserted_at, '%Y-%m-%d') AS date,
-    $site_uuid::VARCHAR AS site_uuid,
+    $site_uuid::VARCHAR AS site_uuid,  -- if site_uuid
     count(*) AS total_events,
     round_even(avg(latency), 0) AS avg_latency_ms,
     round_even(quantile_cont(latency, 0.5), 0) AS p50_latency_ms,
@@ -13,7 +13,7 @@ FROM (
     SELECT inserted_at, epoch_ms(inserted_at) - epoch_ms(received_at) AS latency
     FROM hits
     WHERE inserted_at >= $since AND inserted_at < $until AND latency >= 0
-      AND ($site_uuid IS NULL OR site_uuid = $site_uuid)
+      AND site_uuid = $site_uuid  -- if site_uuid
 )
 GROUP BY date
 ORDER BY date DESC

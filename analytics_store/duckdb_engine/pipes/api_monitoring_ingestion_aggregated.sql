@@ -1,7 +1,7 @@
 -- Milliseconds from the service to the store over all days of the range, as by day: always one row, but
 -- none for an unknown site.
 SELECT
-    $site_uuid::VARCHAR AS site_uuid,
+    $site_uuid::VARCHAR AS site_uuid,  -- if site_uuid
     count(*) AS total_events,
     round_even(avg(latency), 0) AS avg_latency_ms,
     round_even(quantile_cont(latency, 0.5), 0) AS p50_latency_ms,
@@ -12,6 +12,6 @@ FROM (
     SELECT epoch_ms(inserted_at) - epoch_ms(received_at) AS latency
     FROM hits
     WHERE inserted_at >= $since AND inserted_at < $until AND latency >= 0
-      AND ($site_uuid IS NULL OR site_uuid = $site_uuid)
+      AND site_uuid = $site_uuid  -- if site_uuid
 )
-HAVING count(*) > 0 OR $site_uuid IS NULL
+HAVING count(*) > 0  -- if site_uuid

@@ -4,7 +4,7 @@ SELECT
     any_value(pathname) AS pathname,
     count(DISTINCT session_no) AS visits
 FROM counted_hits
-WHERE $is_post IS NULL OR (post_type = 'post') = $is_post
+WHERE (post_type = 'post') = $is_post  -- if is_post
 -- Grouping by the two texts takes three times as long; of a million million pages two would share a hash of 64 bits.
 GROUP BY hash(if(post_uuid = 'undefined', '', post_uuid), pathname)
 ORDER BY visits DESC, pathname, post_uuid

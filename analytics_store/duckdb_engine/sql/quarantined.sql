@@ -1,6 +1,6 @@
--- Lists the rows in quarantine in the order of their arrival. A number derived from a row stays the same after a compaction.
+-- Lists the rows in quarantine in the order of their arrival.
 SELECT
-    left(md5(concat_ws(chr(31), name, row_text, reason, inserted_at::VARCHAR)), 12) AS id,
+    quarantine_id(name, row_text, reason, inserted_at) AS id,
     strftime(inserted_at, '%Y-%m-%dT%H:%M:%S.%gZ') AS arrived,
     name,
     reason,

@@ -18,8 +18,12 @@ ALTER TABLE sessions ADD COLUMN IF NOT EXISTS @fact VARCHAR;
 
 CREATE OR REPLACE MACRO status_bit(member_status) AS (CASE member_status
     WHEN '@status' THEN @bit
-    ELSE 64
+    ELSE @other
 END)::UTINYINT;
+
+-- The number of a row in quarantine is derived from the row, so that it stays the same after a compaction.
+CREATE OR REPLACE MACRO quarantine_id(name, row_text, reason, inserted_at) AS
+    left(md5(concat_ws(chr(31), name, row_text, reason, inserted_at::VARCHAR)), 12);
 
 -- Bits of member_status of hits of posts; those of other pages are the next 8 bits.
 CREATE OR REPLACE MACRO kind_bit(member_status, post_type) AS

@@ -7,7 +7,7 @@ UPDATE sessions SET
 FROM (
     SELECT
         unnest($session_no::BIGINT[]) AS session_no,
-        from_json(unnest($visits::VARCHAR[]), '{
+        from_json_strict(unnest($visits::VARCHAR[]), '{
             "last_ts": "TIMESTAMP",
             "pageviews": "BIGINT",
             "statuses": "UTINYINT"
