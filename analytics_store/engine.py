@@ -37,7 +37,7 @@ class Engine(Protocol):
     """A database with the rows of a store. Times are UTC without a zone.
 
     Threads may read at any time. One thread at a time may write: `append`, `collapse`, `forget`, `erase`,
-    `release`, `settle`, `compact`.
+    `release`, `settle`, `sort`, `compact`. But `append` and `sort` may run side by side.
     """
 
     def open(self) -> None:
@@ -101,6 +101,15 @@ class Engine(Protocol):
 
     def settle(self, last: date) -> None:
         """Take a short step that makes queries of finished days quicker; no answer changes."""
+
+    def sort(self, last: date) -> bool:
+        """Bring the rows of days up to `last` closer to others of their site; return whether there was something to do.
+
+        No answer changes.
+        """
+
+    def stop_sorting(self) -> None:
+        """Let a call of `sort` in another thread end soon; rows that have not moved stay where they are."""
 
     def check(self) -> dict[str, int]:
         """Compute what is derived from the hits anew; return the number of differences by what they are in."""

@@ -76,7 +76,8 @@ class Hits:
         self._appends: Joiner[Arrival, None] = Joiner(
             self._accept, max_size=ROWS_PER_COMMIT, size_of=lambda arrival: len(arrival.rows)
         )
-        # Held by the thread that writes to the engine.
+        # Held by the thread that maintains the engine, and by the one that writes to it.
+        self._maintaining = threading.Lock()
         self._writing = threading.Lock()
         self._opening = threading.Lock()
         self._opened = False
@@ -156,13 +157,19 @@ class Hits:
         return SECONDS_BETWEEN if self._rows_parsed - self._rows_written < ROWS_PER_COMMIT else 0.0
 
     @contextmanager
+    def maintained(self) -> Iterator[None]:
+        """Let no other thread maintain the engine meanwhile; rows are written to it."""
+        self.open()
+        with self._maintaining:
+            yield
+
+    @contextmanager
     def paused(self) -> Iterator[None]:
         """Write all rows, and let no other thread write meanwhile; appends are accepted into the journal.
 
         Rows that maintenance deletes are in no file of the journal either.
         """
-        self.open()
-        with self._writing:
+        with self.maintained(), self._writing:
             self._apply(self._journal.end)
             self._journal.release(self._applied, current=True)
             yield

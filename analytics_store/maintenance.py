@@ -19,6 +19,8 @@ ROWS_AT_ONCE = 1_000
 """Rows in quarantine that are tried again in one commit."""
 DAYS_UNTIL_SETTLED = timedelta(days=2)
 """Age of the days that are settled: the sessions of a day end within the next, and few hits arrive later."""
+TIME_UNTIL_SORTED = timedelta(hours=1)
+"""Time after midnight (UTC) at which the rows of a day are sorted; a few late hits are left where they arrive."""
 SECONDS_BETWEEN_CHECKS = 10.0
 SECONDS_BETWEEN_STEPS = 0.2
 """Pause in which other maintenance may write, in seconds."""
@@ -149,6 +151,16 @@ def settle(store: Store) -> float:
     with store.hits.paused():
         store.engine.settle(last)
     return SECONDS_BETWEEN_STEPS
+
+
+def sort(store: Store) -> float:
+    """Sort the rows of one period that has ended, if one is left; return the seconds until the next call.
+
+    Appends go on meanwhile; all other maintenance waits.
+    """
+    last = (store.now() - TIME_UNTIL_SORTED).date() - timedelta(days=1)
+    with store.hits.maintained():
+        return SECONDS_BETWEEN_STEPS if store.engine.sort(last) else SECONDS_BETWEEN_CHECKS
 
 
 def check(store: Store) -> dict[str, int]:

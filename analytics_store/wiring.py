@@ -50,6 +50,7 @@ def make_background(store: Store) -> Background:
     background = Background()
     background.add("apply", store.hits.apply_waiting)
     background.add("settle", partial(maintenance.settle, store))
+    background.add("sort", partial(maintenance.sort, store), on_stop=store.engine.stop_sorting)
     background.add("collapse", Versions(store).collapse_if_grown)
     if store.settings.retention_days is not None or store.settings.site_retention_days:
         background.add("retention", partial(maintenance.apply_retention, store))

@@ -19,6 +19,7 @@ import msgspec
 
 from analytics_store import sessions
 from analytics_store.duckdb_engine.settling import Settling
+from analytics_store.duckdb_engine.sorting import Sorting
 from analytics_store.duckdb_engine.statements import run
 from analytics_store.events import Hit, QuarantinedRow, RawRow, Row
 from analytics_store.timestamps import EARLIEST, LATEST
@@ -37,8 +38,9 @@ _timestamp = attrgetter("ts")
 class Appender:
     """Add rows; holds the number of the last session."""
 
-    def __init__(self, settling: Settling) -> None:
+    def __init__(self, settling: Settling, sorting: Sorting) -> None:
         self._settling = settling
+        self._sorting = sorting
         self._last_session_no: int | None = None
 
     def append(self, cursor: duckdb.DuckDBPyConnection, rows: list[Row], position: int | None) -> int:
@@ -77,6 +79,7 @@ class Appender:
             run(cursor, "sql/insert_sessions.sql", _to_json(visits, new, numbers))
         values = {"session_no": [numbers[hit.session_key] for hit in hits], "hits": _encode(hits)}
         run(cursor, "sql/insert_hits.sql", values)
+        self._sorting.note_late(cursor, hits)
 
     def _next_session_no(self, cursor: duckdb.DuckDBPyConnection) -> int:
         if self._last_session_no is None:

@@ -6,17 +6,18 @@ import duckdb
 
 from analytics_store.duckdb_engine.database import Database
 from analytics_store.duckdb_engine.pieces import Table, split
-from analytics_store.duckdb_engine.sorting import SORTED_TABLES
+from analytics_store.duckdb_engine.sorting import HITS, SESSIONS
 from analytics_store.duckdb_engine.statements import run
 
 TABLES = (
-    *SORTED_TABLES,
+    HITS,
+    SESSIONS,
     Table("whole", "ts", "name"),
     Table("quarantine", "inserted_at"),
     Table("settled_days", "day", "site_uuid"),
     Table("page_days", "day", "site_uuid"),
     Table("examined_days", "day"),
-    Table("sorted_days", "day"),
+    Table("sorted_periods", "first_day"),
 )
 """Tables and the order of their rows in a compacted file: the hits of a site are adjacent."""
 

@@ -1,5 +1,6 @@
 """Keep the rows of a store in one DuckDB file, and answer its queries."""
 
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +15,7 @@ from analytics_store.duckdb_engine.database import Database
 from analytics_store.duckdb_engine.export import count, export
 from analytics_store.duckdb_engine.pipes import AUTOMATIONS, SITES, select, statement
 from analytics_store.duckdb_engine.settling import Settling, check
+from analytics_store.duckdb_engine.sorting import Sorting
 from analytics_store.duckdb_engine.statements import read_sql, run
 from analytics_store.engine import Quarantined, Result
 from analytics_store.errors import RefusedRowsError
@@ -35,14 +37,18 @@ class DuckDbEngine:
 
     def __init__(self, settings: Settings) -> None:
         self.database = Database(settings)
-        self._settling = Settling()
-        self._appender = Appender(self._settling)
         self._piece_bytes = settings.memory_mb * 2**20 // PIECES_IN_MEMORY
+        self._settling = Settling()
+        self._sorting = Sorting(self._piece_bytes)
+        self._appender = Appender(self._settling, self._sorting)
+        # Held by the thread that changes sessions.
+        self._changing_sessions = threading.Lock()
 
     def open(self) -> None:
         """Open or create the file. Raises DamagedFile, or UnavailableError if another process has it."""
         with self.database.cursor() as cursor:
             self._settling.load(cursor)
+            self._sorting.load(cursor)
 
     def close(self) -> None:
         """Write everything to the file and close it."""
@@ -63,7 +69,7 @@ class DuckDbEngine:
 
     def append(self, rows: list[Row], position: int | None) -> int:
         """Commit rows and the journal's position; DuckDB has synced its log before this returns."""
-        with self.database.cursor() as cursor:
+        with self._changing_sessions, self.database.cursor() as cursor:
             try:
                 return self._appender.append(cursor, rows, position)
             except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
@@ -119,7 +125,16 @@ class DuckDbEngine:
     def settle(self, last: date) -> None:
         """Settle the newest day that is not, in one transaction."""
         with self.database.cursor() as cursor:
-            self._settling.settle(cursor, last, self._piece_bytes)
+            self._settling.settle(cursor, last)
+
+    def sort(self, last: date) -> bool:
+        """Sort a period that ended by a day; appends wait while sessions move."""
+        with self.database.cursor() as cursor:
+            return self._sorting.sort(cursor, last, self._changing_sessions)
+
+    def stop_sorting(self) -> None:
+        """Let a call of `sort` in another thread end soon; its transaction is rolled back."""
+        self._sorting.stop()
 
     def check(self) -> dict[str, int]:
         """Compare what is derived from the hits with them, in one snapshot."""

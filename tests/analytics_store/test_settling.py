@@ -76,8 +76,9 @@ def draw_query(rng: random.Random) -> dict[str, str]:
 
 def settle(app: Flask) -> None:
     store = app.extensions["store"]
-    while maintenance.settle(store) == maintenance.SECONDS_BETWEEN_STEPS:
-        pass
+    for chore in (maintenance.settle, maintenance.sort):
+        while chore(store) == maintenance.SECONDS_BETWEEN_STEPS:
+            pass
 
 
 def answers(client: FlaskClient, queries: list[dict[str, str]]) -> list[Any]:

@@ -1,5 +1,5 @@
 -- Generate the hits of blogs: sessions of 1 to 20 hits, 500 pages with a long tail. The macro site_of names the site of a
--- session, and lies_by_site tells whether rows of a time lie by site as in a settled day, or in the order of time.
+-- session, and lies_by_site tells whether rows of a time lie by site as in a sorted period, or in the order of time.
 CREATE OR REPLACE TEMP TABLE visits AS
 SELECT
     i AS session_no,
@@ -50,7 +50,7 @@ SELECT
     '"parsedReferrer":{"source":null,"medium":null,"url":"'
     || if(referrer < 60, '', 'https://source-' || referrer || '.example/a/path') || '"}' AS rest
 FROM exploded
-ORDER BY if(lies_by_site(ts), ts::DATE, ts), if(lies_by_site(ts), site_uuid, ''), ts;
+ORDER BY if(lies_by_site(ts), $start, ts), if(lies_by_site(ts), site_uuid, ''), ts;
 
 INSERT INTO sessions BY NAME
 SELECT
@@ -75,4 +75,4 @@ SELECT
 FROM hits JOIN visits USING (session_no)
 WHERE ts >= (SELECT min(began) FROM visits)
 GROUP BY session_no
-ORDER BY if(lies_by_site(first_ts), first_ts::DATE, first_ts), if(lies_by_site(first_ts), any_value(hits.site_uuid), ''), first_ts
+ORDER BY if(lies_by_site(first_ts), $start, first_ts), if(lies_by_site(first_ts), any_value(hits.site_uuid), ''), first_ts

@@ -2,9 +2,9 @@
 
     python -m tests.bench.growth DIRECTORY --hits 32000000 [--seconds 5] [--more-days 205] [--only-load]
 
-The hits of the largest site are a fifth of all; one site has 46 000 hits however many the others have. Rows of settled
-days are written as the store leaves them, but for the last month, which it sorts itself. Prints the figures of a start,
-appends, queries, memory and disk. DIRECTORY is filled at the first run.
+The hits of the largest site are a fifth of all; one site has 46 000 hits however many the others have. Rows of the
+longest periods that have ended are written as the store leaves them; it sorts the others itself. Prints the figures of
+a start, appends, queries, memory and disk. DIRECTORY is filled at the first run.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import duckdb
 import requests
 
 from analytics_store.duckdb_engine.engine import DuckDbEngine
-from analytics_store.duckdb_engine.sorting import LEAST_HITS
+from analytics_store.duckdb_engine.sorting import LENGTHS
 from analytics_store.duckdb_engine.statements import list_parameters, read_sql
 from analytics_store.settings import Settings
 from tests.bench.store import HITS_PER_SESSION, SITE, Server
@@ -31,8 +31,10 @@ SMALL_HITS = 46_000
 DAYS = 365
 LAST = datetime.now(UTC).date()
 SETTLED = LAST - timedelta(days=2)
-SORTED_BY_STORE = timedelta(days=30)
-HITS_AT_ONCE = 1_000_000
+YESTERDAY = LAST - timedelta(days=1)
+PERIOD = max(LENGTHS)
+SHIFT = DAYS - DAYS % PERIOD + PERIOD
+"""Distance of hits that are copied to the time before the year, in days."""
 MEMBERS = "member_status=undefined,free,paid"
 POSTS = "post_uuids=8f14e45f-ceea-467f-ab87-1d4b0ac6e0a6,c4ca4238-a0b9-2382-0dcc-509a6f75849b"
 QUERIES = (
@@ -54,7 +56,7 @@ CREATE TEMP MACRO site_of(i) AS CASE
     WHEN place(i) = 1 THEN '{SITE}'
     ELSE md5(place(i)::VARCHAR)::UUID::VARCHAR
 END;
-CREATE TEMP MACRO lies_by_site(ts) AS ts < '$sorted'::TIMESTAMP;
+CREATE TEMP MACRO lies_by_site(ts) AS epoch(ts) < $sorted;
 """
 PLACE = f"""
 CREATE TEMP MACRO place(i) AS
@@ -69,31 +71,30 @@ def load(directory: Path, hits: int) -> None:
     generate = Path(__file__).with_name("generate_hits.sql").read_text()
     sessions = int(hits / HITS_PER_SESSION)
     first_day = LAST - timedelta(days=DAYS - 1)
-    is_sorted = hits / DAYS >= LEAST_HITS
-    sorted_until = SETTLED - SORTED_BY_STORE if is_sorted else first_day
+    first, end = ((day - date(1970, 1, 1)).days for day in (first_day, LAST + timedelta(days=1)))
+    sorted_until = end - end % PERIOD
+    begins = [first, *range(first - first % PERIOD + PERIOD, end, PERIOD), end]
     started = time.perf_counter()
     with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "3GB", "threads": 2}) as connection:
         connection.execute(read_sql("sql/schema.sql"))
         connection.execute(PLACE)
-        connection.execute(MACROS.replace("$sessions", str(sessions)).replace("$sorted", str(sorted_until)))
-        parts = max(1, hits // HITS_AT_ONCE)
-        days = [round(DAYS * n / parts) for n in range(parts + 1)]
-        for begin, end in pairwise(days):
+        connection.execute(MACROS.replace("$sessions", str(sessions)).replace("$sorted", str(sorted_until * 86_400)))
+        for begin, stop in pairwise(begins):
             values = {
                 "start": datetime.combine(first_day, datetime.min.time()),
                 "span": DAYS * 86_400,
                 "sessions": sessions,
-                "first": sessions * begin // DAYS,
-                "last": sessions * end // DAYS,
+                "first": sessions * (begin - first) // DAYS,
+                "last": sessions * (stop - first) // DAYS,
             }
             for part in connection.extract_statements(generate):
                 connection.execute(part, {name: values[name] for name in list_parameters(part.query)})
-            print(f"  {end} days, {time.perf_counter() - started:.0f} s", flush=True)
-        connection.execute(
-            "INSERT INTO sorted_days SELECT range::DATE"
-            " FROM range($first::TIMESTAMP, $last::TIMESTAMP, INTERVAL 1 DAY)",
-            {"first": first_day, "last": sorted_until},
-        )
+            if stop <= sorted_until:
+                connection.execute(
+                    "INSERT INTO sorted_periods SELECT $begin, $days, count(*), 0 FROM hits WHERE ts >= $begin",
+                    {"begin": date(1970, 1, 1) + timedelta(days=stop - PERIOD), "days": PERIOD},
+                )
+            print(f"  {stop - first} days, {time.perf_counter() - started:.0f} s", flush=True)
         connection.execute("CHECKPOINT")
     print(f"hits written in {time.perf_counter() - started:.0f} s", flush=True)
     engine = DuckDbEngine(Settings(data_dir=directory))
@@ -101,13 +102,17 @@ def load(directory: Path, hits: int) -> None:
     started, cpu = time.perf_counter(), time.process_time()
     while engine.has_unsettled(SETTLED):
         engine.settle(SETTLED)
-    engine.close()
     print(f"settled in {time.perf_counter() - started:.0f} s, {time.process_time() - cpu:.0f} of CPU", flush=True)
+    started, cpu = time.perf_counter(), time.process_time()
+    while engine.sort(YESTERDAY):
+        pass
+    engine.close()
+    print(f"sorted in {time.perf_counter() - started:.0f} s, {time.process_time() - cpu:.0f} of CPU", flush=True)
 
 
 def add_days(directory: Path, days: int) -> None:
-    """Copy the rows of the last days to the year before, with identifiers of their own."""
-    shift = f"INTERVAL {DAYS} DAY"
+    """Copy the rows of the last days to the time before the year, with identifiers of their own."""
+    shift = f"INTERVAL {SHIFT} DAY"
     first = LAST - timedelta(days=days - 1)
     with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "2GB", "threads": 2}) as connection:
         ((least, numbers),) = connection.execute(
@@ -124,11 +129,16 @@ def add_days(directory: Path, days: int) -> None:
                 first_ts - {shift} AS first_ts, last_ts - {shift} AS last_ts
             ) FROM sessions WHERE session_no >= {least};
         """)
-        for table in ("settled_days", "page_days", "examined_days", "sorted_days"):
+        for table in ("settled_days", "page_days", "examined_days"):
             connection.execute(
-                f"INSERT INTO {table} SELECT * REPLACE (day - {DAYS} AS day) FROM {table} WHERE day >= $first",
+                f"INSERT INTO {table} SELECT * REPLACE (day - {SHIFT} AS day) FROM {table} WHERE day >= $first",
                 {"first": first},
             )
+        connection.execute(
+            f"INSERT INTO sorted_periods SELECT * REPLACE (first_day - {SHIFT} AS first_day)"
+            " FROM sorted_periods WHERE first_day >= $first",
+            {"first": first},
+        )
         connection.execute("CHECKPOINT")
 
 
@@ -155,7 +165,7 @@ def main() -> None:
     parser.add_argument("--hits", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--more-days", type=int, default=0, help="hold the hits of the last days a year before, too")
+    parser.add_argument("--more-days", type=int, default=0, help="hold the hits of the last days again before the year")
     parser.add_argument("--only-load", action="store_true")
     arguments = parser.parse_args()
     arguments.directory.mkdir(exist_ok=True)

@@ -43,12 +43,18 @@ CREATE TABLE IF NOT EXISTS page_days (
     visits BIGINT NOT NULL
 );
 
--- Hold the days that were examined for busy sites, and those whose rows lie in the order of site and time.
+-- Holds the days that were examined for busy sites.
 CREATE TABLE IF NOT EXISTS examined_days (
     day DATE NOT NULL
 );
-CREATE TABLE IF NOT EXISTS sorted_days (
-    day DATE NOT NULL
+
+-- Holds the periods whose rows lie in the order of site and time; an earlier version sorted days only.
+DROP TABLE IF EXISTS sorted_days;
+CREATE TABLE IF NOT EXISTS sorted_periods (
+    first_day DATE NOT NULL,
+    days INTEGER NOT NULL,
+    hits BIGINT NOT NULL,
+    late_hits BIGINT NOT NULL        -- that arrived afterwards
 );
 
 -- Holds the hits. They arrive nearly in the order of time, so a range of days reads few row groups.
