@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from analytics_store.columns import ID_CHARACTERS, LIMITS, OTHER_BYTES, OTHER_CHARACTERS, TEXT_CHARACTERS, TEXTS
+from analytics_store.errors import DataSourceError
 from analytics_store.sources import name_source
 from analytics_store.timestamps import format_timestamp, parse_timestamp
 
@@ -78,6 +79,12 @@ class QuarantinedRow(msgspec.Struct, gc=False):
 
 
 Row = Hit | RawRow | QuarantinedRow
+
+
+def require_data_source(name: str) -> None:
+    """Raise DataSourceError if there is no data source of this name."""
+    if name not in DATA_SOURCES:
+        raise DataSourceError("there is no data source of this name")
 
 
 def parse(name: str, lines: Iterable[bytes], arrived: datetime) -> list[Row]:

@@ -121,10 +121,9 @@ class Hits:
         quarantined = sum(isinstance(row, QuarantinedRow) for row in rows)
         return len(rows) - quarantined, quarantined
 
-    def add(self, name: str, lines: list[bytes]) -> dict[str, int]:
-        """Write lines to the engine at once, without the journal; return how many were new, known, and quarantined."""
+    def add(self, rows: list[Row]) -> dict[str, int]:
+        """Write rows to the engine at once, without the journal; return how many were new, known, and quarantined."""
         self.open()
-        rows = events.parse(name, lines, from_unix(self._clock()))
         quarantined = sum(isinstance(row, QuarantinedRow) for row in rows)
         with self._write_alone():
             self._disk.check()

@@ -8,7 +8,7 @@ from typing import Any
 
 from analytics_store import events
 from analytics_store.engine import Quarantined
-from analytics_store.errors import DataSourceError, UnavailableError
+from analytics_store.errors import UnavailableError
 from analytics_store.events import DATA_SOURCES, QuarantinedRow
 from analytics_store.store import Store
 
@@ -58,8 +58,7 @@ def sites(store: Store) -> list[dict[str, Any]]:
 
 def export(store: Store, name: str, site: str | None = None) -> tuple[int, Iterator[bytes]]:
     """Count the rows of a data source, or of one site, and write them as NDJSON, as `engine.Engine.export` does."""
-    if name not in DATA_SOURCES:
-        raise DataSourceError("there is no data source of this name")
+    events.require_data_source(name)
     store.hits.apply()
     return store.engine.export(name, site)
 
@@ -93,11 +92,13 @@ def retry_quarantined(store: Store, ids: Collection[str] | None = None) -> tuple
         of_name = [each for each in selected if each.name == name]
         for start in range(0, len(of_name), ROWS_AT_ONCE):
             chunk = of_name[start : start + ROWS_AT_ONCE]
-            rows = events.parse(name, [each.row.encode() for each in chunk], store.now())
-            fitting = [each for each, row in zip(chunk, rows, strict=True) if not isinstance(row, QuarantinedRow)]
+            rows = events.parse(name, (each.row.encode() for each in chunk), store.now())
+            fitting = {
+                each.id: row for each, row in zip(chunk, rows, strict=True) if not isinstance(row, QuarantinedRow)
+            }
             if fitting:
-                store.hits.add(name, [each.row.encode() for each in fitting])
-                release(store, {each.id for each in fitting})
+                store.hits.add(list(fitting.values()))
+                release(store, fitting)
             stored, refused = stored + len(fitting), refused + len(chunk) - len(fitting)
     return stored, refused
 
@@ -110,9 +111,8 @@ def release(store: Store, ids: Collection[str] | None = None) -> int:
 
 def import_rows(store: Store, name: str, body: bytes) -> dict[str, int]:
     """Add the lines of a body in one transaction; return how many rows were new, known, and quarantined."""
-    if name not in DATA_SOURCES:
-        raise DataSourceError("there is no data source of this name")
-    return store.hits.add(name, [line for line in body.split(b"\n") if line.strip()])
+    events.require_data_source(name)
+    return store.hits.add(events.parse(name, filter(bytes.strip, body.split(b"\n")), store.now()))
 
 
 def compact(store: Store) -> None:

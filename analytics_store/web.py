@@ -67,8 +67,7 @@ def post_events() -> Response:
     if not store.tokens.access(get_token(), store.clock()).append:
         raise errors.ForbiddenError("the token does not grant appending")
     name = request.args.get("name", "")
-    if name not in events.DATA_SOURCES:
-        raise errors.DataSourceError("there is no data source of this name")
+    events.require_data_source(name)
     accepted = quarantined = 0
     for lines in bodies.read_pieces(request.get_data(cache=False), request.headers.get("Content-Encoding", "")):
         counts = store.hits.append(name, lines)
