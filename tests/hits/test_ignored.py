@@ -94,13 +94,18 @@ def test_hits_of_ignored_paths_are_not_counted(paths: str, pathname: str, is_own
         ({"url": "ghost-newsletter", "source": "semalt"}, False),
         ({"url": "https://" + "a." * 5000 + "com/"}, False),
         ({"url": "https://own.spam.example/x"}, True),
+        ({"url": "https://good.spam.example/x"}, False),
+        ({"url": "https://notgood.spam.example/x"}, True),
+        ({"url": "https://www.Darodar.com/"}, False),
+        ({"url": None, "source": "darodar.com"}, False),
+        ({"url": "https://spam.darodar.com/"}, True),
         ({}, False),
     ],
 )
 def test_hits_whose_referrer_is_listed_are_not_counted(
     referrer: dict[str, Any], is_spam: bool, start: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "referrers.txt").write_text("spam.example\n")
+    (tmp_path / "referrers.txt").write_text("spam.example\n-good.spam.example\n-darodar.com\nspam.darodar.com\n")
     service = start(EXTRA_REFERRERS=str(tmp_path / "referrers.txt"))
 
     assert is_counted(service, parsedReferrer=referrer) is not is_spam

@@ -238,7 +238,7 @@ def test_every_bad_line_of_a_list_is_named_with_file_and_rule(name: str, tmp_pat
     ("name", "text", "value"),
     [
         ("EXTRA_BOTS", "\ufeff# ours\nIntranet-Check/\n\n  Uptime Robot  \n", ("intranet-check/", "uptime robot")),
-        ("EXTRA_REFERRERS", "Spam.Example\nmünchen.example\n", frozenset({"spam.example", "xn--mnchen-3ya.example"})),
+        ("EXTRA_REFERRERS", "Spam.Example\n-münchen.example\n", frozenset({"spam.example", "-xn--mnchen-3ya.example"})),
     ],
 )
 def test_a_list_is_read_from_its_file(name: str, text: str, value: Any, tmp_path: Path) -> None:
@@ -255,7 +255,9 @@ def test_a_part_of_common_browsers_is_no_bot(entry: str, tmp_path: Path) -> None
         read(EXTRA_BOTS=str(tmp_path / "bots.txt"))
 
 
-@pytest.mark.parametrize("entry", ["http://spam.example", "spam.example/path", "spam.example:80", "localhost", "*.x.y"])
+@pytest.mark.parametrize(
+    "entry", ["http://spam.example", "spam.example/path", "spam.example:80", "localhost", "*.x.y", "- a.b"]
+)
 def test_a_referrer_is_a_bare_host(entry: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(entry)
 

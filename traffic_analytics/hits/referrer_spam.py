@@ -18,11 +18,12 @@ LONGEST_HOST = 253
 
 
 class ReferrerSpam:
-    """Hosts that spam refers to, subdomains included."""
+    """Hosts that spam refers to, subdomains included; of several that end a name, the longest decides."""
 
-    def __init__(self, more: Set[str] = frozenset()) -> None:
-        """List the hosts of the data file, and `more` as browsers write them: lower case, in ASCII."""
-        self._hosts = listed_hosts() | more
+    def __init__(self, own: Set[str] = frozenset()) -> None:
+        """List the hosts of the data file and of `own`, as browsers write them, but exempt those with `-` in `own`."""
+        exempt = {entry.removeprefix("-") for entry in own if entry.startswith("-")}
+        self._is_spam = dict.fromkeys(listed_hosts() | own, True) | dict.fromkeys(exempt, False)
 
     def lists(self, referrer: ParsedReferrer) -> bool:
         """Return whether the referrer's URL or source is a listed host."""
@@ -33,11 +34,9 @@ class ReferrerSpam:
 
     def _has(self, host: str) -> bool:
         host = host[-LONGEST_HOST:].removesuffix(".")  # DNS ignores a final dot
-        while host:
-            if host in self._hosts:
-                return True
+        while host and host not in self._is_spam:
             host = host.partition(".")[2]
-        return False
+        return self._is_spam.get(host, False)
 
 
 @cache

@@ -31,8 +31,8 @@ def bot_list(text: str) -> tuple[str, ...]:
 
 
 def referrer_list(text: str) -> frozenset[str]:
-    """Read the file of that name as hosts, as browsers write them: lower case, in ASCII."""
-    return frozenset(_read(Path(text), read_host))
+    """Read the file of that name as hosts, as browsers write them: lower case, in ASCII; exempt ones begin with `-`."""
+    return frozenset(_read(Path(text), _referrer))
 
 
 def _read(path: Path, read_entry: Callable[[str], str]) -> list[str]:
@@ -65,6 +65,11 @@ def _bot(entry: str) -> str:
     if part in _BROWSERS:
         raise ValueError("must not be a part of every visitor's browser")
     return part
+
+
+def _referrer(entry: str) -> str:
+    host = read_host(entry.removeprefix("-"))
+    return f"-{host}" if entry.startswith("-") else host
 
 
 def read_host(entry: str) -> str:

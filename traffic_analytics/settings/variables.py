@@ -133,7 +133,7 @@ class Variables:
     extra_referrers: frozenset[str] = variable(
         "EXTRA_REFERRERS",
         referrer_list,
-        "File with further hosts of referrer spam, one on each line; their subdomains are included.",
+        "File with further hosts of referrer spam, one a line, subdomains included; a line `-HOST` exempts a host.",
         default=frozenset(),
     )
     hmac_secret: str | None = variable("HMAC_SECRET", secret, "If set, only signed URLs are accepted.")
