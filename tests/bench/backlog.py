@@ -64,7 +64,6 @@ def fill(path: Path, count: int, events: list[bytes]) -> None:
     )
     connection.commit()
     connection.close()
-    spool.close()
 
 
 def watch(path: Path, count: int, started: float) -> None:

@@ -10,9 +10,7 @@ from traffic_analytics.delivery.spool import Spool
 
 @pytest.fixture
 def spool(service: Any) -> Any:
-    spool = Spool(service.data_dir / "spool.sqlite3", sync="normal", max_mb=8, clock=service.now.timestamp)
-    yield spool
-    spool.close()
+    return Spool(service.data_dir / "spool.sqlite3", sync="normal", max_mb=8, clock=service.now.timestamp)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from traffic_analytics.delivery.circuit import CHECK_EVERY, FAILURES_TO_OPEN, ST
 from traffic_analytics.delivery.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 EVENTS = "analytics_events"
@@ -34,12 +33,11 @@ class BlockedSpool(Spool):
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[BlockedSpool]:
+def spool(tmp_path: Path) -> BlockedSpool:
     spool = BlockedSpool(tmp_path / "spool.sqlite3")
     spool.prepare()
     spool.released.set()
-    yield spool
-    spool.close()
+    return spool
 
 
 @pytest.fixture

@@ -88,7 +88,6 @@ class World:
 def world(tmp_path: Path) -> Any:
     world = World(tmp_path)
     yield world
-    world.spool.close()
     world.lock.release()
 
 

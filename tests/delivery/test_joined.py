@@ -302,11 +302,10 @@ class SlowTarget:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
+def spool(tmp_path: Path) -> Spool:
     spool = Spool(tmp_path / "spool.sqlite3", sync="normal", max_mb=8, clock=lambda: 1.8e9)
     spool.prepare()
-    yield spool
-    spool.close()
+    return spool
 
 
 @pytest.fixture

@@ -31,8 +31,7 @@ class SpoolWithClock(Spool):
 def spool(tmp_path: Path) -> Any:
     spool = SpoolWithClock(tmp_path / "spool.sqlite3")
     spool.prepare()
-    yield spool
-    spool.close()
+    return spool
 
 
 def claimed(spool: Spool, limit: int = 500, monotonic: float = 1000.0) -> Claim:
@@ -207,7 +206,6 @@ def test_a_full_spool_refuses_events_keeps_its_own_and_has_room_after_acknowledg
     spool.check()
     spool.append("analytics_events", b"x" * 1000)
     assert spool.backlog().waiting == stored - 400 + 1
-    spool.close()
 
 
 def test_the_forwarder_of_a_full_spool_can_store_dead_letters(tmp_path: Path) -> None:
@@ -219,8 +217,6 @@ def test_the_forwarder_of_a_full_spool_can_store_dead_letters(tmp_path: Path) ->
     worker.dead_letter(claimed(worker).events[0], "status 400")
 
     assert worker.backlog().dead_letters == 1
-    for each in (spool, worker):
-        each.close()
 
 
 def test_free_room_is_returned_to_the_disk(spool: SpoolWithClock) -> None:

@@ -172,4 +172,3 @@ def test_the_loop_does_not_wait_to_send_100_continue() -> None:
             assert time.monotonic() - started < 3.0
             received_to_the_end(client)
         loop.stop_accepting()
-        loop.close()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.app import SITE, Log
 from tests.support.fresh_processes import PROCESSES, result_of
-from tests.support.salts import SITES, TODAY, YESTERDAY, OpenSalts, opened, read_files, refuse_new_site
+from tests.support.salts import SITES, TODAY, YESTERDAY, opened, read_files, refuse_new_site
 from traffic_analytics.errors import DamagedFile, SaltUnavailable, TooManyNewSites
 from traffic_analytics.runtime.sqlite_file import _APPLICATION_ID
 from traffic_analytics.salts.new_sites import KNOWN_FOR
@@ -24,20 +24,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_salts_are_not_guessable_from_their_site_and_day(tmp_path: Path, open_salts: OpenSalts) -> None:
-    assert open_salts(tmp_path / "a").get_or_create(SITE, TODAY) != open_salts(tmp_path / "b").get_or_create(
-        SITE, TODAY
-    )
+def test_salts_are_not_guessable_from_their_site_and_day(tmp_path: Path) -> None:
+    assert opened(tmp_path / "a").get_or_create(SITE, TODAY) != opened(tmp_path / "b").get_or_create(SITE, TODAY)
 
 
-def test_salts_survive_a_restart(path: Path, open_salts: OpenSalts) -> None:
-    before = open_salts(path).get_or_create(SITE, TODAY)
+def test_salts_survive_a_restart(path: Path) -> None:
+    before = opened(path).get_or_create(SITE, TODAY)
 
-    assert open_salts(path).get_or_create(SITE, TODAY) == before
+    assert opened(path).get_or_create(SITE, TODAY) == before
 
 
-def test_a_site_is_known_for_some_days_after_its_last_salt(path: Path, open_salts: OpenSalts) -> None:
-    store = open_salts(path)
+def test_a_site_is_known_for_some_days_after_its_last_salt(path: Path) -> None:
+    store = opened(path)
     for site in SITES:
         store.get_or_create(site, TODAY - KNOWN_FOR)
     store.get_or_create(SITES[0], YESTERDAY)
@@ -52,11 +50,10 @@ def test_a_site_is_known_for_some_days_after_its_last_salt(path: Path, open_salt
     for site in (SITES[2], "invented"):
         with pytest.raises(TooManyNewSites):
             full.get_or_create(site, TODAY + timedelta(days=1))
-    full.close()
 
 
-def test_the_sites_of_a_file_of_the_first_version_are_known(path: Path, open_salts: OpenSalts) -> None:
-    open_salts(path).get_or_create(SITE, YESTERDAY)
+def test_the_sites_of_a_file_of_the_first_version_are_known(path: Path) -> None:
+    opened(path).get_or_create(SITE, YESTERDAY)
     with closing(sqlite3.connect(path)) as older:
         older.execute("DROP TABLE sites")
     full = SqliteSalts(path, refuse_new_site)
@@ -64,7 +61,6 @@ def test_the_sites_of_a_file_of_the_first_version_are_known(path: Path, open_sal
     full.prepare()
     full.forget_before(TODAY)
     full.get_or_create(SITE, TODAY)
-    full.close()
 
 
 def ask_after(barrier: Barrier, path: Path, answers: Any) -> None:
@@ -74,11 +70,10 @@ def ask_after(barrier: Barrier, path: Path, answers: Any) -> None:
         barrier.wait(30)
         store = opened(path.with_name(f"{number}.sqlite3"))
         seen += [store.get_or_create(site, TODAY) for site in SITES]
-        store.close()
     answers.put(seen)
 
 
-def test_eight_processes_that_race_for_a_new_file_agree(path: Path, open_salts: OpenSalts) -> None:
+def test_eight_processes_that_race_for_a_new_file_agree(path: Path) -> None:
     barrier, answers = PROCESSES.Barrier(8), PROCESSES.Queue()
     racers = [PROCESSES.Process(target=ask_after, args=[barrier, path, answers]) for _ in range(8)]
     for racer in racers:
@@ -90,7 +85,7 @@ def test_eight_processes_that_race_for_a_new_file_agree(path: Path, open_salts: 
     assert [racer.exitcode for racer in racers] == [0] * 8
     assert len(set(seen)) == 1
     assert len(set(seen[0])) == 10 * len(SITES)
-    store = open_salts(path.with_name("9.sqlite3"))
+    store = opened(path.with_name("9.sqlite3"))
     assert tuple(store.get_or_create(site, TODAY) for site in SITES) == seen[0][-len(SITES) :]
 
 
@@ -102,8 +97,8 @@ def keep_open(path: Path, ready: Event, done: Event) -> None:
 
 
 @pytest.mark.parametrize("another_process", [False, True])
-def test_a_deleted_salt_is_in_no_file_anymore(path: Path, another_process: bool, open_salts: OpenSalts) -> None:
-    store = open_salts(path)
+def test_a_deleted_salt_is_in_no_file_anymore(path: Path, another_process: bool) -> None:
+    store = opened(path)
     salts = [store.get_or_create(site.replace("940b", f"{n:04x}"), YESTERDAY) for site in SITES for n in range(50)]
     kept = store.get_or_create(SITE, TODAY)
     ready, done = PROCESSES.Event(), PROCESSES.Event()
@@ -125,8 +120,8 @@ def test_a_deleted_salt_is_in_no_file_anymore(path: Path, another_process: bool,
         assert bytes.fromhex(salt) not in left
 
 
-def test_a_deletion_that_a_reader_delays_is_reported_and_completed_later(path: Path, open_salts: OpenSalts) -> None:
-    store = open_salts(path)
+def test_a_deletion_that_a_reader_delays_is_reported_and_completed_later(path: Path) -> None:
+    store = opened(path)
     salt = store.get_or_create(SITE, YESTERDAY)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -146,8 +141,8 @@ def fill(store: SqliteSalts, day: date, count: int) -> None:
         connection.executemany("INSERT INTO salts VALUES (?, ?, ?)", rows)
 
 
-def test_hits_are_accepted_while_many_salts_are_deleted(path: Path, open_salts: OpenSalts) -> None:
-    other = open_salts(path)
+def test_hits_are_accepted_while_many_salts_are_deleted(path: Path) -> None:
+    other = opened(path)
     created: dict[str, str] = {}
     left: list[int] = []
 
@@ -162,14 +157,13 @@ def test_hits_are_accepted_while_many_salts_are_deleted(path: Path, open_salts: 
     fill(other, YESTERDAY, 4 * STEP)
 
     assert store.forget_before(TODAY) == 4 * STEP
-    store.close()
 
     assert left[:4] == [3 * STEP, 2 * STEP, STEP, 0]
     assert {site: other.get_or_create(site, TODAY) for site in created} == created
 
 
-def test_the_file_is_shortened_after_many_salts_were_deleted(path: Path, open_salts: OpenSalts) -> None:
-    store = open_salts(path)
+def test_the_file_is_shortened_after_many_salts_were_deleted(path: Path) -> None:
+    store = opened(path)
     kept = store.get_or_create(SITE, TODAY)
     size = path.stat().st_size
     fill(store, YESTERDAY, 20_000)
@@ -182,7 +176,7 @@ def test_the_file_is_shortened_after_many_salts_were_deleted(path: Path, open_sa
     assert store.get_or_create(SITE, TODAY) == kept
 
 
-def test_a_file_of_version_0_1_0_is_shortened_too(path: Path, open_salts: OpenSalts) -> None:
+def test_a_file_of_version_0_1_0_is_shortened_too(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:  # as that version created it
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -190,7 +184,7 @@ def test_a_file_of_version_0_1_0_is_shortened_too(path: Path, open_salts: OpenSa
             "CREATE TABLE salts (day TEXT NOT NULL, site_uuid TEXT NOT NULL, salt TEXT NOT NULL, "
             "PRIMARY KEY (day, site_uuid)) WITHOUT ROWID, STRICT"
         )
-    store = open_salts(path)
+    store = opened(path)
     for _ in range(2):
         kept = store.get_or_create(SITE, TODAY)
         fill(store, YESTERDAY, 3 * STEP)
@@ -218,7 +212,7 @@ def whole_database(path: Path) -> bytes:
     store = opened(path)
     for number in range(200):
         store.get_or_create(f"{SITE}-{number}", TODAY)
-    store.close()
+    del store  # closes the file
     data = path.read_bytes()
     path.unlink()
     return data
@@ -290,8 +284,8 @@ def test_salts_in_memory_are_in_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.rglob("*salts*")) == []
 
 
-def test_a_removed_file_is_not_replaced_by_a_new_one(path: Path, start: Any, log: Log, sqlite_salts: OpenSalts) -> None:
-    service = start(salts=sqlite_salts(path))
+def test_a_removed_file_is_not_replaced_by_a_new_one(path: Path, start: Any, log: Log) -> None:
+    service = start(salts=SqliteSalts(path))
     assert service.hit().status_code == 202
     path.unlink()
 
@@ -303,8 +297,8 @@ def test_a_removed_file_is_not_replaced_by_a_new_one(path: Path, start: Any, log
     assert "SaltUnavailable" in log.text
 
 
-def test_a_file_that_is_damaged_while_running_refuses_hits(path: Path, start: Any, sqlite_salts: OpenSalts) -> None:
-    service = start(salts=sqlite_salts(path))
+def test_a_file_that_is_damaged_while_running_refuses_hits(path: Path, start: Any) -> None:
+    service = start(salts=SqliteSalts(path))
     path.write_bytes(b"garbage" * 5000)
 
     assert service.hit().status_code == 503
@@ -326,22 +320,20 @@ def test_a_process_made_by_fork_opens_a_connection_of_its_own(path: Path) -> Non
     assert result_of(use_before_and_after_a_fork, path) == 0
 
 
-def test_a_file_that_was_cut_is_not_treated_as_new(tmp_path: Path, sqlite_salts: OpenSalts) -> None:
+def test_a_file_that_was_cut_is_not_treated_as_new(tmp_path: Path) -> None:
     path = tmp_path / "salts.sqlite3"
     path.write_bytes(b"S")
 
     with pytest.raises(DamagedFile, match="cannot be used as a database: it has 1 bytes"):
-        sqlite_salts(path).prepare()
+        SqliteSalts(path).prepare()
     assert path.read_bytes() == b"S"
 
 
-def test_an_empty_file_is_treated_as_new_with_a_warning(
-    start: Any, tmp_path: Path, log: Any, sqlite_salts: OpenSalts
-) -> None:
+def test_an_empty_file_is_treated_as_new_with_a_warning(start: Any, tmp_path: Path, log: Any) -> None:
     path = tmp_path / "salts.sqlite3"
     path.touch()
 
-    start(salts=sqlite_salts(path))
+    start(salts=SqliteSalts(path))
 
     assert [record["event"] for record in log.records] == ["EmptyFile"]
-    sqlite_salts(path).get_or_create("site", date(2026, 11, 22))
+    SqliteSalts(path).get_or_create("site", date(2026, 11, 22))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.app import SITE
-from tests.support.salts import SITES, TODAY, YESTERDAY, OpenSalts
+from tests.support.salts import SITES, TODAY, YESTERDAY, opened
 from traffic_analytics.salts.store import MemorySalts
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, path: Path, open_salts: OpenSalts) -> SaltStore:
-    return MemorySalts() if request.param == "memory" else open_salts(path)
+def store(request: pytest.FixtureRequest, path: Path) -> SaltStore:
+    return MemorySalts() if request.param == "memory" else opened(path)
 
 
 def test_a_site_has_one_salt_a_day(store: SaltStore) -> None:

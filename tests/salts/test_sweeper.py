@@ -10,7 +10,7 @@ import pytest
 from tests.support.app import SITE
 from tests.support.clocks import Clock
 from tests.support.fresh_processes import PROCESSES
-from tests.support.salts import MIDNIGHT, TODAY, YESTERDAY, CountingSalts, OpenSalts, opened, read_files
+from tests.support.salts import MIDNIGHT, TODAY, YESTERDAY, CountingSalts, opened, read_files
 from traffic_analytics.runtime.file_lock import FileLock
 from traffic_analytics.salts.cache import Salts
 from traffic_analytics.salts.store import GRACE
@@ -119,8 +119,8 @@ def sweep_and_stay(path: Path, ready: Event) -> None:
     threading.Event().wait(30)
 
 
-def test_another_process_sweeps_if_the_first_is_killed(path: Path, open_salts: OpenSalts) -> None:
-    store, ready = open_salts(path), PROCESSES.Event()
+def test_another_process_sweeps_if_the_first_is_killed(path: Path) -> None:
+    store, ready = opened(path), PROCESSES.Event()
     old = store.get_or_create(SITE, YESTERDAY)
     clock = Clock(MIDNIGHT + timedelta(hours=1))
     lock = FileLock(path.with_name("salts.sweep.lock"))

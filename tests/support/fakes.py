@@ -19,7 +19,4 @@ class UnusableSalts(MemorySalts):
 
 def spooled(service: Any) -> list[bytes]:
     spool = Spool(service.data_dir / "spool.sqlite3", sync="normal", max_mb=8, clock=lambda: 0.0)
-    try:
-        return [each.event for each in spool.list_waiting()]
-    finally:
-        spool.close()
+    return [each.event for each in spool.list_waiting()]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from traffic_analytics.errors import SaltUnavailable, TooManyNewSites
 from traffic_analytics.salts.sqlite import SqliteSalts
 from traffic_analytics.salts.store import MemorySalts
 
-OpenSalts = Callable[[Path], SqliteSalts]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TODAY = date(2026, 11, 22)
 YESTERDAY = TODAY - timedelta(days=1)
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -23,7 +24,7 @@ def refuse_new_site(_site_uuid: str) -> None:
 
 
 def opened(path: Path) -> SqliteSalts:
-    """Open salts in a process of their own; a test closes its own by the fixture `open_salts`."""
+    """Open salts in a file."""
     store = SqliteSalts(path)
     store.prepare()
     return store

@@ -303,10 +303,6 @@ class Spool:
         with self._transaction() as connection:
             return connection.execute("DELETE FROM set_aside").rowcount
 
-    def close(self) -> None:
-        """Close the file in this process."""
-        self._file.close()
-
     def _insert(self, items: list[tuple[str, Sequence[bytes]]]) -> list[None]:
         """Commit all items together. Raises SpoolUnavailable."""
         now = self._clock()

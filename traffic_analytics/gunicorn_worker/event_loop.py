@@ -98,13 +98,6 @@ class EventLoop:
         """Close the listeners."""
         self._acceptor.close()
 
-    def close(self) -> None:
-        """Close what is left."""
-        self._close_all(list(self.table.all))
-        self._selector.close()
-        os.close(self._wakeup_reader)
-        os.close(self._wakeup_writer)
-
     def wake(self) -> None:
         """Wake the loop; called in threads and signal handlers."""
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes it as well

@@ -30,7 +30,7 @@ _inherited: list[sqlite3.Connection] = []
 
 
 class SqliteFile:
-    """SQLite database in write-ahead mode, with one connection per process.
+    """SQLite database in write-ahead mode, with one connection per process, closed when this object is garbage.
 
     Callers hold `lock` while they use `connection()`, so that threads take turns. SQLite itself separates processes; it
     waits up to `busy_timeout` seconds for another process's write.
@@ -102,12 +102,6 @@ class SqliteFile:
         """Open another connection, which the caller closes."""
         self._inode()
         return self._connect()
-
-    def close(self) -> None:
-        """Close this process's connection, if there is one; garbage collection of this object does the same."""
-        with self.lock:
-            self._close_connection()
-            self._connection = None
 
     def _check_size(self, size: int) -> None:
         # SQLite treats a file without a complete header as a new one.

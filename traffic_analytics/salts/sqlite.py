@@ -120,10 +120,6 @@ class SqliteSalts:
         except sqlite3.Error as error:
             raise SaltUnavailable(str(error)) from error
 
-    def close(self) -> None:
-        """Close the file in this process."""
-        self._file.close()
-
     def _delete_some(self, statement: str, day: date) -> int:
         with self._file.lock:
             return self._file.connection().execute(statement, (day.isoformat(), STEP)).rowcount
