@@ -18,44 +18,24 @@ Invariants:
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-import sqlite3
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
+from traffic_analytics.delivery.spool_file import PAGE, SpoolFile, bytes_used, committed
 from traffic_analytics.delivery.target import NO_DATA_SOURCE
 from traffic_analytics.errors import SpoolUnavailable
 from traffic_analytics.runtime.joiner import Joiner
-from traffic_analytics.runtime.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from traffic_analytics.runtime.joiner import Pending
 
-_PAGE = 4096
-_ROOM = 64 * _PAGE
-"""Free room below which the spool is full, in bytes: a few seconds' worth of events."""
-_RESERVE = 16 * 1024 * 1024
-"""Room on the disk left for emptying the spool, in bytes: SQLite has to write in order to delete."""
 _SHRINK_FROM, _SHRINK_BY = 512, 2048
 """Number of free pages from which on the file is shortened, and pages removed at a time."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, data_source TEXT NOT NULL, received REAL NOT NULL, event BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS events_by_source ON events (data_source, id);
-CREATE TABLE IF NOT EXISTS claims (
-    holder TEXT PRIMARY KEY, data_source TEXT NOT NULL,
-    first INTEGER NOT NULL, last INTEGER NOT NULL, until REAL NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS set_aside (
-    id INTEGER PRIMARY KEY, data_source TEXT NOT NULL, received REAL NOT NULL, event BLOB NOT NULL, reason TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS marks (data_source TEXT PRIMARY KEY, delivered REAL NOT NULL) STRICT;
-"""
 
 # An id is the microsecond of its event, or one more than the highest id of all events and dead letters. So ids grow and
 # none is used twice, even if the tables become empty in between. AUTOINCREMENT would write one more page a commit.
@@ -114,21 +94,8 @@ class Spool:
     ) -> None:
         """Describe a spool; `room_to_work` is for the forwarder, which needs a little more room than the maximum."""
         self._clock = clock
-        self._directory = path.parent
-        self._max_bytes = max_mb * 1024 * 1024
-        max_pages = self._max_bytes // _PAGE + (_ROOM // _PAGE if room_to_work else 0)
         self._appends: Joiner[tuple[str, Sequence[bytes]], None] = Joiner(self._insert)
-        self._file = SqliteFile(
-            path,
-            _SCHEMA,
-            [
-                f"synchronous = {'FULL' if sync == 'full' else 'NORMAL'}",
-                "auto_vacuum = INCREMENTAL",
-                f"max_page_count = {max_pages}",
-                "journal_size_limit = 16777216",
-            ],
-            busy_timeout=3.0,
-        )
+        self._file = SpoolFile(path, sync=sync, max_mb=max_mb, room_to_work=room_to_work)
 
     def prepare(self) -> None:
         """Create the file or check the one that is there; raises DamagedFile."""
@@ -161,7 +128,7 @@ class Spool:
         `now` is monotonic, `lease` in seconds. Claimed events stay in the spool until they are acknowledged; if the
         holder dies, they are claimed again after the lease. An event larger than `max_bytes` is claimed alone.
         """
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             # A lease that ends later than any can was made before a restart of the machine.
             connection.execute("DELETE FROM claims WHERE until <= ? OR until > ?", (now, now + 10 * lease))
             oldest = min((each for each in _first_unclaimed(connection) if each[1] not in without), default=None)
@@ -186,7 +153,7 @@ class Spool:
             connection.execute(
                 "INSERT INTO claims VALUES (?, ?, ?, ?, ?)", (holder, data_source, first, last, now + lease)
             )
-        with self._use() as connection:  # claimed already: threads that append need not wait for this read
+        with self._file.use() as connection:  # claimed already: threads that append need not wait for this read
             rows = connection.execute(
                 "SELECT id, event FROM events WHERE data_source = ? AND id BETWEEN ? AND ? ORDER BY id",
                 (data_source, first, last),
@@ -195,12 +162,12 @@ class Spool:
 
     def renew(self, claim: Claim, now: float, lease: float = 60.0) -> None:
         """Extend a claim by another lease."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("UPDATE claims SET until = ? WHERE holder = ?", (now + lease, claim.holder))
 
     def acknowledge(self, events: Sequence[SpooledEvent], now: float) -> None:
         """Delete events that the target has accepted; `now` is monotonic."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.executemany(  # all events have one data source
                 "INSERT OR REPLACE INTO marks SELECT data_source, ? FROM events WHERE id = ?",
                 [(now, each.id) for each in events[:1]],
@@ -209,18 +176,18 @@ class Spool:
 
     def release(self, claim: Claim) -> None:
         """End a claim; its events that are left can be claimed again."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("DELETE FROM claims WHERE holder = ?", (claim.holder,))
 
     def release_all(self) -> None:
         """End every claim; the caller has made sure that no holder lives."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute("DELETE FROM claims")
             connection.execute("DELETE FROM marks")
 
     def dead_letter(self, event: SpooledEvent, reason: str) -> None:
         """Move a claimed event to the dead letters, where an operator finds it with the reason."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO set_aside SELECT id, data_source, received, event, ? FROM events WHERE id = ?",
                 (reason, event.id),
@@ -230,8 +197,8 @@ class Spool:
     def add_dead_letter(self, data_source: str, event: bytes, reason: str) -> None:
         """Store a dead letter that was no event of the spool, such as a Pub/Sub message. Raises SpoolUnavailable."""
         now = self._clock()
-        with self._transaction() as connection:
-            self._leave_reserve()
+        with self._file.transaction() as connection:
+            self._file.leave_reserve()
             connection.execute(
                 f"INSERT INTO set_aside {_NEXT_ID}, :data_source, :received, :event, :reason",
                 {"us": int(now * 1e6), "data_source": data_source, "received": now, "event": event, "reason": reason},
@@ -239,23 +206,23 @@ class Spool:
 
     def delivered_since(self, data_source: str, moment: float) -> bool:
         """Return whether an event of a data source was acknowledged after `moment`, which is monotonic."""
-        with self._own_connection() as connection:
+        with self._file.use_another() as connection:
             row = connection.execute("SELECT delivered FROM marks WHERE data_source = ?", (data_source,)).fetchone()
         return row is not None and float(row[0]) > moment
 
     def backlog(self) -> Backlog:
         """Count events and dead letters; reads the whole file, but blocks no other thread."""
-        with self._own_connection() as connection:
+        with self._file.use_another() as connection:
             waiting = connection.execute("SELECT count(*) FROM events").fetchone()[0]
             oldest = connection.execute("SELECT received FROM events ORDER BY id LIMIT 1").fetchone()
             dead_letters = connection.execute("SELECT count(*) FROM set_aside").fetchone()[0]
-            used = self._bytes_used(connection)
+            used = bytes_used(connection)
         return Backlog(waiting, oldest[0] if oldest else None, dead_letters, used)
 
     def shrink(self) -> None:
         """Shorten the file a little, if much of it is free or the disk is short of room."""
-        with self._use() as connection:
-            free_pages = _SHRINK_FROM if self._disk_has_room() else 0
+        with self._file.use() as connection:
+            free_pages = _SHRINK_FROM if self._file.disk_has_room() else 0
             if connection.execute("PRAGMA freelist_count").fetchone()[0] > free_pages:
                 # As a script: `execute` would stop after the first page.
                 connection.executescript(f"PRAGMA incremental_vacuum({_SHRINK_BY})")
@@ -263,12 +230,12 @@ class Spool:
 
     def check(self) -> None:
         """Check that an event can be stored, by storing one. Raises SpoolUnavailable."""
-        with self._own_connection() as connection, _transaction(connection):
-            self._leave_reserve()
-            if self._max_bytes - self._bytes_used(connection) < _ROOM:
+        with self._file.use_another() as connection, committed(connection):
+            self._file.leave_reserve()
+            if self._file.is_full(connection):
                 raise SpoolUnavailable("the spool is full")
             # Only a write finds out about a quota or a disk that cannot be written.
-            connection.execute("INSERT INTO events VALUES (0, '', 0, zeroblob(?))", (_PAGE,))
+            connection.execute("INSERT INTO events VALUES (0, '', 0, zeroblob(?))", (PAGE,))
             connection.execute("DELETE FROM events WHERE id = 0")
 
     def list_dead_letters(self) -> Iterator[StoredEvent]:
@@ -285,7 +252,7 @@ class Spool:
         A dead letter without a data source is no event, and stays.
         """
         chosen = [each.id for each in self.list_dead_letters()] if ids is None else list(ids)
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             count = 0
             for each in chosen:
                 row = connection.execute(
@@ -300,71 +267,30 @@ class Spool:
 
     def purge_dead_letters(self) -> int:
         """Delete all dead letters, and return their number."""
-        with self._transaction() as connection:
+        with self._file.transaction() as connection:
             return connection.execute("DELETE FROM set_aside").rowcount
 
     def _insert(self, items: list[tuple[str, Sequence[bytes]]]) -> list[None]:
         """Commit all items together. Raises SpoolUnavailable."""
         now = self._clock()
-        try:
-            self._leave_reserve()
-            with self._transaction() as connection:
-                (first,) = connection.execute(_NEXT_ID, {"us": int(now * 1e6)}).fetchone()
-                ids = itertools.count(first)
-                connection.executemany(
-                    _INSERT, [(next(ids), data_source, now, event) for data_source, events in items for event in events]
-                )
-        except sqlite3.Error as error:
-            raise SpoolUnavailable(str(error)) from error
+        self._file.leave_reserve()
+        with self._file.transaction() as connection:
+            (first,) = connection.execute(_NEXT_ID, {"us": int(now * 1e6)}).fetchone()
+            ids = itertools.count(first)
+            connection.executemany(
+                _INSERT, [(next(ids), data_source, now, event) for data_source, events in items for event in events]
+            )
         return [None] * len(items)
-
-    def _disk_has_room(self) -> bool:
-        try:
-            disk = os.statvfs(self._directory)
-        except OSError as error:
-            raise sqlite3.OperationalError(f"the disk cannot be used: {error.strerror}") from error
-        return disk.f_bavail * disk.f_frsize >= _RESERVE
-
-    def _leave_reserve(self) -> None:
-        if not self._disk_has_room():
-            raise sqlite3.OperationalError("the disk is full")
-
-    @contextlib.contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
-        with self._file.lock:
-            try:
-                yield self._file.connection()
-            except sqlite3.Error as error:
-                raise SpoolUnavailable(str(error)) from error
-
-    @contextlib.contextmanager
-    def _own_connection(self) -> Iterator[sqlite3.Connection]:
-        """Open another connection, so that a long read or a wait for a lock blocks no thread that appends."""
-        try:
-            with contextlib.closing(self._file.open_another()) as connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise SpoolUnavailable(str(error)) from error
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._use() as connection, _transaction(connection):
-            yield connection
 
     def _pages(self, query: str) -> Iterator[StoredEvent]:
         last = 0
         while True:
-            with self._own_connection() as connection:
+            with self._file.use_another() as connection:
                 rows = connection.execute(f"{query} ORDER BY id LIMIT 500", (last,)).fetchall()
             if not rows:
                 return
             yield from map(StoredEvent._make, rows)
             last = rows[-1][0]
-
-    def _bytes_used(self, connection: sqlite3.Connection) -> int:
-        pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        free = connection.execute("PRAGMA freelist_count").fetchone()[0]
-        return int((pages - free) * _PAGE)
 
 
 def _first_unclaimed(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
@@ -375,16 +301,3 @@ def _first_unclaimed(connection: sqlite3.Connection) -> Iterator[tuple[int, str]
         oldest = connection.execute(_OLDEST, (data_source,)).fetchone()
         if oldest is not None:
             yield oldest[0], data_source
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # After some errors SQLite has rolled back already, and raises another one here.
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
