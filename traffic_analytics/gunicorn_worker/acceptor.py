@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import selectors
+import socket
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import logging
-    import socket
     from collections.abc import Callable, Sequence
 
 ACCEPT_PAUSE = 0.1
@@ -22,7 +23,8 @@ BROKEN_LISTENER = (errno.EBADF, errno.EINVAL, errno.EFAULT, errno.ENOTSOCK, errn
 class Acceptor:
     """Listening sockets of one worker.
 
-    `add` receives each socket and its address; `make_room` closes a connection if it can, and returns whether it did.
+    `add` receives each socket, which does not block, and its address. `make_room` closes a connection if it can, and
+    returns whether it did.
     """
 
     def __init__(
@@ -73,4 +75,8 @@ class Acceptor:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._make_room():
                 self._paused_until = time.monotonic() + ACCEPT_PAUSE
             return
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):  # the client may have left
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._add(sock, address)

@@ -154,10 +154,6 @@ class EventLoop:
 
     def _add(self, sock: socket.socket, address: Any) -> None:
         """Hold a new connection, and make room for the next."""
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            with contextlib.suppress(OSError):  # the client may have left
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(sock, address, self._parse, self.table.peer(address))
         with self.lock:
             self.table.add(connection)
