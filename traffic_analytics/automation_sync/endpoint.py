@@ -22,7 +22,7 @@ from traffic_analytics.errors import (
     UnsupportedMediaType,
 )
 from traffic_analytics.hits.endpoint import read_body
-from traffic_analytics.hits.page_hit import is_uuid
+from traffic_analytics.runtime.uuids import is_uuid
 from traffic_analytics.wsgi import Answer, answer_to
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from traffic_analytics.counts.tally import OTHER_SITES, Kind
 from traffic_analytics.errors import DamagedFile, ForeignFile
 from traffic_analytics.hits.outcomes import ACCEPTED, Counted
-from traffic_analytics.hits.page_hit import is_uuid
 from traffic_analytics.runtime.sqlite_file import SqliteFile
+from traffic_analytics.runtime.uuids import is_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

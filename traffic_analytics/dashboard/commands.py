@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from traffic_analytics.dashboard.sessions import LONGEST_SHARE_DAYS, SITE_UUID
+from traffic_analytics.dashboard.sessions import LONGEST_SHARE_DAYS
+from traffic_analytics.runtime.uuids import is_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ def dashboard_commands(sessions: Sessions | None, clock: Callable[[], float]) ->
         """Print a link that shows one SITE (its UUID) until it expires; a new DASHBOARD_KEY ends it earlier."""
         if sessions is None:
             raise click.ClickException("set DASHBOARD_KEY first: share links are signed with it")
-        if not SITE_UUID.fullmatch(site):
+        if not is_uuid(site):
             raise click.BadParameter("must be the UUID of a site", param_hint="SITE")
         until = clock() + days * 86_400
         click.echo(f"{url.rstrip('/')}/share/{sessions.sign_share(site, until)}/")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, abort, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from traffic_analytics.dashboard.sessions import SESSION_SECONDS, SITE_UUID, Visitor
+from traffic_analytics.dashboard.sessions import SESSION_SECONDS, Visitor
 from traffic_analytics.runtime.local_requests import has_passed_proxy, is_of_own_page, names_this_machine
+from traffic_analytics.runtime.uuids import is_uuid
 from traffic_analytics.wsgi import JSON, answer_to
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def create_dashboard(
 
     def token(visitor: Visitor) -> Response:
         site = request.args.get("site", visitor.site)
-        if site is not None and not SITE_UUID.fullmatch(site):
+        if site is not None and not is_uuid(site):
             abort(HTTPStatus.BAD_REQUEST)
         if visitor.site not in {None, site}:
             abort(HTTPStatus.FORBIDDEN)

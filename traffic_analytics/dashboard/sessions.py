@@ -5,7 +5,6 @@ Nothing is stored: a new DASHBOARD_KEY ends all sessions and share links.
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from hmac import compare_digest
 from typing import NamedTuple
@@ -16,7 +15,6 @@ SESSION_SECONDS = 14 * 86_400
 """Time for which a login is valid, in seconds."""
 LONGEST_SHARE_DAYS = 3650
 """Longest time for which a share link is valid, in days."""
-SITE_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 class Visitor(NamedTuple):

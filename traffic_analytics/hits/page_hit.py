@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from traffic_analytics.delivery.target import DATA_SOURCES
 from traffic_analytics.errors import InvalidHit, UnsupportedMediaType
+from traffic_analytics.runtime.uuids import is_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,6 @@ TEST_SITE = "00000000-0000-4000-8000-000000000000"
 DATE_AND_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 """Pattern of a date and time in seconds, as JavaScript's toISOString writes it."""
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _TIMESTAMP = re.compile(DATE_AND_TIME + r"\.[0-9]{3}Z")
 
 Derived: TypeAlias = msgspec.Raw | UnsetType
@@ -126,11 +126,6 @@ def parse(environ: Mapping[str, str], query: str, body: bytes) -> RawHit:
         raise InvalidHit("headers.user-agent", "must not be blank")
     payload = parse_body(body).payload
     return RawHit(checked_query, site_uuid, user_agent, environ.get("HTTP_X_GHOST_ANALYTICS_START"), payload)
-
-
-def is_uuid(text: str) -> bool:
-    """Return whether the text has the form of a UUID, of any version, variant and case."""
-    return _UUID.fullmatch(text) is not None
 
 
 def parse_query(query: str) -> Query:

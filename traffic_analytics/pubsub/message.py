@@ -12,8 +12,9 @@ import msgspec
 
 from traffic_analytics.delivery.target import DATA_SOURCES
 from traffic_analytics.errors import NoEvent
-from traffic_analytics.hits.page_hit import Payload, Query, RawHit, is_uuid
+from traffic_analytics.hits.page_hit import Payload, Query, RawHit
 from traffic_analytics.hits.visitor import read_address
+from traffic_analytics.runtime.uuids import is_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

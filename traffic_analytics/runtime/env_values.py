@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import requests
 
 from traffic_analytics.runtime.env_file import read_env_file
+from traffic_analytics.runtime.uuids import is_uuid
 
 SHORTEST_ACCESS_KEY = 32
 """Length of the shortest key to log in with, in characters."""
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Read = Callable[[str], Any]
 """A reader: it returns the value of a text, or raises ValueError with the rule that the text breaks."""
@@ -117,7 +117,7 @@ def one_of(*choices: str) -> Read:
 def site_uuids(text: str) -> frozenset[str]:
     """Read UUIDs separated by commas, in lower case."""
     uuids = [part.strip().lower() for part in text.strip(", ").split(",")]
-    if not all(_UUID.fullmatch(uuid) for uuid in uuids):
+    if not all(map(is_uuid, uuids)):
         raise ValueError("must be UUIDs separated by commas")
     return frozenset(uuids)
 
