@@ -115,6 +115,25 @@ def test_every_make_command_exists(page: Path) -> None:
     assert named <= targets
 
 
+NGINX = "server {{\n    listen {port};\n    server_name blog.example;\n{line}    root /var/www/ghost;\n}}\n"
+
+
+def test_the_steps_for_nginx_add_one_line_however_often_they_are_run(tmp_path: Path) -> None:
+    """The files are those of ghost-cli, without and with TLS."""
+    command = re.search(r"^ *sudo (sed (?:.*\\\n)*.*)$", text("docs/operate/with-ghost-cli.md"), re.MULTILINE)
+    assert command is not None
+    for name, port in (("blog.example.conf", 80), ("blog.example-ssl.conf", 443)):
+        (tmp_path / name).write_text(NGINX.format(port=port, line=""))
+
+    for _ in range(2):
+        here = command[1].replace("/etc/nginx/sites-available/", "")
+        subprocess.run(["sh", "-c", here], cwd=tmp_path, check=True, timeout=60)
+
+    line = "    include /etc/nginx/snippets/traffic-analytics.conf;\n"
+    for name, port in (("blog.example.conf", 80), ("blog.example-ssl.conf", 443)):
+        assert (tmp_path / name).read_text() == NGINX.format(port=port, line=line)
+
+
 def test_phony_targets_and_their_recipes_are_the_same() -> None:
     makefile = text("Makefile")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
