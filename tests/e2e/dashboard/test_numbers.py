@@ -255,6 +255,7 @@ def test_a_range_is_chosen_and_gone_back_from(tab: Tab, world: World) -> None:
     tab.loaded()
     page.get_by_label("To", exact=True).fill(world.day(30))
     tab.loaded()
+    assert page.evaluate("document.activeElement.name") == "to"
 
     agree(page, world, world.days(40, 30))
     page.go_back()

@@ -2,6 +2,7 @@
 
 import { FILTERS, writeAddress } from "./address.js";
 import { Card } from "./card.js";
+import { changeOf } from "./change.js";
 import { Chart } from "./chart.js";
 import { saveCsv } from "./csv.js";
 import { h, refill } from "./elements.js";
@@ -10,7 +11,8 @@ import { CARDS, SHOWN } from "./lists.js";
 import { whileVisible } from "./live.js";
 import { errorNotice, staleNotice } from "./notices.js";
 import { PipeError, queryPipe } from "./pipes.js";
-import { daysBefore, daysOf, RANGES, timezone, today } from "./ranges.js";
+import { rangeControls } from "./range_form.js";
+import { daysBefore, daysOf, timezone, today } from "./ranges.js";
 import { METRICS, totalOf } from "./totals.js";
 
 const LIVE_SECONDS = 5;
@@ -83,7 +85,7 @@ export class SitePage {
    */
   show(address) {
     this.address = address;
-    this.#fillRange();
+    refill(this.range, ...rangeControls(address, (change) => this.#go(change)));
     this.#fillFilters();
     this.#load();
   }
@@ -125,43 +127,6 @@ export class SitePage {
       return h("li", {}, remove);
     });
     this.filters.replaceChildren(...(chips.length ? [h("ul", { "aria-label": "Filters" }, ...chips)] : []));
-  }
-
-  #fillRange() {
-    const { range } = this.address;
-    const days = daysOf(range, this.address.from, this.address.to);
-    const options = RANGES.map(({ id, name }) => h("option", { value: id, selected: id === range }, name));
-    const choose = (/** @type {Event} */ event) => {
-      const chosen = /** @type {HTMLSelectElement} */ (event.target).value;
-      this.#go({ range: chosen, from: days.from, to: days.to });
-      this.range.querySelector("select")?.focus();
-    };
-    const parts = [
-      h("label", {}, h("span", { class: "unseen" }, "Range"), h("select", { onchange: choose }, ...options)),
-    ];
-    if (range === "custom") {
-      for (const [end, name] of /** @type {["from" | "to", string][]} */ ([
-        ["from", "From"],
-        ["to", "To"],
-      ])) {
-        const change = (/** @type {Event} */ event) => {
-          const input = /** @type {HTMLInputElement} */ (event.target);
-          if (input.value && input.checkValidity()) {
-            this.#go({ [end]: input.value });
-            /** @type {HTMLElement | null} */ (this.range.querySelector(`[name=${end}]`))?.focus();
-          }
-        };
-        parts.push(
-          h(
-            "label",
-            {},
-            `${name} `,
-            h("input", { type: "date", name: end, value: this.address[end], max: today(), onchange: change }),
-          ),
-        );
-      }
-    }
-    this.range.replaceChildren(...parts);
   }
 
   /** Query the site's host and last hit; Tinybird has no such pipe, and the site's identifier remains its name. */
@@ -324,7 +289,7 @@ export class SitePage {
         },
         h("span", { class: "metric-name" }, each.name),
         h("span", { class: "metric-value" }, format(current)),
-        change && h("span", { class: `change ${changeClass(change.sign, each.isBetterLow)}` }, changeText(change)),
+        change && changeOf(change, each.isBetterLow),
       );
     });
     const save = h(
@@ -375,29 +340,4 @@ export class SitePage {
     const rows = this.#rows.map((row) => [row.date, ...METRICS.map(({ id }) => row[id])]);
     saveCsv(`${this.title.textContent}.csv`, columns, rows);
   }
-}
-
-/**
- * @param {number} sign
- * @param {boolean} isBetterLow
- */
-function changeClass(sign, isBetterLow) {
-  if (sign === 0) {
-    return "same";
-  }
-  return sign > 0 === isBetterLow ? "worse" : "better";
-}
-
-/** @param {{text: string, sign: number}} change */
-export function changeText({ text, sign }) {
-  if (sign === 0) {
-    return "± 0";
-  }
-  return h(
-    "span",
-    {},
-    h("span", { "aria-hidden": "true" }, sign > 0 ? "▲ " : "▼ "),
-    h("span", { class: "unseen" }, sign > 0 ? "up " : "down "),
-    text,
-  );
 }

@@ -1,13 +1,13 @@
 // Show all blogs.
 
 import { grantFor } from "./access.js";
+import { changeOf } from "./change.js";
 import { h, refill } from "./elements.js";
 import { formatAgo, formatChange, formatNumber } from "./format.js";
 import { whileVisible } from "./live.js";
 import { errorNotice, staleNotice } from "./notices.js";
 import { PipeError, queryPipe } from "./pipes.js";
 import { timezone } from "./ranges.js";
-import { changeText } from "./site.js";
 import { sparkline } from "./sparkline.js";
 
 const LIVE_SECONDS = 5;
@@ -174,7 +174,6 @@ export class SitesPage {
 /** @param {Row} row */
 function siteRow(row) {
   const change = formatChange(row.visits_week, row.visits_week_before);
-  const sign = change === null ? 0 : change.sign;
   return h(
     "tr",
     { "data-site": row.site_uuid },
@@ -195,13 +194,7 @@ function siteRow(row) {
     ),
     h("td", { class: "today" }, formatNumber(row.visits_today)),
     h("td", { class: "week" }, formatNumber(row.visits_week)),
-    h(
-      "td",
-      { class: "trend" },
-      change === null
-        ? h("span", { class: "quiet" }, "–")
-        : h("span", { class: `change ${sign > 0 ? "better" : sign < 0 ? "worse" : "same"}` }, changeText(change)),
-    ),
+    h("td", { class: "trend" }, change === null ? h("span", { class: "quiet" }, "–") : changeOf(change)),
     h("td", { class: "days" }, sparkline(row.daily_visits)),
     h("td", { class: "last" }, h("time", { datetime: row.last_hit }, formatAgo(row.last_hit))),
   );
