@@ -80,7 +80,7 @@ def read_site(_context: click.Context, _parameter: click.Parameter, text: str | 
     try:
         (site,) = site_uuids(text)
     except ValueError:
-        raise click.BadParameter("must be the UUID of a site, as `store sites` lists it") from None
+        raise click.BadParameter("must be the UUID of a site, as `analytics-store sites` lists it") from None
     return site
 
 
@@ -233,7 +233,7 @@ def retry_quarantined(ids: tuple[str, ...], everything: bool) -> None:
         raise click.UsageError("give the numbers of rows, or --all")
     counts = request_store("POST", "/v0/store/quarantine/retry?" + urlencode([("id", each) for each in ids])).json()
     if ids and not counts["stored"] + counts["refused"]:
-        raise click.ClickException("no row has this number; `store quarantine list` shows them")
+        raise click.ClickException("no row has this number; `analytics-store quarantine list` shows them")
     click.echo(f"rows: {counts['stored']}\nquarantined: {counts['refused']}")
 
 
@@ -287,7 +287,9 @@ def import_rows(name: str, file: Path) -> None:
         total.update(request_store("POST", f"{IMPORT}?name={name}", body).json())
     click.echo(f"new: {total['new']}\nalready there: {total['known']}\nquarantined: {total['quarantined']}")
     if total["quarantined"] and not total["new"] + total["known"]:
-        raise click.ClickException("no row of the file fits the data source; `store quarantine list` has the reasons")
+        raise click.ClickException(
+            "no row of the file fits the data source; `analytics-store quarantine list` has the reasons"
+        )
 
 
 def _bodies(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -14,8 +14,10 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
+from analytics_store.cli import store
 from analytics_store.settings import Settings as StoreSettings
 from traffic_analytics.settings import Settings
 
@@ -113,6 +115,24 @@ def test_every_make_command_exists(page: Path) -> None:
     named = {match[1] for line in code for match in re.finditer(r"\bmake ([a-z0-9]+)\b", line)}
 
     assert named <= targets
+
+
+def test_every_command_is_called_by_script_or_package_and_exists(start: Any) -> None:
+    dashboard = {"DASHBOARD": "true", "STATS_TARGET": "http://127.0.0.1:9", "TINYBIRD_ADMIN_TOKEN": "t"}
+    service = start(**dashboard, LISTEN_HOST="127.0.0.1").app.cli
+    known = {("traffic", name) for name in service.list_commands(click.Context(service))}
+    known |= {("analytics", name) for name in (*store.commands, "serve")}
+    content = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md")
+    fences = re.findall(r"^ *```\w*\n(.*?)^ *```", content, re.MULTILINE | re.DOTALL)
+    lines = [*re.findall(r"`([^`\n]+)`", content), *(line.strip() for each in fences for line in each.splitlines())]
+    called = r"(?:^(?:\S*/)?|\bpython -m )(traffic|analytics)[-_](?:analytics|store) ([a-z]+)"
+
+    named = {(each[1], each[2]) for line in lines for each in re.finditer(called, line)}
+    by_flask = {line for line in lines if re.search(r"\bflask --app ", line)}
+
+    assert named
+    assert named - known == set()
+    assert by_flask == {"flask --app app", "flask --app analytics_store.app store"}
 
 
 NGINX = "server {{\n    listen {port};\n    server_name blog.example;\n{line}    root /var/www/ghost;\n}}\n"

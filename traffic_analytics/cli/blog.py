@@ -186,8 +186,8 @@ def _follow(base: str, token: str, pathname: str) -> None:
             return
         time.sleep(1.0)
     raise _Stop(
-        f"do not count the hit after {PATIENCE} s: `spool status` shows events that wait; STATS_TARGET must be the host"
-        " in PROXY_TARGET"
+        f"do not count the hit after {PATIENCE} s: `traffic-analytics spool status` shows events that wait;"
+        " STATS_TARGET must be the host in PROXY_TARGET"
     )
 
 

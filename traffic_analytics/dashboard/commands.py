@@ -1,4 +1,4 @@
-"""Define the operator's command for share links: `flask --app app dashboard share SITE`."""
+"""Define the operator's command for share links: `traffic-analytics dashboard share SITE`."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class Health:
             f"{_size(backlog.bytes_used)} of {_size(self._spool_max_bytes)}",
             full if share > FULLEST else "",
         )
-        look = "Read `flask --app app spool list`, then retry or purge them."
+        look = "Read `traffic-analytics spool list`, then retry or purge them."
         yield Fact("dead letters", f"{backlog.dead_letters:,}", look if backlog.dead_letters else "")
         for reason, number in reasons.most_common(5):
             yield Fact(f"dead letters: {reason}", f"{number:,}", look)
@@ -190,7 +190,7 @@ class Health:
         if "hits" in info:
             rows = int(info.get("rows_in_quarantine", 0))
             look = (
-                "Rows break a rule of their data source: see `store quarantine list`, then retry or purge them."
+                "Rows break a rule of their data source: read `analytics-store quarantine list`, then retry or purge."
                 if rows
                 else ""
             )
