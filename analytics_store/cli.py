@@ -120,6 +120,7 @@ def request_store(method: str, path: str, body: bytes | None = None) -> StoreRes
         else:
             content_type = response.headers.get("Content-Type", "").partition(";")[0]
             if content_type not in CONTENT_TYPES or response.status_code == HTTPStatus.NOT_FOUND:
+                response.close()
                 raise click.ClickException(_another_program(settings))
             chunks = response.iter_content(chunk_size=1_048_576)
             return StoreResponse(response.status_code, int(response.headers.get("x-store-rows", 0)), chunks)

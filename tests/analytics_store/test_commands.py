@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.processes import COVERAGE, PATIENCE, ROOT, LocalServer, QuietHandler
+from analytics_store.settings import Settings
+from analytics_store.wiring import create_app
+from tests.support.processes import LocalServer, QuietHandler
 from tests.support.store import hit, ndjson
 
 if TYPE_CHECKING:
@@ -23,19 +22,13 @@ if TYPE_CHECKING:
 
 
 def store_command(directory: Path, *arguments: str, bind: str = "unix:/nowhere") -> tuple[int, str]:
-    """Run a command as an operator does; return its exit code and all output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "analytics_store", *arguments],
-        cwd=directory,
-        env={**COVERAGE, "PATH": os.defpath, "PYTHONPATH": str(ROOT), "STORE_BIND": bind, "DATA_DIR": "data"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert "Traceback" not in done.stdout
-    return done.returncode, " ".join(done.stdout.split())
+    """Run a command in a directory; return its exit code and all output."""
+    with chdir(directory):
+        app = create_app(Settings.from_env({"STORE_BIND": bind, "DATA_DIR": "data"}))
+        done = app.test_cli_runner().invoke(args=["store", *arguments])
+        app.extensions["store"].close()
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    return done.exit_code, " ".join(done.output.split())
 
 
 @pytest.fixture
@@ -98,6 +91,7 @@ class OtherProgram(QuietHandler):
     """Answer like a web page."""
 
     def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", "6")
@@ -117,6 +111,10 @@ def no_http() -> Iterator[str]:
             with connection:
                 connection.recv(1000)
                 connection.sendall(b"-ERR unknown command\r\n")
+                connection.shutdown(socket.SHUT_WR)
+                # What is not read would reset the connection, and the client might not see the answer.
+                while connection.recv(1000):
+                    pass
 
         threading.Thread(target=answer, daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
