@@ -48,7 +48,7 @@ run: $(VENV)/runs
 # Coverage includes the processes that tests start. The report's limit is in pyproject.toml.
 test: $(VENV)/ready
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not e2e" --numprocesses auto --maxprocesses 4
+	$(BIN)/coverage run -m pytest -m "not e2e" --numprocesses auto --maxprocesses 4 --dist worksteal
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -61,9 +61,9 @@ test-all:
 		$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON=$$python || failed="$$failed $$version"; \
 	done; test -z "$$failed" || { echo "Failed on:$$failed"; exit 1; }
 
-# Exit code 5 of pytest means that no test was selected, which is no failure.
+# Two files at a time, as tests wait more than they work. Exit code 5 of pytest means that no test was selected.
 e2e: $(VENV)/ready
-	$(BIN)/python -m pytest -m e2e || test $$? -eq 5
+	$(BIN)/python -m pytest -m e2e --numprocesses 2 --dist loadfile || test $$? -eq 5
 
 # Ask the store and Ghost's own queries, on embedded ClickHouse, the same random queries; needs npm and the network.
 # `make differential DIFFERENTIAL="--seed 2"` asks others.

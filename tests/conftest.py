@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,12 @@ import pytest
 import requests_mock
 
 from tests.support.app import TARGET, Log, Service, all_rows_fit
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than CPUs: tests wait for other processes and for deadlines."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -27,6 +28,9 @@ COVERAGE = {name: value for name, value in os.environ.items() if name.startswith
 PATIENCE = 15.0
 """Time until a missing event is a failure, in seconds; ten times what a busy machine needs."""
 
+PORTS = range(10_000, 32_768)
+"""Ports below those that Linux gives to outgoing connections."""
+
 
 def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> float:
     """Return the seconds that it took until a condition held; fails after `timeout`."""
@@ -38,20 +42,30 @@ def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> fl
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Speak HTTP/1.1 and log nothing."""
+    """Speak HTTP/1.1 and log nothing; a body follows its headers without waiting for the client's acknowledgement."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Print no error of a client that leaves."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class LocalServer:
     """Serve HTTP on a free port within a `with` block; `path` ends its URL."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], path: str = "") -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = QuietServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}{path}"
         threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True).start()
 
@@ -93,9 +107,11 @@ class Upstream(LocalServer):
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Return a port without a server; no connection to another server gets it before the test's server starts."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def gunicorn(directory: Path, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -202,6 +218,12 @@ class Running:
             raise
 
 
+def send_quietly(sock: socket.socket, data: bytes) -> None:
+    """Send, and ignore that the server closes early."""
+    with contextlib.suppress(OSError):
+        sock.sendall(data)
+
+
 def head(more: bytes = b"", target: str = "/api/v1/page_hit?name=analytics_events", version: str = "1.1") -> bytes:
     """Format the headers of a hit, up to the blank line."""
     return (
@@ -214,6 +236,15 @@ def hit(more: bytes = b"", version: str = "1.1", **payload: Any) -> bytes:
     """Format a whole hit as HTTP."""
     body = json.dumps(page_hit(**payload)).encode()
     return head(more, version=version) + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+"""The last headers of a chunked request."""
+
+
+def length(body: bytes | int) -> bytes:
+    """Format the last headers of a request with a body of this length."""
+    return b"Content-Length: %d\r\n\r\n" % (body if isinstance(body, int) else len(body))
 
 
 def chunks(body: bytes, size: int = 100, extension: bytes = b"", trailer: bytes = b"") -> bytes:
