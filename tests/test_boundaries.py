@@ -303,24 +303,26 @@ def test_only_the_edge_imports_flask() -> None:
     }
 
 
-@pytest.mark.parametrize("module", [*sorted(SERVICE.keys() - {""}), "app"])
-def test_importing_a_module_starts_nothing_and_opens_nothing(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [sorted(SERVICE.keys() - {""}), ["app"]], ids=["traffic_analytics", "app"])
+def test_importing_a_module_starts_nothing_and_opens_nothing(names: list[str], tmp_path: Path) -> None:
     """With preloading, a thread or connection made on import is dead or shared in every worker."""
-    name = module if module == "app" else f"traffic_analytics.{module}"
+    is_app = names == ["app"]
+    modules = names if is_app else [f"traffic_analytics.{name}" for name in names]
     program = f"""
-import os, sys, threading
+import importlib, os, sys, threading
 opened = []
 def watch(event, arguments):
     if event in ("socket.connect", "subprocess.Popen", "os.fork", "os.mkdir"):
         opened.append(event)
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
         opened.append(arguments[0])
-    if event == "sqlite3.connect" and {module != "app"}:
+    if event == "sqlite3.connect" and not {is_app}:
         opened.append(event)
 sys.addaudithook(watch)
 threading.Thread.start = lambda thread: opened.append(thread)
-import {name}
-assert not [each for each in opened if {module != "app"} or isinstance(each, threading.Thread)], opened
+for module in {modules}:
+    importlib.import_module(module)
+    assert not [each for each in opened if not {is_app} or isinstance(each, threading.Thread)], (module, opened)
 """
     environment = {
         "PATH": os.defpath,
@@ -341,4 +343,4 @@ assert not [each for each in opened if {module != "app"} or isinstance(each, thr
     )
 
     assert done.returncode == 0, done.stderr
-    assert module == "app" or list(tmp_path.iterdir()) == []
+    assert is_app or list(tmp_path.iterdir()) == []

@@ -1,6 +1,5 @@
 import gzip
 import json
-import threading
 from typing import Any
 
 import pytest
@@ -8,15 +7,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from analytics_store import bodies, columns, events
-from tests.support.store import Clock, hit, ndjson
+from tests.support.store import hit, ndjson
+from tests.support.store_responses import exported, pageviews
 
 URL = "/v0/events?name=analytics_events&wait=true"
-EVENT_ID = "0fe04a48-5c5b-4f0a-9a55-0d3f4b2c7e11"
-
-
-def pageviews(client: FlaskClient, site: str = "site") -> int:
-    rows = client.get(f"/v0/pipes/api_kpis.json?site_uuid={site}&date_from=2026-11-01&date_to=2026-11-30").get_json()
-    return sum(row["pageviews"] for row in rows["data"])
 
 
 def test_a_single_object_is_a_batch_of_one_on_one_line_or_many(client: FlaskClient) -> None:
@@ -166,19 +160,19 @@ def test_a_payload_may_be_a_json_text(client: FlaskClient) -> None:
     assert pageviews(client) == 1
 
 
-def exported(client: FlaskClient) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in client.get("/v0/store/export?name=analytics_events").data.splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("field", "characters"),
-    [*((field, columns.LIMITS.get(field, columns.TEXT_CHARACTERS)) for field in columns.TEXTS if "uuid" not in field)],
-)
 @pytest.mark.parametrize("character", ["x", "\u00e4", "\U0001f600", "\0"])
-def test_a_long_text_is_cut(client: FlaskClient, field: str, characters: int, character: str) -> None:
-    for length in (characters, characters + 1, 15_000):
-        client.post(URL, json=hit(payload={field: character * length}))
-    assert [row["payload"][field] for row in exported(client)] == [character * characters] * 3
+def test_a_long_text_is_cut(client: FlaskClient, character: str) -> None:
+    limits = {
+        field: columns.LIMITS.get(field, columns.TEXT_CHARACTERS) for field in columns.TEXTS if "uuid" not in field
+    }
+    events = [
+        hit(session_id=field, payload={field: character * length})
+        for field, characters in limits.items()
+        for length in (characters, characters + 1, 15_000)
+    ]
+    client.post(URL, data=ndjson(events))
+    found = sorted((row["session_id"], row["payload"][row["session_id"]]) for row in exported(client))
+    assert found == sorted(3 * [(field, character * characters) for field, characters in limits.items()])
 
 
 def test_a_long_source_is_cut(client: FlaskClient) -> None:
@@ -202,86 +196,11 @@ def test_fields_without_a_column_are_cut_and_then_left_out_until_they_fit(client
     ]
 
 
-def test_a_long_event_id_counts_once_even_after_its_export(client: FlaskClient) -> None:
-    event = hit(payload={"event_id": "x" * 5_000})
-    client.post(URL, data=ndjson([event, event, hit(payload={"event_id": "x" * 5_001})]))
-    rows = exported(client)
-    client.post(URL, data=ndjson([*rows, event]))
-    assert pageviews(client) == 2
-    assert all(len(row["payload"]["event_id"]) == 36 for row in rows)
-
-
-@pytest.mark.parametrize("event_id", [EVENT_ID, EVENT_ID.upper(), "any text", "\0", "x" * 201, "x" * 19_000])
-def test_a_hit_delivered_again_counts_once(client: FlaskClient, event_id: str) -> None:
-    event = hit(payload={"event_id": event_id})
-    assert client.post(URL, data=ndjson([event, event])).get_json() == {"successful_rows": 2, "quarantined_rows": 0}
-    client.post(URL, data=ndjson([hit(), event, hit()]))
-    assert pageviews(client) == 3
-
-
-def test_a_repeat_is_recognised_after_a_restart_and_a_year(app: Flask, client: FlaskClient, clock: Clock) -> None:
-    event = hit()
-    client.post(URL, json=event)
-    app.extensions["store"].close()
-    clock.now += 365 * 86_400
-    client.post(URL, json=event)
-    assert pageviews(client) == 1
-
-
-def test_hits_of_two_sites_may_share_an_event_id(client: FlaskClient) -> None:
-    event = hit()
-    other = hit(payload={"event_id": event["payload"]["event_id"], "site_uuid": "other"})
-    third = hit(payload={"event_id": event["payload"]["event_id"], "site_uuid": "third"})
-    client.post(URL, data=ndjson([event, other]))
-    client.post(URL, json=third)
-    assert [pageviews(client, site) for site in ("site", "other", "third")] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("event_id", [None, ""])
-def test_hits_without_an_event_id_are_all_stored(client: FlaskClient, event_id: str | None) -> None:
-    event = hit(payload={"event_id": event_id})
-    client.post(URL, data=ndjson([event, event]))
-    client.post(URL, json=event)
-    assert pageviews(client) == 3
-
-
 def test_test_events_and_other_actions_are_stored_but_never_counted(app: Flask, client: FlaskClient) -> None:
     assert client.post("/v0/events?name=analytics_events_test&wait=true", json=hit()).get_json()["successful_rows"] == 1
     assert client.post(URL, json=hit(action="something_else")).get_json()["successful_rows"] == 1
     assert pageviews(client) == 0
     assert len(app.extensions["store"].engine.database.query("SELECT * FROM whole", {}).rows) == 2
-
-
-def test_a_session_whose_first_hit_comes_last_takes_its_source_from_it(client: FlaskClient) -> None:
-    late = hit(timestamp="2026-11-22T10:05:00.000Z", payload={"referrerSource": "late.example"})
-    first = hit(payload={"referrerSource": "first.example"})
-    client.post(URL, json=late)
-    client.post(URL, json=first)
-    rows = client.get("/v0/pipes/api_top_sources.json?site_uuid=site&date_from=2026-11-22").get_json()["data"]
-    assert rows == [{"source": "first.example", "visits": 1}]
-
-
-def test_concurrent_clients_get_their_own_counts(client: FlaskClient, app: Flask) -> None:
-    responses: list[dict[str, int]] = []
-    barrier = threading.Barrier(8)
-
-    def send(number: int) -> None:
-        sender = app.test_client()
-        barrier.wait()
-        for n in range(5):
-            rows = [hit(session_id=f"{number}-{n}") for _ in range(number + 1)]
-            responses.append(sender.post(URL, data=ndjson(rows) + b"{\n").get_json() | {"sent": number + 1})
-
-    threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(responses) == 40
-    assert all(
-        response["successful_rows"] == response["sent"] and response["quarantined_rows"] == 1 for response in responses
-    )
-    assert pageviews(client) == sum(5 * (number + 1) for number in range(8))
 
 
 @pytest.mark.parametrize(
@@ -298,60 +217,3 @@ def test_concurrent_clients_get_their_own_counts(client: FlaskClient, app: Flask
 def test_invalid_automation_rows_are_quarantined(client: FlaskClient, name: str, row: dict[str, Any]) -> None:
     response = client.post(f"/v0/events?name={name}&wait=true", json=row)
     assert response.get_json() == {"successful_rows": 0, "quarantined_rows": 1}
-
-
-def test_a_session_that_spans_a_day_counts_in_it_only_with_a_hit_in_it(client: FlaskClient) -> None:
-    for session, days in (("throughout", (20, 21, 22)), ("away", (20, 22))):
-        for day in days:
-            client.post(URL, json=hit(session_id=session, timestamp=f"2026-11-{day}T10:00:00.000Z"))
-    for name, of_source in (("api_top_sources", [{"source": "", "visits": 1}]), ("api_top_sources_v2", [])):
-        url = f"/v0/pipes/{name}.json?site_uuid=site&date_from=2026-11-21&date_to=2026-11-21"
-        assert client.get(url).get_json()["data"] == of_source
-        assert client.get(f"{url}&source=").get_json()["data"] == of_source
-
-
-def test_the_days_of_a_query_cut_a_session_and_v2_leaves_it_whole(client: FlaskClient) -> None:
-    # Two hits before midnight in Los Angeles, three after it.
-    stamps = ("21T07:58", "21T07:59", "21T08:01", "21T08:03", "21T08:04")
-    sources = ("Google", "", "Bing", "", "")
-    for stamp, source in zip(stamps, sources, strict=True):
-        event = hit(timestamp=f"2026-11-{stamp}:00.000Z", payload={"referrerSource": source})
-        assert client.post(URL, json=event).status_code == 200
-
-    def ask(pipe: str, first: int, last: int) -> list[dict[str, object]]:
-        days = f"date_from=2026-11-{first}&date_to=2026-11-{last}&timezone=America/Los_Angeles"
-        rows: list[dict[str, object]] = client.get(f"/v0/pipes/{pipe}.json?site_uuid=site&{days}").get_json()["data"]
-        return [row for row in rows if row["visits"]]
-
-    evening = {"visits": 1, "pageviews": 2, "bounce_rate": 0.0, "avg_session_sec": 60.0}
-    assert ask("api_kpis", 20, 20) == [{"date": "2026-11-20 23:00:00", **evening}]
-    night = {"visits": 1, "pageviews": 3, "bounce_rate": 0.0, "avg_session_sec": 180.0}
-    assert ask("api_kpis", 21, 22) == [{"date": "2026-11-21", **night}]
-    both = {"visits": 1, "pageviews": 5, "bounce_rate": 0.0, "avg_session_sec": 360.0}
-    assert ask("api_kpis", 20, 21) == [{"date": "2026-11-20", **both}]
-    assert ask("api_kpis_v2", 20, 20) == [{"date": "2026-11-20 23:00:00", **both}]
-    assert ask("api_kpis_v2", 21, 22) == []
-    assert ask("api_top_sources", 21, 22) == [{"source": "Bing", "visits": 1}]
-    assert ask("api_top_sources_v2", 21, 22) == []
-    assert ask("api_top_sources_v2", 20, 22) == [{"source": "Google", "visits": 1}]
-
-
-@pytest.mark.parametrize(("session_id", "sessions"), [("a" * 64, 2), ("A" * 64, 1), ("a session of another system", 1)])
-@pytest.mark.parametrize("late", [True, False])
-def test_a_session_lasts_as_long_as_its_session_id(
-    client: FlaskClient, session_id: str, sessions: int, late: bool
-) -> None:
-    stamps = ["2025-11-22T10:00:00.000Z", "2026-11-22T10:00:00.000Z", "2026-11-28T10:00:00.000Z"]
-    for stamp in reversed(stamps) if late else stamps:
-        client.post(URL, json=hit(session_id=session_id, timestamp=stamp))
-    assert client.get("/v0/store/info").get_json()["sessions"] == sessions
-
-
-def test_a_batch_of_hits_far_apart_finds_its_sessions_and_repeats(client: FlaskClient) -> None:
-    stamps = [f"20{year}-0{month}-15T10:00:00.000Z" for year in (20, 23, 26) for month in (1, 2, 9)]
-    events = [hit(session_id=f"{number:064x}", timestamp=stamp) for number, stamp in enumerate(stamps)]
-    client.post(URL, data=ndjson(events))
-    more = [event | {"payload": event["payload"] | {"event_id": None}} for event in events]
-    client.post(URL, data=ndjson([*more, *events]))
-    facts = client.get("/v0/store/info").get_json()
-    assert (facts["hits"], facts["sessions"]) == (2 * len(events), len(events))

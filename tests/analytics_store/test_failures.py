@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import resource
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +18,9 @@ from analytics_store.duckdb_engine.failures import translate_errors
 from analytics_store.errors import FullError, UnavailableError, explain_system
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
-from tests.support.processes import PATIENCE, ROOT
+from tests.support.processes import PATIENCE, ROOT, free_port
 from tests.support.store import hit, ndjson
-from tests.support.store_process import HEADERS, environment, free_port, running
+from tests.support.store_process import HEADERS, environment, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +114,7 @@ def test_a_spill_that_fills_the_disk_is_not_a_lack_of_memory() -> None:
     assert isinstance(explain_system(Path("d"), errno.EACCES), UnavailableError)
 
 
+@pytest.mark.e2e
 def test_a_full_disk_is_named_in_the_answer_and_in_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}{EVENTS}"
@@ -151,16 +150,7 @@ def test_commands_name_the_damage_and_show_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_file_is_the_stores_users_own(tmp_path: Path) -> None:
-    old = os.umask(0o022)
-    try:
-        port = free_port()
-        with running(tmp_path / "data", port):
-            assert stat.S_IMODE((tmp_path / "data" / "store.duckdb").stat().st_mode) == 0o600
-    finally:
-        os.umask(old)
-
-
+@pytest.mark.e2e
 def test_damage_that_an_export_meets_is_named_by_command_and_log(good: bytes, tmp_path: Path) -> None:
     file = tmp_path / "data" / "store.duckdb"
     file.parent.mkdir()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.processes import read_answer
-from tests.support.store_process import free_port, running
+from tests.support.processes import free_port, read_answer
+from tests.support.store_process import running
 from traffic_analytics.runtime.query_parameters import PARAMETERS_LIMIT
 
 if TYPE_CHECKING:

@@ -116,7 +116,6 @@ def test_a_response_names_its_columns_and_counts_its_rows(client: FlaskClient) -
     [
         ("2015-06-01", "2026-11-26", 4_197, ("2015-06-01", "2026-11-26")),
         ("1970-01-01", "2026-11-26", 20_784, ("1970-01-01", "2026-11-26")),
-        ("1980-01-01", "2299-01-01", 116_514, ("1980-01-01", "2299-01-01")),
         ("0001-01-01", "9999-12-31", 120_530, ("1970-01-01", "2299-12-31")),
         ("1900-01-01", "1970-01-01", 1, ("1970-01-01", "1970-01-01")),
         ("0001-01-01", "0001-01-01", 0, ()),
@@ -149,11 +148,12 @@ def test_all_time_reaches_to_the_last_hit_that_is_accepted(client: FlaskClient) 
 
 
 def test_a_chart_of_three_centuries_counts_every_hit_on_its_day(client: FlaskClient) -> None:
-    days = [f"{year}-{month:02d}-01" for year in range(1980, 2299) for month in range(1, 13)]
+    days = [f"{1980 + month // 12}-{1 + month % 12:02d}-01" for month in range(0, 319 * 12, 5)]
     events = [hit(session_id=day, timestamp=f"{day}T12:00:00.000Z") for day in days]
     client.post("/v0/events?name=analytics_events&wait=true", data=ndjson(events))
     query = "site_uuid=site&date_from=1980-01-01&date_to=2299-01-01&pathname=/"
     rows = query_pipe(client, "api_kpis", query)
+    assert (len(rows), rows[0]["date"], rows[-1]["date"]) == (116_514, "1980-01-01", "2299-01-01")
     assert [row["date"] for row in rows if row["visits"]] == days
     assert sum(int(str(row["pageviews"])) for row in rows) == len(days)
 

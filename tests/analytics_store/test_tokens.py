@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,28 @@ def event(site: str, pathname: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def app(tmp_path: Path, clock: Clock) -> Iterator[Flask]:
-    settings = Settings(data_dir=tmp_path, admin_token=ADMIN, tracker_token="tracker", stats_token="stats")
+@contextmanager
+def app_with_hits(data_dir: Path, clock: Clock) -> Iterator[Flask]:
+    settings = Settings(data_dir=data_dir, admin_token=ADMIN, tracker_token="tracker", stats_token="stats")
     app = create_app(settings, clock=clock)
     rows = ndjson([event(MINE, "/mine/"), event(OTHERS, "/others/")])
     posted = app.test_client().post("/v0/events?name=analytics_events&wait=true", data=rows, headers=bearer("tracker"))
     assert posted.status_code == 200
     yield app
     app.extensions["store"].close()
+
+
+@pytest.fixture
+def app(tmp_path: Path, clock: Clock) -> Iterator[Flask]:
+    with app_with_hits(tmp_path, clock) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+    """Return a client for tests that change nothing."""
+    with app_with_hits(tmp_path_factory.mktemp("store"), Clock()) as app:
+        yield app.test_client()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -57,8 +71,8 @@ def test_ghosts_token_reads_the_pipe_it_names_in_both_versions(client: FlaskClie
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_the_store_gives_each_token_its_verdict(client: FlaskClient, case: Case) -> None:
-    response = client.get(f"/v0/pipes/{PIPE}.json?{QUERY}", headers=bearer(case.token))
+def test_the_store_gives_each_token_its_verdict(reader: FlaskClient, case: Case) -> None:
+    response = reader.get(f"/v0/pipes/{PIPE}.json?{QUERY}", headers=bearer(case.token))
 
     if case.site is None:
         assert (response.status_code, list(response.get_json())) == (403, ["error"])
@@ -69,8 +83,8 @@ def test_the_store_gives_each_token_its_verdict(client: FlaskClient, case: Case)
 
 
 @pytest.mark.parametrize("token", ["", "tracker", "STATS", "st\u00e4ts"])
-def test_a_static_token_that_does_not_read_is_403(client: FlaskClient, token: str) -> None:
-    response = client.get(f"/v0/pipes/{PIPE}.json", query_string={"site_uuid": MINE, "token": token})
+def test_a_static_token_that_does_not_read_is_403(reader: FlaskClient, token: str) -> None:
+    response = reader.get(f"/v0/pipes/{PIPE}.json", query_string={"site_uuid": MINE, "token": token})
 
     assert (response.status_code, list(response.get_json())) == (403, ["error"])
 
@@ -99,7 +113,7 @@ ATTEMPTS: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("query", "body"), ATTEMPTS)
 def test_a_publication_reads_its_own_numbers_with_any_parameters(
-    client: FlaskClient, query: str, body: dict[str, Any]
+    reader: FlaskClient, query: str, body: dict[str, Any]
 ) -> None:
     pipes = (
         "api_kpis",
@@ -116,8 +130,8 @@ def test_a_publication_reads_its_own_numbers_with_any_parameters(
     for pipe in pipes:
         headers = bearer(sign(claims(pipe)))
         url = f"/v0/pipes/{pipe}.json?{DATES}&start_date=2026-11-01&end_date=2026-11-30&post_uuids=p"
-        plain = client.get(f"{url}&{query}", headers=headers)
-        for response in [plain] + ([client.post(f"{url}&{query}", headers=headers, **body)] if body else []):
+        plain = reader.get(f"{url}&{query}", headers=headers)
+        for response in [plain] + ([reader.post(f"{url}&{query}", headers=headers, **body)] if body else []):
             assert OTHERS not in response.get_data(as_text=True)
             assert "/others/" not in response.get_data(as_text=True)
             if response.status_code == 200:

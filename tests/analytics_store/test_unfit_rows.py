@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from flask import Flask
@@ -130,16 +129,3 @@ def test_a_single_row_that_needs_too_much_memory_goes_to_quarantine_after_a_whil
     assert session_ids(client) == [str(number) for number in range(21) if number != 13]
     (row,) = client.get("/v0/store/quarantine").get_json()["rows"]
     assert json.loads(row["row"])["session_id"] == "13"
-
-
-def test_rows_of_more_bytes_than_the_memory_are_written(settings: Settings, clock: Clock) -> None:
-    app = create_app(replace(settings, memory_mb=MEMORY_MB), clock=clock)
-    client, rows = app.test_client(), 0
-    wide = hit(payload={"site_uuid": "site"})
-    wide["action"] = "x" * 40_000
-    body = ndjson([wide] * (9_000_000 // 40_200))
-    while rows * 40_000 < 2 * MEMORY_MB * 2**20:
-        rows += client.post(URL, data=body).get_json()["successful_rows"]
-    facts = client.get("/v0/store/info").get_json()
-    assert (facts["rows_kept_whole"], facts["rows_in_quarantine"]) == (rows, 0)
-    app.extensions["store"].close()

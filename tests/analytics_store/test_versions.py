@@ -19,9 +19,9 @@ from analytics_store.maintenance import collapse
 from analytics_store.settings import Settings
 from analytics_store.versions import Versions
 from analytics_store.wiring import create_app
-from tests.support.processes import wait_until
+from tests.support.processes import ROOT, free_port, wait_until
 from tests.support.store import NOW, Clock, ndjson, post_golden, read_log
-from tests.support.store_process import HEADERS, ROOT, free_port, running
+from tests.support.store_process import HEADERS, running
 from traffic_analytics.runtime import background as background_module
 
 RUNS, STEPS = "automation_run_events", "automation_run_step_events"
@@ -219,6 +219,7 @@ signal.setitimer(signal.ITIMER_PROF, 0)
 """
 
 
+@pytest.mark.e2e
 def test_a_kill_in_the_middle_of_a_collapse_loses_nothing(tmp_path: Path) -> None:
     before, after = 60_000, 2_000
     app = create_app(Settings(data_dir=tmp_path))

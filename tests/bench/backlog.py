@@ -19,7 +19,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.bench.hits import free_port, mixed_hits, running_nginx, running_service, share_cpus, tool
+from tests.bench.hits import mixed_hits, running_nginx, running_service, share_cpus, tool
+from tests.support.processes import free_port
 from traffic_analytics.delivery.spool import Spool
 
 CLIENTS = 16

@@ -18,10 +18,11 @@ import requests
 
 from analytics_store.duckdb_engine.engine import DuckDbEngine
 from analytics_store.duckdb_engine.sorting import LENGTHS
-from analytics_store.duckdb_engine.statements import list_parameters, read_sql
+from analytics_store.duckdb_engine.statements import read_sql
 from analytics_store.settings import Settings
-from tests.bench.store import HITS_PER_SESSION, SITE, Server
+from tests.bench.store import SITE, Server
 from tests.bench.store_appends import KINDS, send
+from tests.support.generated_hits import HITS_PER_SESSION, generate_hits
 
 SITES = 1_000
 EXPONENT = 1.35
@@ -68,9 +69,9 @@ CREATE TEMP MACRO place(i) AS
 
 def load(directory: Path, hits: int) -> None:
     """Fill the tables, then let the store settle the days."""
-    generate = Path(__file__).with_name("generate_hits.sql").read_text()
     sessions = int(hits / HITS_PER_SESSION)
     first_day = LAST - timedelta(days=DAYS - 1)
+    start = datetime.combine(first_day, datetime.min.time())
     first, end = ((day - date(1970, 1, 1)).days for day in (first_day, LAST + timedelta(days=1)))
     sorted_until = end - end % PERIOD
     begins = [first, *range(first - first % PERIOD + PERIOD, end, PERIOD), end]
@@ -80,15 +81,8 @@ def load(directory: Path, hits: int) -> None:
         connection.execute(PLACE)
         connection.execute(MACROS.replace("$sessions", str(sessions)).replace("$sorted", str(sorted_until * 86_400)))
         for begin, stop in pairwise(begins):
-            values = {
-                "start": datetime.combine(first_day, datetime.min.time()),
-                "span": DAYS * 86_400,
-                "sessions": sessions,
-                "first": sessions * (begin - first) // DAYS,
-                "last": sessions * (stop - first) // DAYS,
-            }
-            for part in connection.extract_statements(generate):
-                connection.execute(part, {name: values[name] for name in list_parameters(part.query)})
+            of_period = (sessions * (day - first) // DAYS for day in (begin, stop))
+            generate_hits(connection, start, DAYS, sessions, *of_period)
             if stop <= sorted_until:
                 connection.execute(
                     "INSERT INTO sorted_periods SELECT $begin, $days, count(*), 0 FROM hits WHERE ts >= $begin",

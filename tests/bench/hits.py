@@ -17,7 +17,6 @@ import os
 import random
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from urllib.request import urlopen
 
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
+from tests.support.processes import free_port
 from traffic_analytics.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,13 +104,6 @@ def tool(name: str) -> str:
 def share_cpus() -> tuple[set[int], set[int]]:
     first, *others = sorted(os.sched_getaffinity(0))
     return {first}, set(others) or {first}
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def mixed_hits(rng: random.Random) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench import hits
+from tests.support.processes import free_port
 from tests.support.pubsub_emulator import PROJECT, PubsubEmulator, missing
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def main() -> None:
         work = Path(directory)
         mix = work / "mix.tsv"
         mix.write_text("".join(hits.mixed_hits(random.Random(20))))
-        upstream, port = hits.free_port(), hits.free_port()
+        upstream, port = free_port(), free_port()
         stack.enter_context(hits.running_nginx(nginx, work, upstream, other_cpus))
         emulator = stack.enter_context(running_emulator(work))
         shared = {"PROXY_TARGET": f"http://127.0.0.1:{upstream}/v0/events", "GOOGLE_CLOUD_PROJECT": PROJECT}

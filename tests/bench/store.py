@@ -9,7 +9,6 @@ the file and the server's memory; with --baseline also those of another checkout
 import argparse
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,13 +21,14 @@ import duckdb
 import requests
 
 from analytics_store.duckdb_engine.engine import DuckDbEngine
-from analytics_store.duckdb_engine.statements import list_parameters, read_sql
+from analytics_store.duckdb_engine.statements import read_sql
 from analytics_store.settings import Settings
+from tests.support.generated_hits import HITS_PER_SESSION, generate_hits, of_one_site
+from tests.support.processes import free_port
 
 SITE = "0d0f8d7e-5d0c-4d3f-9f57-0123456789ab"
 LAST = date(2026, 11, 20)
 SESSIONS_AT_ONCE = 100_000
-HITS_PER_SESSION = 5.5
 QUERIES = {
     "api_kpis": "",
     "api_kpis, a page": "pathname=/a-post-with-a-long-slug-number-7/",
@@ -61,22 +61,13 @@ ALL_TIME = {
 
 def load(directory: Path, hits: int, days: int) -> None:
     """Fill the store's tables in the order in which hits arrive."""
-    generate = Path(__file__).with_name("generate_hits.sql").read_text()
     sessions = int(hits / HITS_PER_SESSION)
+    start = datetime.combine(LAST - timedelta(days=days - 1), datetime.min.time())
     with duckdb.connect(str(directory / "store.duckdb"), config={"memory_limit": "1GB", "threads": 2}) as connection:
         connection.execute(read_sql("sql/schema.sql"))
-        connection.execute(f"CREATE TEMP MACRO site_of(i) AS '{SITE}'")
-        connection.execute("CREATE TEMP MACRO lies_by_site(ts) AS false")
+        of_one_site(connection, SITE)
         for first in range(0, sessions, SESSIONS_AT_ONCE):
-            values = {
-                "start": datetime.combine(LAST - timedelta(days=days - 1), datetime.min.time()),
-                "span": days * 86_400,
-                "sessions": sessions,
-                "first": first,
-                "last": min(sessions, first + SESSIONS_AT_ONCE),
-            }
-            for part in connection.extract_statements(generate):
-                connection.execute(part, {name: values[name] for name in list_parameters(part.query)})
+            generate_hits(connection, start, days, sessions, first, min(sessions, first + SESSIONS_AT_ONCE))
         connection.execute("CHECKPOINT")
         print("hits", connection.execute("SELECT count(*) FROM hits").fetchall()[0][0])
 
@@ -101,9 +92,7 @@ class Server:
     """Store under gunicorn, as in production."""
 
     def __init__(self, directory: Path, checkout: Path | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         environment = os.environ | {"STORE_BIND": f"127.0.0.1:{self.port}", "STORE_DATA_DIR": str(directory)}
         command = [

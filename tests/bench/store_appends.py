@@ -26,6 +26,7 @@ from pathlib import Path
 
 import requests
 
+from tests.bench.hits import cpu_seconds
 from tests.bench.store import LAST, SITE, Server, event
 
 ROOT = Path(__file__).parents[2]
@@ -68,16 +69,6 @@ class Measured:
     p99: float = 0.0
 
 
-def cpu_seconds(server: Server) -> float:
-    """Return the CPU time of the store's worker."""
-    ticks = 0
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    for pid in children:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def send(server: Server, kind: Kind, seconds: float) -> Measured:
     """Send events of one kind for some seconds."""
     stop = threading.Event()
@@ -112,7 +103,7 @@ def send(server: Server, kind: Kind, seconds: float) -> Measured:
 
     senders = [threading.Thread(target=sender, args=(number,)) for number in range(kind.senders)]
     dashboards = [threading.Thread(target=dashboard) for _ in range(kind.dashboards)]
-    before, started = cpu_seconds(server), time.perf_counter()
+    before, started = cpu_seconds(server.process.pid), time.perf_counter()
     for thread in (*senders, *dashboards):
         thread.start()
     for thread in senders:
@@ -126,7 +117,7 @@ def send(server: Server, kind: Kind, seconds: float) -> Measured:
     waits.sort()
     return Measured(
         len(waits) * kind.size / elapsed,
-        1000 * (cpu_seconds(server) - before) / len(waits),
+        1000 * (cpu_seconds(server.process.pid) - before) / len(waits),
         statistics.median(waits),
         waits[int(len(waits) * 0.99)],
     )

@@ -26,7 +26,6 @@ from tests.bench.backlog import stream
 from tests.bench.hits import (
     PROJECT,
     cpu_seconds,
-    free_port,
     memory_mb,
     mixed_hits,
     run_wrk,
@@ -38,6 +37,7 @@ from tests.bench.hits import (
     wait_for,
 )
 from tests.bench.worker import APP, CONF, WORKERS
+from tests.support.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

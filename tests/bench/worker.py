@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.hits import cpu_seconds, free_port, mixed_hits, run_wrk, running, share_cpus, tool, wait_for
+from tests.bench.hits import cpu_seconds, mixed_hits, run_wrk, running, share_cpus, tool, wait_for
+from tests.support.processes import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

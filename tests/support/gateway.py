@@ -105,6 +105,7 @@ class Target(ThreadingHTTPServer):
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_GET(handler) -> None:  # noqa: N805
                 self.paths.append(handler.path)

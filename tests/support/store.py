@@ -51,6 +51,10 @@ def hit(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def hit_at(at: datetime, session_id: str, **payload: Any) -> dict[str, Any]:
+    return hit(timestamp=f"{at:%Y-%m-%dT%H:%M:%S}.000Z", session_id=session_id, payload=payload)
+
+
 def start_logging() -> None:
     """Log as the store does, in a test without an app."""
     logging.config.dictConfig(log_configuration(Settings()))

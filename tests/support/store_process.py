@@ -1,7 +1,6 @@
 """Run the store as a process of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,20 +10,12 @@ from pathlib import Path
 
 import requests
 
-ROOT = Path(__file__).parents[2]
-
+from tests.support.processes import ROOT
 
 TOKEN = "an-admin-token-that-only-this-test-knows"
 
 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(data_dir: Path, port: int) -> dict[str, str]:

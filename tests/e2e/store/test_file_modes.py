@@ -1,5 +1,8 @@
+"""Files of the store and its commands are the owner's alone."""
+
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -8,9 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.processes import wait_until
+from tests.support.processes import ROOT, free_port, wait_until
 from tests.support.store import hit, ndjson
-from tests.support.store_process import HEADERS, ROOT, environment, free_port, running
+from tests.support.store_process import HEADERS, environment, running
+
+pytestmark = pytest.mark.e2e
 
 URL = "/v0/events?name=analytics_events&wait=true"
 
@@ -65,17 +70,22 @@ def test_wider_modes_are_narrowed_at_the_start_and_logged(tmp_path: Path, capfd:
 
 
 def test_only_the_owner_may_connect_to_the_unix_socket(tmp_path: Path) -> None:
-    socket = tmp_path / "store.sock"
+    path = tmp_path / "store.sock"
     command = [sys.executable, "-m", "gunicorn", "-c", "analytics_store/gunicorn.conf.py"]
-    settings = environment(tmp_path / "store", 1) | {"STORE_BIND": f"unix:{socket}"}
+    settings = environment(tmp_path / "store", 1) | {"STORE_BIND": f"unix:{path}"}
     previous = os.umask(0)
     try:
         process = subprocess.Popen(command, cwd=ROOT, env=settings)
     finally:
         os.umask(previous)
     try:
-        wait_until(socket.exists, 30)
-        assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+        wait_until(path.exists, 30)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        # A worker that is still starting would not hear the signal to stop.
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert client.recv(1_000).startswith(b"HTTP/1.0 200")
     finally:
         process.terminate()
         process.wait(30)

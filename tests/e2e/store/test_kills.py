@@ -1,3 +1,5 @@
+"""Kill, stop and damage the store, and count what it holds afterwards."""
+
 import json
 import os
 import signal
@@ -12,9 +14,11 @@ import requests
 
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
-from tests.support.processes import wait_until
+from tests.support.processes import ROOT, free_port, wait_until
 from tests.support.store import hit, ndjson
-from tests.support.store_process import HEADERS, ROOT, environment, free_port, running
+from tests.support.store_process import HEADERS, environment, running
+
+pytestmark = pytest.mark.e2e
 
 PATH = "/v0/events?name=analytics_events"
 KILLS = 5
