@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from playwright.sync_api import expect
 
@@ -12,9 +10,6 @@ from tests.support.chromium import Tab
 from tests.support.dashboard import KEY
 from tests.support.dashboard_pages import World, agree, log_in
 from traffic_analytics.dashboard.sessions import Sessions
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
@@ -15,9 +14,6 @@ from tests.support.app import SITE
 from tests.support.chromium import Tab
 from tests.support.dashboard_pages import PIPES, World, agree, expected, metric, shown
 from tests.support.visits import draw_visits, store_visits
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.e2e
 

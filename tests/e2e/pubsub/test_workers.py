@@ -1,28 +1,25 @@
-"""Test services that publish to Google's Pub/Sub emulator, and workers that deliver from it."""
+"""Workers stop, are killed, and meet messages and targets that fail; nothing is lost."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import pubsub_emulator
 from tests.support.app import FIREFOX, SITE
-from tests.support.browsers import Load, hit, hit_together
+from tests.support.browsers import Load, hit
 from tests.support.fake_tinybird import FakeTinybird, Request, always, hanging, taken
 from tests.support.processes import wait_until
 from tests.support.pubsub_emulator import PROJECT, PubsubEmulator
-from tests.support.service import ADDRESS, Service
+from tests.support.pubsub_world import REDELIVERY_PATIENCE, World, accepted, raw_message, records, refusing
+from tests.support.service import ADDRESS
 from traffic_analytics.hits import visitor
 from traffic_analytics.pubsub.subscription import Inbox, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.fake_tinybird import Answer
@@ -30,130 +27,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 TEST_TARGET = "/api/v1/page_hit?name=analytics_events_test"
-REDELIVERY_PATIENCE = 120.0
-"""Longest wait for a message to return, in seconds: leases of 10 s and retries of a client for 60 s."""
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubEmulator]:
-    with PubsubEmulator(tmp_path_factory.mktemp("pubsub")) as emulator:
-        yield emulator
-
-
-class World:
-    """Topic of the emulator, with the services and workers of a test."""
-
-    def __init__(self, emulator: PubsubEmulator, directory: Path, fake: FakeTinybird) -> None:
-        self.emulator = emulator
-        self.fake = fake
-        self.topic = f"hits-{uuid.uuid4().hex[:8]}"
-        self._directory = directory
-        self.processes: list[Service] = []
-
-    def service(self, **environment: str) -> Service:
-        """Start a service that publishes."""
-        service = self._new("service", PUBSUB_TOPIC_PAGE_HITS_RAW=self.topic, **environment)
-        service.start()
-        return service
-
-    def worker(self, **environment: str) -> Service:
-        """Start a worker."""
-        worker = self.new_worker(**environment)
-        worker.start()
-        return worker
-
-    def new_worker(self, **environment: str) -> Service:
-        """Create a worker without starting it."""
-        worker = {"WORKER_MODE": "true", "WEB_CONCURRENCY": "1", "PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW": self.topic}
-        return self._new("worker", **worker | environment)
-
-    def _new(self, kind: str, **environment: str) -> Service:
-        directory = self._directory / f"{kind}-{len(self.processes)}"
-        process = Service(directory, self.fake.url, **pubsub_emulator.environment(self.emulator) | environment)
-        self.processes.append(process)
-        return process
-
-
-@pytest.fixture
-def world(emulator: PubsubEmulator, tmp_path: Path, fake: FakeTinybird) -> Iterator[World]:
-    world = World(emulator, tmp_path, fake)
-    emulator.create(world.topic)
-    yield world
-    emulator.go_on()
-    for each in world.processes:
-        with contextlib.suppress(AssertionError):
-            each.terminate()
-        each.kill_tree()
-    for each in world.processes:
-        assert '"event": "UnhandledError"' not in each.log
-        assert '"event": "ChoreFailed"' not in each.log
-        assert each.secrets_on_disk() == []
-
-
-def records(service: Service, event: str) -> list[dict[str, Any]]:
-    lines = [line for line in service.log.splitlines() if line.startswith("{")]
-    return [record for record in map(json.loads, lines) if record["event"] == event]
-
-
-def accepted(outcomes: list[Any]) -> set[str]:
-    assert {each.status for each in outcomes} == {202}
-    return {each.event_id for each in outcomes}
-
-
-def refusing(refused_id: str, answer: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
-    return lambda request: answer(request) if refused_id in request.event_ids else taken(request)
-
-
-def raw_message(**changes: Any) -> dict[str, Any]:
-    """Build a message as ghost/traffic-analytics publishes it."""
-    event_id = changes.pop("event_id", str(uuid.uuid4()))
-    return {
-        "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.123Z", time.gmtime()),
-        "action": "page_hit",
-        "version": "1",
-        "site_uuid": SITE,
-        "payload": {
-            "event_id": event_id,
-            "member_uuid": "undefined",
-            "member_status": "undefined",
-            "post_uuid": "undefined",
-            "post_type": "null",
-            "locale": "en-US",
-            "location": "DE",
-            "referrer": None,
-            "parsedReferrer": {"source": None, "medium": None, "url": "https://www.google.com/"},
-            "pathname": "/",
-            "href": "https://blog.example/",
-            "utm_source": None,
-            "utm_medium": None,
-            "utm_campaign": None,
-            "utm_term": None,
-            "utm_content": None,
-            "meta": {"received_timestamp": "2026-11-22T00:30:13.714Z"},
-        },
-        "meta": {"ip": ADDRESS, "user-agent": FIREFOX},
-    } | changes
-
-
-def test_hits_travel_from_services_through_pubsub_and_a_worker_to_tinybird(world: World) -> None:
-    world.emulator.create_subscription(f"{world.topic}-copy", world.topic)
-    service, _ = world.service(), world.worker()
-
-    outcomes = hit(service.port, 40)
-    (test,) = hit(service.port, target=TEST_TARGET)
-
-    world.fake.wait_for(accepted([*outcomes, test]), 10)
-    assert set(world.fake.delivered.values()) == {1}
-    sources = {name: request.data_source for request in world.fake.requests for name in request.event_ids}
-    assert sources[test.event_id] == "analytics_events_test"
-    assert {sources[each.event_id] for each in outcomes} == {"analytics_events"}
-    messages = world.emulator.take(f"{world.topic}-copy")
-    assert messages
-    for message in messages:
-        assert ADDRESS not in message.data.decode()
-        assert json.loads(message.data)["session_id"]
-    delivered = {line for request in world.fake.requests for line in request.lines}
-    assert {message.data for message in messages} <= delivered, "events are delivered as published"
 
 
 def test_a_worker_answers_probes_and_accepts_no_hits(world: World) -> None:
@@ -161,83 +34,6 @@ def test_a_worker_answers_probes_and_accepts_no_hits(world: World) -> None:
 
     assert worker.get("/")[0] == worker.get("/health")[0] == worker.get("/ready")[0] == 200
     assert hit(worker.port)[0].status == 404
-
-
-def test_the_metrics_of_a_worker_count_its_messages_and_its_subscription(world: World) -> None:
-    def sample(name: str) -> float:
-        match = re.search(rf"^traffic_analytics_{name} (\S+)$", worker.get("/metrics")[1], re.MULTILINE)
-        assert match, name
-        return float(match[1])
-
-    worker = world.new_worker(METRICS="true")
-    world.topic, topic = f"{world.topic}-new", world.topic
-    worker.environment["PUBSUB_SUBSCRIPTION_PAGE_HITS_RAW"] = world.topic
-    worker.spawn()
-    wait_until(lambda: records(worker, "SubscriptionUnavailable"), 20)
-    assert sample("subscribed") == 0
-
-    world.emulator.create_subscription(world.topic, topic)
-    wait_until(lambda: sample("subscribed") == 1, 20)
-    world.fake.fail(always(503))
-    world.emulator.publish(topic, [json.dumps(raw_message()).encode(), b"junk"])
-    wait_until(lambda: sample("messages_held") == 1)
-    assert sample("messages_received_total") == 2
-    assert sample("messages_set_aside_total") == 1
-    world.fake.heal()
-    wait_until(lambda: sample("messages_held") == 0)
-
-
-def test_hits_do_not_wait_for_a_pubsub_that_hangs_and_are_published_later(world: World) -> None:
-    service, _ = world.service(), world.worker()
-    world.fake.wait_for(accepted(hit(service.port, 3)), 10)
-
-    world.emulator.hang()
-    outcomes = hit_together(service.port, 30)
-    late = hit(service.port, 10)
-    assert max(each.seconds for each in outcomes) < 3.5
-    assert max(each.seconds for each in late) < 2.5
-    assert service.waiting() == 40
-    world.emulator.go_on()
-
-    world.fake.wait_for(accepted([*outcomes, *late]), 30)
-    wait_until(lambda: service.waiting() == 0)
-
-
-def test_a_missing_topic_loses_nothing(world: World) -> None:
-    world.topic += "-new"
-    service = world.service()
-
-    outcomes = hit(service.port, 5)
-
-    assert service.waiting() == 5
-    wait_until(lambda: records(service, "DeliveryMisconfigured"))
-    assert service.get("/ready")[0] == 200
-    world.emulator.create(world.topic)
-    world.worker()
-    world.fake.wait_for(accepted(outcomes), 20)
-
-
-def test_a_missing_subscription_is_reported_and_used_once_it_exists(world: World) -> None:
-    topic, world.topic = world.topic, f"{world.topic}-new"
-    worker = world.new_worker()
-    worker.spawn()
-    wait_until(lambda: records(worker, "SubscriptionUnavailable"), 20)
-
-    assert worker.get("/health")[0] == 200
-    assert worker.get("/ready")[0] == 503
-    assert "FAIL  Pub/Sub subscription" in worker.command("check", check=False)
-    world.emulator.create_subscription(world.topic, topic)
-    wait_until(lambda: worker.get("/ready")[0] == 200, 20)
-    assert "ok    Pub/Sub subscription" in worker.command("check", check=False)
-
-
-def test_check_tries_the_topic_for_dead_letters(world: World) -> None:
-    worker = world.worker(PUBSUB_TOPIC_SET_ASIDE=f"{world.topic}-aside")
-    assert "FAIL  Pub/Sub topic for what is set aside: nothing" in worker.command("check", check=False)
-
-    world.emulator.create(f"{world.topic}-aside")
-
-    assert "ok    Pub/Sub topic for what is set aside" in worker.command("check", check=False)
 
 
 def test_a_stream_whose_reader_thread_dies_is_ended_and_reported(
