@@ -11,7 +11,9 @@ import duckdb
 import pytest
 from flask import Flask
 
+from analytics_store import maintenance
 from analytics_store.columns import ENTRY, TEXTS
+from analytics_store.duckdb_engine import sorting
 from analytics_store.settings import Settings
 from analytics_store.wiring import create_app
 from tests.support.generated_hits import generate_hits, of_one_site
@@ -65,12 +67,16 @@ def fill(app: Flask, rows: int) -> None:
         )
 
 
-def test_wide_hits_of_more_bytes_than_the_memory_are_exported_and_compacted(tmp_path: Path) -> None:
+def test_wide_hits_of_more_bytes_than_the_memory_are_sorted_exported_and_compacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sorting, "LEAST_HITS", 1)
     filling = open_store(tmp_path, memory_mb=256)
     fill(filling, 2 * MEMORY_MB * 2**20 // 16_000)
     filling.extensions["store"].close()
     app = open_store(tmp_path)
     client = app.test_client()
+    assert maintenance.sort(app.extensions["store"]) == maintenance.SECONDS_BETWEEN_STEPS
     response = client.get("/v0/store/export?name=analytics_events", buffered=False)
     rows = sum(chunk.count(b"\n") for chunk in response.iter_encoded())
     assert (rows, str(rows)) == (client.get("/v0/store/info").get_json()["hits"], response.headers["x-store-rows"])
