@@ -5,11 +5,22 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, cast
+from operator import attrgetter
+from typing import Annotated, Any, Literal, cast
+from uuid import UUID
 
 import msgspec
 
-from analytics_store.columns import ID_CHARACTERS, LIMITS, OTHER_BYTES, OTHER_CHARACTERS, TEXT_CHARACTERS, TEXTS
+from analytics_store.columns import (
+    ID_CHARACTERS,
+    LIMITS,
+    OTHER_BYTES,
+    OTHER_CHARACTERS,
+    TEXT_CHARACTERS,
+    TEXTS,
+    Identifier,
+    Texts,
+)
 from analytics_store.errors import DataSourceError
 from analytics_store.sources import name_source
 from analytics_store.timestamps import format_timestamp, parse_timestamp
@@ -32,7 +43,6 @@ NIL = "00000000-0000-0000-0000-000000000000"
 CANONICAL_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 CACHED_CHARACTERS = 200
 """Longest referrer whose source is cached, in characters."""
-_COLUMNS = tuple((field, column, LIMITS.get(field, TEXT_CHARACTERS)) for field, column in TEXTS.items())
 
 
 class InvalidRowError(ValueError):
@@ -40,21 +50,18 @@ class InvalidRowError(ValueError):
 
 
 class Hit(msgspec.Struct, gc=False):
-    """A page hit: `texts` by column, the source among them; `meta` and `rest` hold the fields without a column.
-
-    The keys are UUIDs in hexadecimal digits.
-    """
+    """A page hit; `event_key` is a UUID, and `meta` and `rest` hold the payload's fields without a column."""
 
     ts: datetime
     site_uuid: str
     session_id: str
-    session_key: str
     event_key: str | None
     event_name: str
     version: str
+    source: str
     received_at: datetime | None
     inserted_at: datetime
-    texts: dict[str, str]
+    texts: Texts
     meta: str
     rest: str
 
@@ -80,6 +87,44 @@ class QuarantinedRow(msgspec.Struct, gc=False):
 
 Row = Hit | RawRow | QuarantinedRow
 
+RequiredIdentifier = Annotated[Identifier, msgspec.Meta(min_length=1)]
+RestText = str | msgspec.UnsetType | None
+
+
+class _Meta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    received_timestamp: str | None = None
+
+
+class _Payload(Texts, gc=False, forbid_unknown_fields=True, kw_only=True):
+    site_uuid: RequiredIdentifier
+    event_id: str | None = None
+    meta: _Meta | None = None
+    parsedReferrer: dict[str, str | None] | msgspec.UnsetType = msgspec.UNSET  # noqa: N815 - names of the service
+    referrerUrl: RestText = msgspec.UNSET  # noqa: N815
+    referrerSource: RestText = msgspec.UNSET  # noqa: N815
+    referrerMedium: RestText = msgspec.UNSET  # noqa: N815
+
+
+REST = ("parsedReferrer", "referrerUrl", "referrerSource", "referrerMedium")
+"""Fields of the service's payload without a column."""
+
+
+class _UsualHit(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A hit as the service sends it and an export writes it, with no text over its limit."""
+
+    timestamp: str
+    action: Literal["page_hit"]
+    session_id: RequiredIdentifier
+    payload: _Payload | str
+    version: Identifier | None = None
+    site_uuid: str | None = None
+    inserted_at: str | None = None
+
+
+_decode_usual_hit = msgspec.json.Decoder(_UsualHit).decode
+_decode_usual_payload = msgspec.json.Decoder(_Payload).decode
+_rest = attrgetter(*REST)
+
 
 def require_data_source(name: str) -> None:
     """Raise DataSourceError if there is no data source of this name."""
@@ -95,6 +140,11 @@ def parse(name: str, lines: Iterable[bytes], arrived: datetime) -> list[Row]:
 def _parse_row(name: str, line: bytes, arrived: datetime) -> Row:
     if len(line) > ROW_BYTES:
         return quarantine(name, line, f"a row must not be longer than {ROW_BYTES} bytes", arrived)
+    if name == PAGE_HITS:
+        try:
+            return _parse_usual_hit(line, arrived)
+        except ValueError:
+            pass  # any other row
     try:
         event = _require_object(DECODE(line), "a row")
         if name == PAGE_HITS and event.get("action") == "page_hit":
@@ -117,6 +167,31 @@ def quarantine(name: str, line: bytes, reason: str, arrived: datetime) -> Quaran
     return QuarantinedRow(name, start.decode("utf-8", "replace")[:QUARANTINED_CHARACTERS], reason, arrived)
 
 
+def _parse_usual_hit(line: bytes, arrived: datetime) -> Hit:
+    """Parse a usual hit in half of the time that `_parse_hit` takes, with its result; raises ValueError for others."""
+    event = _decode_usual_hit(line)
+    payload = event.payload
+    if isinstance(payload, str):
+        payload = _decode_usual_payload(payload)
+    payload.device = payload.device or UNKNOWN_DEVICE
+    rest = {name: value for name, value in zip(REST, _rest(payload), strict=True) if value is not msgspec.UNSET}
+    event_key, event_name = _event_key(payload.event_id)
+    return Hit(
+        parse_timestamp(event.timestamp),
+        payload.site_uuid,
+        event.session_id,
+        event_key,
+        event_name,
+        event.version or "",
+        _name_source(rest.get("referrerSource") or ""),
+        _readable_timestamp(payload.meta and payload.meta.received_timestamp),
+        parse_timestamp(event.inserted_at) if event.inserted_at else arrived,
+        payload,
+        "",
+        _members(rest),
+    )
+
+
 def _parse_hit(event: dict[str, Any], arrived: datetime) -> Hit:
     payload = _payload(event)
     ts = _timestamp(event, "timestamp")
@@ -126,36 +201,32 @@ def _parse_hit(event: dict[str, Any], arrived: datetime) -> Hit:
     # The fields with a column are removed from the payload; the rest is stored as it is.
     del payload["site_uuid"]
     remove = payload.pop
-    texts = {}
-    for field, column, limit in _COLUMNS:
+    texts = Texts()
+    for field, column in TEXTS.items():
         value = remove(field, None)
-        if value is None:
-            value = ""
-        elif type(value) is not str:
+        if not (value is None or isinstance(value, str)):
             raise InvalidRowError(f"{field} must be a text or null")
-        elif len(value) > limit:
-            value = value[:limit]
-        texts[column] = value
-    texts["device"] = texts["device"] or UNKNOWN_DEVICE
-    identifiers = (session_id, site_uuid, version, texts["member_uuid"], texts["post_uuid"])
+        setattr(texts, column, value and value[: LIMITS.get(field, TEXT_CHARACTERS)])
+    texts.device = texts.device or UNKNOWN_DEVICE
+    identifiers = (session_id, site_uuid, version, texts.member_uuid or "", texts.post_uuid or "")
     if max(map(len, identifiers)) > ID_CHARACTERS:
         raise InvalidRowError(f"an identifier must not be longer than {ID_CHARACTERS} characters")
     meta = remove("meta", None)
     if not (meta is None or isinstance(meta, dict)):
         raise InvalidRowError("payload.meta must be an object or null")
     meta = meta or {}
-    texts["source"] = _name_source(_text(payload, "referrerSource") or _text(meta, "referrerSource"))
+    source = _name_source(_text(payload, "referrerSource") or _text(meta, "referrerSource"))
     received_at = _readable_timestamp(meta.pop("received_timestamp", None))
     event_id = remove("event_id", None)
-    event_key, event_name = _event_key(event_id) if isinstance(event_id, str) and event_id else (None, "")
+    event_key, event_name = _event_key(event_id if isinstance(event_id, str) else None)
     return Hit(
         ts=ts,
         site_uuid=site_uuid,
         session_id=session_id,
-        session_key=_hash_key(site_uuid, session_id),
         event_key=event_key,
         event_name=event_name,
         version=version,
+        source=source,
         received_at=received_at,
         inserted_at=_optional_timestamp(event, "inserted_at") or arrived,
         texts=texts,
@@ -274,15 +345,18 @@ def _name_source(referrer: str) -> str:
 _name_short_source = lru_cache(maxsize=4_096)(name_source)
 
 
-def _event_key(event_id: str) -> tuple[str, str]:
-    """Shorten an event_id to 16 bytes; one that is no canonical UUID is also stored as it is, unless it is long.
+def _event_key(event_id: str | None) -> tuple[str | None, str]:
+    """Shorten an event_id to a UUID; one that is no canonical UUID is also stored as it is, unless it is long.
 
-    An export writes the 16 bytes of a long one as a UUID, which an import reads as the same event.
+    An export writes the UUID of a long one, which an import reads as the same event.
     """
+    if not event_id:
+        return None, ""
     if CANONICAL_UUID(event_id) and event_id != NIL:
-        return event_id.replace("-", ""), ""
-    return _hash_key(event_id), event_id if len(event_id) <= ID_CHARACTERS else ""
+        return event_id, ""
+    return hash_key(event_id), event_id if len(event_id) <= ID_CHARACTERS else ""
 
 
-def _hash_key(*parts: str) -> str:
-    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+def hash_key(*parts: str) -> str:
+    """Derive a UUID from texts."""
+    return str(UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest()))

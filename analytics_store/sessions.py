@@ -6,12 +6,13 @@ from datetime import datetime
 import msgspec
 
 from analytics_store.columns import FACTS, OTHER_STATUS, STATUSES
-from analytics_store.events import Hit
+from analytics_store.events import Hit, hash_key
 
 
 class Visit(msgspec.Struct, gc=False):
     """The part of one session that a batch of hits adds; a fact that differs between its hits is None."""
 
+    key: str
     entry: Hit
     last_ts: datetime
     statuses: int
@@ -19,24 +20,30 @@ class Visit(msgspec.Struct, gc=False):
     os: str | None
     browser: str | None
     pageviews: int = 1
+    session_no: int = 0
+    """The number in the table, or 0 before it is known."""
 
 
-def group(hits: Iterable[Hit]) -> dict[str, Visit]:
-    """Group hits, which are in the order of time, by the key of their session."""
-    visits: dict[str, Visit] = {}
+Visits = dict[tuple[str, str], Visit]
+"""Visits by site and session_id."""
+
+
+def group(hits: Iterable[Hit]) -> Visits:
+    """Group hits, which are in the order of time, by their session."""
+    visits: Visits = {}
     for hit in hits:
-        visit = visits.get(hit.session_key)
-        status = STATUSES.get(hit.texts["member_status"], OTHER_STATUS)
+        session = (hit.site_uuid, hit.session_id)
+        visit = visits.get(session)
+        texts = hit.texts
+        status = STATUSES.get(texts.member_status or "", OTHER_STATUS)
         if visit is None:
-            texts = hit.texts
-            visits[hit.session_key] = Visit(
-                hit, hit.ts, status, location=texts["location"], os=texts["os"], browser=texts["browser"]
-            )
+            facts = (texts.location or "", texts.os or "", texts.browser or "")
+            visits[session] = Visit(hash_key(*session), hit, hit.ts, status, *facts)
         else:
             visit.last_ts = hit.ts
             visit.pageviews += 1
             visit.statuses |= status
             for fact in FACTS:
-                if getattr(visit, fact) != hit.texts[fact]:
+                if getattr(visit, fact) != (getattr(texts, fact) or ""):
                     setattr(visit, fact, None)
     return visits

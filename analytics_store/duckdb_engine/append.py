@@ -5,19 +5,23 @@
   sessions within SESSION_DAYS are searched for them.
 - So each look-up reads the days around the new hits, by the zone maps of the times, however many hits there are. There
   is no index to hold in memory or to rebuild at the start.
-- A hit or session reaches DuckDB as one JSON text: binding a list for each column takes longer.
+- A hit or session reaches DuckDB as a JSON array. Binding a list for each column takes longer, and so do objects, whose
+  names it would read for each hit.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import count, pairwise
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import msgspec
+from msgspec.structs import astuple
 
 from analytics_store import sessions
+from analytics_store.columns import ENTRY, FACTS, TEXTS
 from analytics_store.duckdb_engine.settling import Settling
 from analytics_store.duckdb_engine.sorting import Sorting
 from analytics_store.duckdb_engine.statements import run
@@ -31,8 +35,13 @@ SESSION_DAYS = timedelta(days=7)
 
 _is_of_a_day = re.compile("[0-9a-f]{64}").fullmatch
 """Recognises a hash of the service, which holds the salt of a day."""
-_encoder = msgspec.json.Encoder()
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
 _timestamp = attrgetter("ts")
+_entry_timestamp = attrgetter("entry.ts")
+_facts = attrgetter(*FACTS)
+_entry_texts = attrgetter(*ENTRY[1:])
 
 
 class Appender:
@@ -62,23 +71,21 @@ class Appender:
 
     def _add(self, cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> None:
         visits = sessions.group(hits)
-        known = _find_sessions(cursor, visits)
-        numbers = {key: number for key, (number, _) in known.items()}
+        known = _find_sessions(cursor, list(visits.values()))
         begun = [(visit.entry.site_uuid, visit.entry.ts) for visit in visits.values()]
-        begun += [(visits[key].entry.site_uuid, first_ts) for key, (_, first_ts) in known.items()]
+        begun += [(visit.entry.site_uuid, first_ts) for visit, first_ts in known]
         self._settling.unsettle(cursor, begun)
         if known:
-            run(cursor, "sql/update_sessions.sql", _to_json(visits, list(known), numbers))
-        if earlier := [key for key, (_, first_ts) in known.items() if visits[key].entry.ts < first_ts]:
-            run(cursor, "sql/begin_sessions_earlier.sql", _to_json(visits, earlier, numbers))
-        if new := [key for key in visits if key not in numbers]:
+            run(cursor, "sql/update_sessions.sql", {"visits": [_encode_visit(visit) for visit, _ in known]})
+        if earlier := [visit for visit, first_ts in known if visit.entry.ts < first_ts]:
+            run(cursor, "sql/begin_sessions_earlier.sql", {"visits": list(map(_encode_visit, earlier))})
+        if new := [visit for visit in visits.values() if not visit.session_no]:
             # Sessions adjacent in time have adjacent numbers, which compress well.
-            first = self._next_session_no(cursor)
-            numbers.update(zip(new, range(first, first + len(new)), strict=True))
-            self._last_session_no = first + len(new) - 1
-            run(cursor, "sql/insert_sessions.sql", _to_json(visits, new, numbers))
-        values = {"session_no": [numbers[hit.session_key] for hit in hits], "hits": _encode(hits)}
-        run(cursor, "sql/insert_hits.sql", values)
+            for visit, number in zip(new, count(self._next_session_no(cursor))):
+                visit.session_no = self._last_session_no = number
+            run(cursor, "sql/insert_sessions.sql", {"visits": list(map(_encode_visit, new))})
+        rows = [_encode_hit(hit, visits[hit.site_uuid, hit.session_id].session_no) for hit in hits]
+        run(cursor, "sql/insert_hits.sql", {"hits": rows})
         self._sorting.note_late(cursor, hits)
 
     def _next_session_no(self, cursor: duckdb.DuckDBPyConnection) -> int:
@@ -90,11 +97,10 @@ class Appender:
 
 def _without_repeats(cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> list[Hit]:
     seen: set[tuple[str, str | None]] = set()
-    for cluster in _clusters(hits, REPEAT_DAYS):
+    for cluster in _clusters(hits, REPEAT_DAYS, _timestamp):
         if keys := [hit.event_key for hit in cluster if hit.event_key is not None]:
             since, until = cluster[0].ts - REPEAT_DAYS, cluster[-1].ts + REPEAT_DAYS
-            repeats = _look_up(cursor, "sql/repeats.sql", cluster, keys, since, until)
-            seen |= {(site, key.hex) for site, key in repeats}
+            seen.update(_look_up(cursor, "sql/repeats.sql", keys, {hit.site_uuid for hit in cluster}, since, until))
     fresh = []
     for hit in hits:
         key = (hit.site_uuid, hit.event_key)
@@ -107,51 +113,79 @@ def _without_repeats(cursor: duckdb.DuckDBPyConnection, hits: list[Hit]) -> list
 
 
 def _find_sessions(
-    cursor: duckdb.DuckDBPyConnection, visits: dict[str, sessions.Visit]
-) -> dict[str, tuple[int, datetime]]:
-    """Return the numbers and first hits of the sessions that are in the table."""
-    entries = [visit.entry for visit in visits.values()]
-    of_a_day = [hit for hit in entries if _is_of_a_day(hit.session_id)]
-    others = [hit for hit in entries if not _is_of_a_day(hit.session_id)]
+    cursor: duckdb.DuckDBPyConnection, visits: list[sessions.Visit]
+) -> list[tuple[sessions.Visit, datetime]]:
+    """Return the sessions that are in the table, with their first hits, and set their numbers."""
+    of_a_day = [visit for visit in visits if _is_of_a_day(visit.entry.session_id)]
+    others = [visit for visit in visits if not _is_of_a_day(visit.entry.session_id)]
     around = [
-        (hits, hits[0].ts - SESSION_DAYS, hits[-1].ts + SESSION_DAYS) for hits in _clusters(of_a_day, SESSION_DAYS)
+        (cluster, cluster[0].entry.ts - SESSION_DAYS, cluster[-1].entry.ts + SESSION_DAYS)
+        for cluster in _clusters(of_a_day, SESSION_DAYS, _entry_timestamp)
     ]
     found = {}
-    for hits, since, until in [*around, (others, EARLIEST, LATEST)] if others else around:
-        keys = [hit.session_key for hit in hits]
-        for key, number, first_ts in _look_up(cursor, "sql/known_sessions.sql", hits, keys, since, until):
-            found[key.hex] = (number, first_ts)
-    return found
+    for cluster, since, until in [*around, (others, EARLIEST, LATEST)] if others else around:
+        keys, sites = [visit.key for visit in cluster], {visit.entry.site_uuid for visit in cluster}
+        for place, number, first_ts in _look_up(cursor, "sql/known_sessions.sql", keys, sites, since, until):
+            cluster[place].session_no = number
+            found[cluster[place].key] = (cluster[place], first_ts)
+    return list(found.values())
 
 
-def _clusters(hits: list[Hit], gap: timedelta) -> Iterator[list[Hit]]:
-    """Split hits, which are in the order of time, at each gap: a single late hit must not widen a look-up."""
+def _clusters(rows: list[T], gap: timedelta, timestamp: Callable[[T], datetime]) -> Iterator[list[T]]:
+    """Split rows, which are in the order of time, at each gap: a single late hit must not widen a look-up."""
     start = 0
-    for place in range(1, len(hits)):
-        if hits[place].ts - hits[place - 1].ts > 2 * gap:
-            yield hits[start:place]
+    for place, (before, after) in enumerate(pairwise(map(timestamp, rows)), 1):
+        if after - before > 2 * gap:
+            yield rows[start:place]
             start = place
-    if hits:
-        yield hits[start:]
+    if rows:
+        yield rows[start:]
 
 
 def _look_up(
-    cursor: duckdb.DuckDBPyConnection, path: str, hits: list[Hit], keys: list[str], since: datetime, until: datetime
+    cursor: duckdb.DuckDBPyConnection, path: str, keys: list[str], sites: set[str], since: datetime, until: datetime
 ) -> list[tuple[Any, ...]]:
-    sites = {hit.site_uuid for hit in hits}
     values = {"since": since, "until": until, "keys": keys, "first_site": min(sites), "last_site": max(sites)}
     return run(cursor, path, values)
 
 
-def _to_json(visits: dict[str, sessions.Visit], keys: list[str], numbers: dict[str, int]) -> dict[str, Any]:
-    return {
-        "session_no": [numbers[key] for key in keys],
-        "visits": _encode([visits[key] for key in keys]),
-    }
+def _encode_hit(hit: Hit, session_no: int) -> str:
+    texts = astuple(hit.texts)[: len(TEXTS)]
+    return _encode(
+        (
+            session_no,
+            hit.site_uuid,
+            hit.ts,
+            hit.event_key,
+            hit.event_name,
+            hit.version,
+            hit.source,
+            hit.received_at,
+            hit.inserted_at,
+            hit.meta,
+            hit.rest,
+            *texts,
+        )
+    ).decode()
 
 
-def _encode(rows: Iterable[Hit | sessions.Visit]) -> list[str]:
-    return [_encoder.encode(row).decode() for row in rows]
+def _encode_visit(visit: sessions.Visit) -> str:
+    entry = visit.entry
+    return _encode(
+        (
+            visit.session_no,
+            visit.key,
+            entry.site_uuid,
+            entry.session_id,
+            entry.ts,
+            visit.last_ts,
+            visit.pageviews,
+            visit.statuses,
+            *_facts(visit),
+            entry.source,
+            *_entry_texts(entry.texts),
+        )
+    ).decode()
 
 
 def _to_columns(rows: Sequence[RawRow | QuarantinedRow], names: tuple[str, ...]) -> dict[str, Any]:

@@ -21,6 +21,10 @@ _PLACEHOLDERS = {
 }
 
 
+_parsed: dict[str, list[duckdb.Statement]] = {}
+"""Statements by path: DuckDB parses one in 0.1 to 0.3 ms."""
+
+
 @cache
 def read_sql(path: str) -> str:
     """Read an SQL file of this package, with its placeholders filled in."""
@@ -35,19 +39,22 @@ def list_parameters(sql: str) -> frozenset[str]:
 
 def run(cursor: duckdb.DuckDBPyConnection, path: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Run a file of statements, each with the values that it binds; return the rows of the last."""
-    for part in cursor.extract_statements(read_sql(path)):
+    parts = _parsed.get(path)
+    if parts is None:
+        parts = _parsed[path] = cursor.extract_statements(read_sql(path))
+    for part in parts:
         cursor.execute(part, {name: values[name] for name in list_parameters(part.query)})
     return cursor.fetchall()
 
 
 def repeat_lines(sql: str) -> str:
-    """Repeat each line that holds a placeholder for every name of the placeholder's list."""
+    """Repeat each line that holds a placeholder for every name of the placeholder's list; @nth counts them from 1."""
     lines = []
     for line in sql.splitlines():
-        placeholders = re.findall(r"@[a-z]+", line)
+        placeholders = re.findall(r"@(?!nth)[a-z]+", line)
         lists = [_PLACEHOLDERS[placeholder] for placeholder in placeholders]
-        for names in zip(*lists, strict=True) if lists else [()]:
-            repeated = line
+        for nth, names in enumerate(zip(*lists, strict=True) if lists else [()], 1):
+            repeated = line.replace("@nth", str(nth))
             for placeholder, name in zip(placeholders, names, strict=True):
                 repeated = repeated.replace(placeholder, name, 1)
             lines.append(repeated)

@@ -1,5 +1,5 @@
 -- Finds these event_ids among the hits of the time.
-SELECT DISTINCT site_uuid, event_key
+SELECT DISTINCT site_uuid, event_key::VARCHAR
 FROM hits
 WHERE ts >= $since AND ts <= $until
   AND site_uuid >= $first_site AND site_uuid <= $last_site
