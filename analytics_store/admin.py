@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from analytics_store import maintenance
 from analytics_store.errors import ForbiddenError, RequestError
 from analytics_store.store import Store
-from analytics_store.web import get_store, get_token, to_json
+from analytics_store.web import get_store, get_token, read_body, to_json
 from traffic_analytics.errors import AnalyticsError
 from traffic_analytics.runtime.env_values import site_uuids
 
@@ -56,7 +56,7 @@ def _log_failure(first: bytes, lines: Iterator[bytes]) -> Iterator[bytes]:
 def import_rows() -> Response:
     """Add rows of a data source, without the journal; return how many were new, already there, and quarantined."""
     store = _administered_store()
-    return to_json(maintenance.import_rows(store, request.args.get("name", ""), request.get_data(cache=False)))
+    return to_json(maintenance.import_rows(store, request.args.get("name", ""), read_body()))
 
 
 @blueprint.get("/sites")
