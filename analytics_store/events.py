@@ -88,7 +88,6 @@ class QuarantinedRow(msgspec.Struct, gc=False):
 Row = Hit | RawRow | QuarantinedRow
 
 RequiredIdentifier = Annotated[Identifier, msgspec.Meta(min_length=1)]
-RestText = str | msgspec.UnsetType | None
 
 
 class _Meta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -100,9 +99,9 @@ class _Payload(Texts, gc=False, forbid_unknown_fields=True, kw_only=True):
     event_id: str | None = None
     meta: _Meta | None = None
     parsedReferrer: dict[str, str | None] | msgspec.UnsetType = msgspec.UNSET  # noqa: N815 - names of the service
-    referrerUrl: RestText = msgspec.UNSET  # noqa: N815
-    referrerSource: RestText = msgspec.UNSET  # noqa: N815
-    referrerMedium: RestText = msgspec.UNSET  # noqa: N815
+    referrerUrl: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815
+    referrerSource: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815
+    referrerMedium: str | msgspec.UnsetType | None = msgspec.UNSET  # noqa: N815
 
 
 REST = ("parsedReferrer", "referrerUrl", "referrerSource", "referrerMedium")
@@ -123,6 +122,7 @@ class _UsualHit(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 _decode_usual_hit = msgspec.json.Decoder(_UsualHit).decode
 _decode_usual_payload = msgspec.json.Decoder(_Payload).decode
+_Rest = msgspec.defstruct("_Rest", [(name, Any, msgspec.UNSET) for name in REST], gc=False)
 _rest = attrgetter(*REST)
 
 
@@ -174,7 +174,9 @@ def _parse_usual_hit(line: bytes, arrived: datetime) -> Hit:
     if isinstance(payload, str):
         payload = _decode_usual_payload(payload)
     payload.device = payload.device or UNKNOWN_DEVICE
-    rest = {name: value for name, value in zip(REST, _rest(payload), strict=True) if value is not msgspec.UNSET}
+    rest = ENCODE(_Rest(*_rest(payload)))[1:-1]
+    if len(rest) > OTHER_BYTES:
+        raise ValueError("too long")
     event_key, event_name = _event_key(payload.event_id)
     return Hit(
         parse_timestamp(event.timestamp),
@@ -183,12 +185,12 @@ def _parse_usual_hit(line: bytes, arrived: datetime) -> Hit:
         event_key,
         event_name,
         event.version or "",
-        _name_source(rest.get("referrerSource") or ""),
+        _name_source(payload.referrerSource or ""),
         _readable_timestamp(payload.meta and payload.meta.received_timestamp),
         parse_timestamp(event.inserted_at) if event.inserted_at else arrived,
         payload,
         "",
-        _members(rest),
+        rest.decode(),
     )
 
 
@@ -354,9 +356,9 @@ def _event_key(event_id: str | None) -> tuple[str | None, str]:
         return None, ""
     if CANONICAL_UUID(event_id) and event_id != NIL:
         return event_id, ""
-    return hash_key(event_id), event_id if len(event_id) <= ID_CHARACTERS else ""
+    return str(UUID(hash_key(event_id))), event_id if len(event_id) <= ID_CHARACTERS else ""
 
 
 def hash_key(*parts: str) -> str:
-    """Derive a UUID from texts."""
-    return str(UUID(bytes=blake2b("\0".join(parts).encode(), digest_size=16).digest()))
+    """Derive a UUID from texts, in hexadecimal digits."""
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()

@@ -18,9 +18,7 @@ def parse_timestamp(text: str) -> datetime:
         timestamp = datetime.fromisoformat(text[:-1])
         if timestamp.tzinfo is not None:
             raise ValueError("two zones")
-    else:
-        timestamp = datetime.fromisoformat(text)
-    if timestamp.tzinfo is not None:
+    elif (timestamp := datetime.fromisoformat(text)).tzinfo is not None:
         try:
             timestamp = timestamp.astimezone(UTC).replace(tzinfo=None)
         except OverflowError:
