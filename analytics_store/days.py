@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
+from math import gcd
 from typing import NamedTuple
 
 EARLIEST = date(1970, 1, 1)
@@ -61,3 +62,9 @@ def hour_slots(day: date, tz: tzinfo) -> list[Slot]:
         at += STEP
     stops = [*(start for start, _ in starts), end][1:]
     return [Slot(start, stop, label) for (start, label), stop in zip(starts, stops, strict=True)]
+
+
+def common_width(slots: list[Slot], until: datetime) -> timedelta:
+    """Return the longest time, of at most a day, of which all slots begin and stop a multiple before `until`."""
+    distances = (until - edge for slot in slots for edge in (slot.start, slot.stop))
+    return timedelta(seconds=gcd(*(distance // timedelta(seconds=1) for distance in (ONE_DAY, *distances))))

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
 from analytics_store.columns import ENTRY, FACTS, HIT_FILTERS, STATUSES
-from analytics_store.days import EARLIEST, LATEST, ONE_DAY, day_slots, hour_slots, midnight, to_utc, today
+from analytics_store.days import EARLIEST, LATEST, ONE_DAY, common_width, day_slots, hour_slots, midnight, to_utc, today
 from analytics_store.errors import ParameterError
 from analytics_store.timestamps import parse_timestamp
 from analytics_store.zones import zone
@@ -53,6 +53,7 @@ def kpis(args: Mapping[str, str], now: datetime) -> Values:
         "starts": [slot.start for slot in slots],
         "stops": [slot.stop for slot in slots],
         "labels": [slot.label for slot in slots],
+        "width": common_width(slots, values["until"]),
         "by_hit": any(name in args for name in ("pathname", "post_uuid", "gift_link")),
     }
 

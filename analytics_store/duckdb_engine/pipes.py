@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any
 
-from analytics_store.columns import FACTS
+from analytics_store.columns import ENTRY, FACTS
 from analytics_store.duckdb_engine.statements import read_sql
 
 WEB = "pipes/_web.sql"
@@ -18,12 +18,24 @@ SHARED = {"api_kpis": WEB, "api_top_": WEB, "api_automation_": AUTOMATIONS, "api
 WEB: the hits and sessions that meet the filters of a web endpoint. AUTOMATIONS: the version of a row that counts.
 SITES: the sites and their hosts.
 """
+KPIS = "api_kpis"
 PAGES = "api_top_pages"
 PAGES_BY_DAY = "pipes/api_top_pages_by_day.sql"
 SHORTEST_BY_DAY = timedelta(days=14)
 """Shortest range for which reading the table of pages by day is quicker than reading the hits."""
-COUNTED_FACTS = {"api_top_locations": "location", "api_top_os": "os", "api_top_browsers": "browser"}
-FLAGS = {"any_hit_filter", "only_hits_tell", "only_begun"}
+COUNTED = {
+    "api_top_sources": "source",
+    "api_top_devices": "device",
+    "api_top_utm_sources": "utm_source",
+    "api_top_utm_mediums": "utm_medium",
+    "api_top_utm_campaigns": "utm_campaign",
+    "api_top_utm_terms": "utm_term",
+    "api_top_utm_contents": "utm_content",
+    "api_top_locations": "location",
+    "api_top_os": "os",
+    "api_top_browsers": "browser",
+}
+FLAGS = {"any_hit_filter", "only_hits_tell", "only_begun", "by_hit"}
 """Values that are conditions by themselves."""
 
 _LINE = re.compile(r"^(.*\S)  -- if (not )?(\w+)\n", re.MULTILINE)
@@ -32,9 +44,6 @@ _LINE = re.compile(r"^(.*\S)  -- if (not )?(\w+)\n", re.MULTILINE)
 def statement(pipe: str, values: Mapping[str, Any], busy_sites: frozenset[str]) -> str:
     """Return the statement of a pipe for these values; `busy_sites` are in the table of pages by day."""
     given = {name for name, value in values.items() if value is not None and (value or name not in FLAGS)}
-    if not values.get("only_hits_tell"):
-        # These must be the same for all hits of a session that is told by its row.
-        given |= {f"told_by_{fact}" for fact in FACTS if fact in given or COUNTED_FACTS.get(pipe) == fact}
     if pipe == PAGES and _is_by_day(values, busy_sites):
         return _by_day(frozenset(given))
     return _compose(pipe, frozenset(given))
@@ -54,7 +63,29 @@ def _by_day(given: frozenset[str]) -> str:
 @cache
 def _compose(pipe: str, given: frozenset[str]) -> str:
     shared = "".join(read_sql(path) for beginning, path in SHARED.items() if pipe.startswith(beginning))
-    return select(shared + read_sql(f"pipes/{pipe}.sql"), given)
+    return select(shared + read_sql(f"pipes/{pipe}.sql"), given | _session_rules(pipe, given))
+
+
+def _session_rules(pipe: str, given: frozenset[str]) -> set[str]:
+    """Return which sessions their rows tell, and which columns of the first hit the pipe needs."""
+    counted = COUNTED.get(pipe)
+    # The row of a session that is cut at the end still tells the first hit, and what all its hits share.
+    begun = not given.isdisjoint({"any_hit_filter", "only_begun"}) or ("since_edge" in given and counted not in FACTS)
+    ended = "any_hit_filter" in given or ("until_edge" in given and pipe == KPIS)
+    rules = {
+        "told_if_begun": begun,
+        "told_if_ended": ended,
+        "told_by_an_end": not begun and not ended,
+        "hits_decide": "any_hit_filter" in given or not given.issuperset({"since_edge", "until_edge"}),
+        "hits_used_twice": "only_hits_tell" in given and not given.isdisjoint({"by_hit", "only_begun"}),
+        "open_if_earlier": begun and ("since_edge" in given or "only_begun" not in given),
+    }
+    columns = given | {counted}
+    return (
+        {name for name, holds in rules.items() if holds}
+        | {f"needs_{entry}" for entry in ENTRY if entry in columns}
+        | {f"told_by_{fact}" for fact in FACTS if fact in given or (fact == counted and "only_hits_tell" not in given)}
+    )
 
 
 def select(sql: str, given: frozenset[str]) -> str:

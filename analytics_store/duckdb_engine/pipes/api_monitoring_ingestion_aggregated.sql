@@ -9,7 +9,7 @@ SELECT
     coalesce(min(latency), 0) AS min_latency_ms,
     coalesce(max(latency), 0) AS max_latency_ms
 FROM (
-    SELECT epoch_ms(inserted_at) - epoch_ms(received_at) AS latency
+    SELECT date_diff('millisecond', received_at, inserted_at) AS latency
     FROM hits
     WHERE inserted_at >= $since AND inserted_at < $until AND latency >= 0
       AND site_uuid = $site_uuid  -- if site_uuid
