@@ -23,7 +23,7 @@ PAGES = "api_top_pages"
 PAGES_BY_DAY = "pipes/api_top_pages_by_day.sql"
 SHORTEST_BY_DAY = timedelta(days=14)
 """Shortest range for which reading the table of pages by day is quicker than reading the hits."""
-COUNTED = {
+COLUMNS = {
     "api_top_sources": "source",
     "api_top_devices": "device",
     "api_top_utm_sources": "utm_source",
@@ -35,6 +35,9 @@ COUNTED = {
     "api_top_os": "os",
     "api_top_browsers": "browser",
 }
+"""Column of each pipe that counts sessions by the values of one; it is the `{column}` of TOP_ENTRIES or TOP_FACTS."""
+TOP_ENTRIES = "pipes/_top_entries.sql"
+TOP_FACTS = "pipes/_top_facts.sql"
 FLAGS = {"any_hit_filter", "only_hits_tell", "only_begun", "by_hit"}
 """Values that are conditions by themselves."""
 
@@ -63,29 +66,37 @@ def _by_day(given: frozenset[str]) -> str:
 @cache
 def _compose(pipe: str, given: frozenset[str]) -> str:
     shared = "".join(read_sql(path) for beginning, path in SHARED.items() if pipe.startswith(beginning))
-    return select(shared + read_sql(f"pipes/{pipe}.sql"), given | _session_rules(pipe, given))
+    return select(shared + _read_pipe(pipe), given | _session_rules(pipe, given))
+
+
+def _read_pipe(pipe: str) -> str:
+    column = COLUMNS.get(pipe)
+    if column is None:
+        return read_sql(f"pipes/{pipe}.sql")
+    return read_sql(TOP_FACTS if column in FACTS else TOP_ENTRIES).replace("{column}", column)
 
 
 def _session_rules(pipe: str, given: frozenset[str]) -> set[str]:
-    """Return which sessions their rows tell, and which columns of the first hit the pipe needs."""
-    counted = COUNTED.get(pipe)
-    # The row of a session that is cut at the end still tells the first hit, and what all its hits share.
-    begun = not given.isdisjoint({"any_hit_filter", "only_begun"}) or ("since_edge" in given and counted not in FACTS)
-    ended = "any_hit_filter" in given or ("until_edge" in given and pipe == KPIS)
+    """Name the conditions of WEB that follow from the pipe, and from several values together."""
+    column = COLUMNS.get(pipe)
+    has_hit_filter, has_entry_filter = "any_hit_filter" in given, "only_begun" in given
+    # The row of a session that is cut at its end has its first hit; that of any cut session, the FACTS of all its hits.
+    begun = has_hit_filter or has_entry_filter or ("since_edge" in given and column not in FACTS)
+    ended = has_hit_filter or ("until_edge" in given and pipe == KPIS)
     rules = {
         "told_if_begun": begun,
         "told_if_ended": ended,
         "told_by_an_end": not begun and not ended,
-        "hits_decide": "any_hit_filter" in given or not given.issuperset({"since_edge", "until_edge"}),
-        "hits_used_twice": "only_hits_tell" in given and not given.isdisjoint({"by_hit", "only_begun"}),
-        "open_if_earlier": begun and ("since_edge" in given or "only_begun" not in given),
+        "open_if_earlier": begun and ("since_edge" in given or not has_entry_filter),
+        "hits_decide": has_hit_filter or not given.issuperset({"since_edge", "until_edge"}),
+        "hits_used_twice": "only_hits_tell" in given and (has_entry_filter or "by_hit" in given),
+        "leaves_out_empty": column is not None and column.startswith("utm_"),
     }
-    columns = given | {counted}
-    return (
-        {name for name, holds in rules.items() if holds}
-        | {f"needs_{entry}" for entry in ENTRY if entry in columns}
-        | {f"told_by_{fact}" for fact in FACTS if fact in given or (fact == counted and "only_hits_tell" not in given)}
-    )
+    for entry in ENTRY:
+        rules[f"needs_{entry}"] = entry in given or entry == column
+    for fact in FACTS:
+        rules[f"told_by_{fact}"] = fact in given or (fact == column and "only_hits_tell" not in given)
+    return {name for name, holds in rules.items() if holds}
 
 
 def select(sql: str, given: frozenset[str]) -> str:
