@@ -113,10 +113,7 @@ def test_every_pipe_returns_the_rows_of_a_naive_computation(tmp_path: Path, mome
     hits = draw_hits(rng, moment, 60)
     app = create_app(Settings(data_dir=tmp_path), clock=Clock())
     client = app.test_client()
-    # The hits arrive in the order of drawing and in several commits, so that sessions are updated again and again.
-    for start in range(0, len(hits), 20):
-        body = ndjson([as_event(hit) for hit in hits[start : start + 20]])
-        assert client.post("/v0/events?name=analytics_events&wait=true", data=body).get_json()["successful_rows"] > 0
+    send(client, hits)
     references = {"": Reference(hits, NOW, whole=False), "_v2": Reference(hits, NOW, whole=True)}
     for _ in range(10):
         query = draw_query(rng, moment)
@@ -124,6 +121,26 @@ def test_every_pipe_returns_the_rows_of_a_naive_computation(tmp_path: Path, mome
             for version, reference in references.items():
                 agree(client, reference, pipe, version, query, rng)
     app.extensions["store"].close()
+
+
+@pytest.mark.parametrize("filters", [{}, {"member_status": "free"}, {"location": "DE"}, {"pathname": "/"}], ids=str)
+def test_sessions_from_before_a_range_without_dates_count_as_well(tmp_path: Path, filters: dict[str, str]) -> None:
+    rng = random.Random(1)
+    hits = draw_hits(rng, datetime(2026, 11, 15, tzinfo=UTC), 60)
+    app = create_app(Settings(data_dir=tmp_path), clock=Clock())
+    send(app.test_client(), hits)
+    for version, is_whole in (("", False), ("_v2", True)):
+        for pipe in PIPES:
+            query = {"site_uuid": SITES[0], **filters}
+            agree(app.test_client(), Reference(hits, NOW, whole=is_whole), pipe, version, query, rng)
+    app.extensions["store"].close()
+
+
+def send(client: FlaskClient, hits: list[dict[str, Any]]) -> None:
+    """Send hits in the order of drawing and in several commits, so that sessions are updated again and again."""
+    for start in range(0, len(hits), 20):
+        body = ndjson([as_event(hit) for hit in hits[start : start + 20]])
+        assert client.post("/v0/events?name=analytics_events&wait=true", data=body).get_json()["successful_rows"] > 0
 
 
 def agree(

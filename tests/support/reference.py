@@ -80,14 +80,16 @@ class Reference:
         first, last = self.days(params)
         by_hit = any(name in params for name in ("pathname", "post_uuid", "gift_link"))
         slots: list[Any]
-        if first == last:
+        # Of one date alone, even today's, the chart has a day.
+        by_hour = first == last and params.get("date_from") == params.get("date_to")
+        if by_hour:
             slots = list(self._hours(first, zone))
         else:
             slots = [(first + timedelta(days=n)).isoformat() for n in range((last - first).days + 1)]
 
         def slot(hit: Hit) -> Any:
             local = hit["at"].astimezone(zone)
-            return (local.date(), local.hour, local.fold) if first == last else local.date().isoformat()
+            return (local.date(), local.hour, local.fold) if by_hour else local.date().isoformat()
 
         rows = []
         for current in slots:
