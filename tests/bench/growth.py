@@ -68,7 +68,7 @@ CREATE TEMP MACRO place(i) AS
 
 
 def load(directory: Path, hits: int) -> None:
-    """Fill the tables, then let the store settle the days."""
+    """Fill the tables."""
     sessions = int(hits / HITS_PER_SESSION)
     first_day = LAST - timedelta(days=DAYS - 1)
     start = datetime.combine(first_day, datetime.min.time())
@@ -91,6 +91,10 @@ def load(directory: Path, hits: int) -> None:
             print(f"  {stop - first} days, {time.perf_counter() - started:.0f} s", flush=True)
         connection.execute("CHECKPOINT")
     print(f"hits written in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def maintain(directory: Path) -> None:
+    """Do what the store does in the background: settle days, and sort periods."""
     engine = DuckDbEngine(Settings(data_dir=directory))
     engine.open()
     started, cpu = time.perf_counter(), time.process_time()
@@ -167,6 +171,7 @@ def main() -> None:
         load(arguments.directory, arguments.hits)
     if arguments.more_days:
         add_days(arguments.directory, arguments.more_days)
+    maintain(arguments.directory)
     hits = arguments.hits * (DAYS + arguments.more_days) // DAYS
     size = sum(path.stat().st_size for path in arguments.directory.glob("store.duckdb*"))
     print(f"{hits} hits, {size / hits:.1f} bytes each", flush=True)
