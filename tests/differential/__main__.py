@@ -20,7 +20,10 @@ from urllib.parse import parse_qsl
 
 from flask.testing import FlaskClient
 
+from analytics_store import maintenance
+from analytics_store.duckdb_engine import settling, sorting
 from analytics_store.settings import Settings
+from analytics_store.store import Store
 from analytics_store.wiring import create_app
 from tests.differential import decided_differences
 from tests.differential.ghost import Event, Ghost, Row
@@ -30,6 +33,7 @@ from tests.support.store import GOLDEN, ndjson
 
 BATCHES = (1, 3, 20, 200, 400)
 """Sizes of the requests that bring the events to the store, in events."""
+PERCENTILES = frozenset({"p50_latency_ms", "p95_latency_ms"})
 SHOWN = 20
 """Differences that are printed."""
 
@@ -73,8 +77,24 @@ def load_store(client: FlaskClient, events: list[Event], rng: random.Random) -> 
         sent = sent[size:]
 
 
+def maintain(store: Store) -> None:
+    """Count the pages of all finished days, and sort all periods, however few hits they have."""
+    settling.BUSY_SESSIONS = 1
+    sorting.LEAST_HITS = 1
+    for chore in (maintenance.settle, maintenance.sort):
+        while chore(store) == maintenance.SECONDS_BETWEEN_STEPS:
+            pass
+
+
 def agree(params: dict[str, str], expected: list[Row], rows: list[Row]) -> bool:
-    """Compare rows; `expected` is without skip and limit, as the order of equal counts is open."""
+    """Compare rows; `expected` is without skip and limit, as the order of equal counts is open.
+
+    A percentile half way between two milliseconds is rounded by its last bit, which depends on the formula.
+    """
+    if rows and rows[0].keys() >= PERCENTILES:
+        pairs = zip(expected, rows, strict=False)
+        if all(abs(theirs[name] - ours[name]) <= 1 for theirs, ours in pairs for name in PERCENTILES):
+            expected, rows = ([{**row, **dict.fromkeys(PERCENTILES)} for row in each] for each in (expected, rows))
     if "limit" not in params:
         return comparable(expected) == comparable(rows)
     counts = sorted((row["visits"] for row in expected), reverse=True)
@@ -103,6 +123,7 @@ def main() -> int:
         app = create_app(Settings(data_dir=Path(directory), log_level="error"), clock=NOW.replace(tzinfo=UTC).timestamp)
         client = app.test_client()
         load_store(client, events, rng)
+        maintain(app.extensions["store"])
         for _ in range(arguments.queries):
             pipe, params = draw_query(rng)
             if reason := decided_differences.find_reason_not_to_compare(ghost, pipe, params):
