@@ -69,7 +69,9 @@ def imported_names(path: Path) -> Iterator[list[str]]:
 
 def package_of(names: list[str]) -> str:
     """Find the installed package that holds a module; several packages share a namespace such as `google`."""
-    candidates = DISTRIBUTIONS.get(names[0].partition(".")[0], [])
+    module = names[0].partition(".")[0]
+    # A package that needs a compiler may be missing; it has the name of its module.
+    candidates = DISTRIBUTIONS.get(module, [module])
     if len(set(candidates)) == 1:
         return normalized(candidates[0])
     for name in names:
