@@ -109,7 +109,7 @@ class Engine(Protocol):
         """
 
     def stop_sorting(self) -> None:
-        """Let a call of `sort` in another thread end soon; rows that have not moved stay where they are."""
+        """End a call of `sort` in another thread soon; rows that have not moved stay where they are."""
 
     def check(self) -> dict[str, int]:
         """Compute what is derived from the hits anew; return the number of differences by what they are in."""

@@ -76,8 +76,9 @@ class Hits:
         self._appends: Joiner[Arrival, None] = Joiner(
             self._accept, max_size=ROWS_PER_COMMIT, size_of=lambda arrival: len(arrival.rows)
         )
-        # Held by the thread that maintains the engine, and by the one that writes to it.
+        # Held by the thread that maintains the engine.
         self._maintaining = threading.Lock()
+        # Held by the thread that writes to the engine, and by maintenance that writes alone.
         self._writing = threading.Lock()
         self._opening = threading.Lock()
         self._opened = False
@@ -156,8 +157,8 @@ class Hits:
         return SECONDS_BETWEEN if self._rows_parsed - self._rows_written < ROWS_PER_COMMIT else 0.0
 
     @contextmanager
-    def maintained(self) -> Iterator[None]:
-        """Let no other thread maintain the engine meanwhile; rows are written to it."""
+    def maintaining(self) -> Iterator[None]:
+        """Keep all other maintenance away; rows are written to the engine meanwhile."""
         self.open()
         with self._maintaining:
             yield
@@ -168,7 +169,7 @@ class Hits:
 
         Rows that maintenance deletes are in no file of the journal either.
         """
-        with self.maintained(), self._writing:
+        with self.maintaining(), self._writing:
             self._apply(self._journal.end)
             self._journal.release(self._applied, current=True)
             yield

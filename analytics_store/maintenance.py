@@ -1,4 +1,4 @@
-"""Maintain a store that goes on serving: info, export, compaction, collapse of versions, retention."""
+"""Maintain a store that goes on serving: info, export, compaction, settling, sorting, versions, retention."""
 
 import logging
 from collections.abc import Collection, Iterator
@@ -159,7 +159,7 @@ def sort(store: Store) -> float:
     Appends go on meanwhile; all other maintenance waits.
     """
     last = (store.now() - TIME_UNTIL_SORTED).date() - timedelta(days=1)
-    with store.hits.maintained():
+    with store.hits.maintaining():
         return SECONDS_BETWEEN_STEPS if store.engine.sort(last) else SECONDS_BETWEEN_CHECKS
 
 

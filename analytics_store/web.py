@@ -49,7 +49,7 @@ def get_token() -> str | None:
 
 
 def read_body() -> bytes:
-    """Read the request's body at once: werkzeug's small reads let gunicorn copy a long body several times."""
+    """Read the request's body at once: with werkzeug's small reads gunicorn copies a long body several times."""
     size = request.content_length or bodies.CHUNK_BYTES
     return b"".join(iter(partial(request.stream.read, size), b""))
 

@@ -38,11 +38,11 @@ class DuckDbEngine:
     def __init__(self, settings: Settings) -> None:
         self.database = Database(settings)
         self._piece_bytes = settings.memory_mb * 2**20 // PIECES_IN_MEMORY
-        self._settling = Settling()
-        self._sorting = Sorting(self._piece_bytes)
-        self._appender = Appender(self._settling, self._sorting)
-        # Held by the thread that changes sessions.
+        # Held while `append` or `sort` changes sessions; all other writers run alone.
         self._changing_sessions = threading.Lock()
+        self._settling = Settling()
+        self._sorting = Sorting(self.database, self._changing_sessions, self._piece_bytes)
+        self._appender = Appender(self._settling, self._sorting)
 
     def open(self) -> None:
         """Open or create the file. Raises DamagedFile, or UnavailableError if another process has it."""
@@ -129,11 +129,10 @@ class DuckDbEngine:
 
     def sort(self, last: date) -> bool:
         """Sort a period that ended by a day; appends wait while sessions move."""
-        with self.database.cursor() as cursor:
-            return self._sorting.sort(cursor, last, self._changing_sessions)
+        return self._sorting.sort(last)
 
     def stop_sorting(self) -> None:
-        """Let a call of `sort` in another thread end soon; its transaction is rolled back."""
+        """End a call of `sort` in another thread soon; what it has not committed is rolled back."""
         self._sorting.stop()
 
     def check(self) -> dict[str, int]:

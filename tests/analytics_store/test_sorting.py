@@ -90,10 +90,18 @@ def test_a_period_is_sorted_again_when_as_many_hits_arrived_late(app: Flask, cli
     assert rows(app) == "aaaaabbbbbcccc"
 
 
+def test_what_is_imported_into_an_empty_store_is_sorted_the_same_day(app: Flask, client: FlaskClient) -> None:
+    assert sort(app) == 0
+    body = ndjson([event(site, ago, hour) for ago in (48, 47) for hour, site in enumerate("bab")])
+    client.post("/v0/store/import?name=analytics_events", data=body)
+    sort(app)
+    assert rows(app) == "aabbbb"
+
+
 def test_large_periods_are_not_sorted_as_a_whole(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sorting, "MOST_HITS", 1)
+    monkeypatch.setattr(sorting, "MOST_HITS", 5)
     for ago in (9, 8, 7):
         post(client, *(event(site, ago, hour) for hour, site in enumerate("bab")))
     sort(app)
@@ -118,6 +126,9 @@ def test_hits_are_appended_while_hits_move(app: Flask, client: FlaskClient, monk
     monkeypatch.setattr(sorting, "split", split)
     sort(app)
     assert rows(app) == "acabb"
+    # The late one counts for sorting again.
+    counted = app.extensions["store"].engine.database.query("SELECT hits, late_hits FROM sorted_periods", {}).rows
+    assert counted == [(3, 1)]
     assert client.get("/v0/store/check").get_json() == {"sessions": 0, "page_days": 0}
 
 

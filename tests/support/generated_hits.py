@@ -12,7 +12,7 @@ HITS_PER_SESSION = 5.5
 
 
 def of_one_site(connection: duckdb.DuckDBPyConnection, site: str) -> None:
-    """Let all hits be of one site, in the order of time."""
+    """Define the macros for hits of one site, in the order of time."""
     connection.execute(f"CREATE TEMP MACRO site_of(i) AS '{site}'")
     connection.execute("CREATE TEMP MACRO lies_by_site(ts) AS false")
 

@@ -1,30 +1,25 @@
--- Finds the longest period that ended by $last and is not sorted, or of which as many hits arrived afterwards as before.
--- Periods of several days are as long as the hits of the last 30 days permit.
-WITH lengths AS (
-    SELECT days
-    FROM (SELECT unnest($lengths::INTEGER[]) AS days)
-    WHERE days = 1 OR days <= $most * 30 / (
-        SELECT sum(pageviews) FROM sessions WHERE first_ts >= $last::TIMESTAMP - INTERVAL 29 DAY
-    )
+-- Finds the longest period with hits that ended by $last and is not sorted, or of which more hits arrived afterwards than
+-- were sorted. Periods of several days are left out if they have more than $most hits.
+WITH days AS (
+    SELECT first_ts::DATE AS day, sum(pageviews) AS hits FROM sessions GROUP BY day
 ),
 -- Periods begin at a multiple of their length since 1970.
-numbered AS (
-    SELECT days, unnest(range(
-        (SELECT min(first_ts)::DATE - DATE '1970-01-01' FROM sessions) // days,
-        ($last::DATE + 1 - DATE '1970-01-01') // days
-    )) AS number
-    FROM lengths
-),
 periods AS (
-    SELECT days, DATE '1970-01-01' + (number * days)::INTEGER AS first_day FROM numbered
+    SELECT
+        days,
+        DATE '1970-01-01' + ((day - DATE '1970-01-01') // days * days)::INTEGER AS first_day,
+        sum(hits) AS hits
+    FROM days, (SELECT unnest($lengths::INTEGER[]) AS days)
+    GROUP BY ALL
 )
 SELECT first_day, days
 FROM periods
-WHERE NOT EXISTS (
+WHERE first_day + days <= $last::DATE + 1 AND (days = 1 OR hits <= $most)
+  AND NOT EXISTS (
     FROM sorted_periods AS done
     WHERE done.first_day <= periods.first_day
       AND done.first_day + done.days >= periods.first_day + periods.days
-      AND late_hits <= hits + $least
-)
+      AND late_hits <= done.hits + $least
+  )
 ORDER BY days DESC, first_day DESC
 LIMIT 1
