@@ -100,10 +100,11 @@ class Installation:
         site = directory / "blog.example.conf"
         tag = Blog.tag(f"{self.blog}/.ghost/analytics/api/v1/page_hit")
         site.write_text(SITE_OF_GHOST_CLI.replace("PORT", str(self.public_port)).replace("TAG", tag))
-        sed = re.search(r"sudo (sed .*'.*') \\\n +/etc/nginx/", (ROOT / "docs/operate/with-ghost-cli.md").read_text())
+        sed = re.search(r"sudo (sed (?:.*\\\n)+) +/etc/nginx/", (ROOT / "docs/operate/with-ghost-cli.md").read_text())
         assert sed is not None
         block = str(self.directory / "traffic-analytics.nginx.conf")
-        command = shlex.split(sed[1].replace("/etc/nginx/snippets/traffic-analytics.conf", block))
+        lines = sed[1].replace("/etc/nginx/snippets/traffic-analytics.conf", block)
+        command = shlex.split(lines.replace("\\\n", ""))
         subprocess.run([*command, site], check=True)
         configuration = directory / "nginx.conf"
         configuration.write_text(
