@@ -79,17 +79,17 @@ def _read_pipe(pipe: str) -> str:
 def _session_rules(pipe: str, given: frozenset[str]) -> set[str]:
     """Name the conditions of WEB that follow from the pipe, and from several values together."""
     column = COLUMNS.get(pipe)
-    has_hit_filter, has_entry_filter = "any_hit_filter" in given, "only_begun" in given
+    has_hit_filter, only_begun = "any_hit_filter" in given, "only_begun" in given
     # The row of a session that is cut at its end has its first hit; that of any cut session, the FACTS of all its hits.
-    begun = has_hit_filter or has_entry_filter or ("since_edge" in given and column not in FACTS)
+    begun = has_hit_filter or only_begun or ("since_edge" in given and column not in FACTS)
     ended = has_hit_filter or ("until_edge" in given and pipe == KPIS)
     rules = {
         "told_if_begun": begun,
         "told_if_ended": ended,
         "told_by_an_end": not begun and not ended,
-        "open_if_earlier": begun and ("since_edge" in given or not has_entry_filter),
+        "open_if_earlier": begun and ("since_edge" in given or not only_begun),
         "hits_decide": has_hit_filter or not given.issuperset({"since_edge", "until_edge"}),
-        "hits_used_twice": "only_hits_tell" in given and (has_entry_filter or "by_hit" in given),
+        "hits_used_twice": "only_hits_tell" in given and (only_begun or "by_hit" in given),
         "leaves_out_empty": column is not None and column.startswith("utm_"),
     }
     for entry in ENTRY:

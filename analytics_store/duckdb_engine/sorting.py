@@ -4,8 +4,8 @@
   by day, and again in longer periods, where a site's rows lie in few row groups.
 - Hits move in a transaction beside those of appends, which only insert hits. Appends update sessions, so they wait
   while sessions move, of which there are fewer.
-- A hit that arrives late lies where it arrived. When more are late than were sorted, by an import for example, the
-  period is sorted again.
+- A hit that arrives late lies where it arrived. When LEAST_HITS more are late than were sorted, by an import for
+  example, the period is sorted again.
 - Rows move inside their table, so that nothing else in the engine depends on it. The space of old rows is free when all
   rows beside them have moved.
 """

@@ -112,7 +112,7 @@ def no_http() -> Iterator[str]:
                 connection.recv(1000)
                 connection.sendall(b"-ERR unknown command\r\n")
                 connection.shutdown(socket.SHUT_WR)
-                # What is not read would reset the connection, and the client might not see the answer.
+                # What is not read would reset the connection, and the client might not receive the response.
                 while connection.recv(1000):
                     pass
 

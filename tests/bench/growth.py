@@ -169,8 +169,8 @@ def main() -> None:
     arguments.directory.mkdir(exist_ok=True)
     if not (arguments.directory / "store.duckdb").exists():
         load(arguments.directory, arguments.hits)
-    if arguments.more_days:
-        add_days(arguments.directory, arguments.more_days)
+        if arguments.more_days:
+            add_days(arguments.directory, arguments.more_days)
     maintain(arguments.directory)
     hits = arguments.hits * (DAYS + arguments.more_days) // DAYS
     size = sum(path.stat().st_size for path in arguments.directory.glob("store.duckdb*"))

@@ -1,5 +1,5 @@
--- Finds the longest period with hits that ended by $last and is not sorted, or of which more hits arrived afterwards than
--- were sorted. Periods of several days are left out if they have more than $most hits.
+-- Finds the longest period with hits that ended by $last and is not sorted, or of which $least more hits arrived afterwards
+-- than were sorted. Periods of several days are left out if they have more than $most hits.
 WITH days AS (
     SELECT first_ts::DATE AS day, sum(pageviews) AS hits FROM sessions GROUP BY day
 ),
